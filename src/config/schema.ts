@@ -1,0 +1,131 @@
+/**
+ * Every setting: its type, default, range, unit, what restarts when it changes, and its documentation. The one place
+ * that validation, `slipway config` and the documentation are made from.
+ */
+
+export interface Settings {
+  /** Memory of the VM, in MiB. */
+  readonly 'vm.memory': number;
+  /** Virtual CPUs. */
+  readonly 'vm.cpus': number;
+  /** Largest size of the data disk, in GiB; the file grows with use. */
+  readonly 'vm.disk': number;
+  readonly 'vm.accelerator': 'auto' | 'kvm' | 'hvf' | 'whpx' | 'tcg';
+  /** How streams between host and guest travel. */
+  readonly 'vm.channel': 'auto' | 'vsock' | 'serial';
+  /** The guest's network, in CIDR form. */
+  readonly 'network.subnet': string;
+  /** Largest IP packet of the guest's network, in octets. */
+  readonly 'network.mtu': number;
+  /** DNS servers of the host to forward to, comma-separated ADDRESS[#PORT]; empty: the host's own. */
+  readonly 'network.dns': string;
+  /** Addresses that published ports without an address of their own bind, comma-separated. */
+  readonly 'ports.bind': string;
+  /** Host ports that the guest cannot take, comma-separated ports and ranges. */
+  readonly 'ports.reserved': string;
+  /** Most listeners that the guest may have on the host. */
+  readonly 'ports.limit': number;
+}
+
+export type SettingName = keyof Settings;
+
+export interface SettingRule<T> {
+  readonly default: T;
+  readonly unit?: string;
+  readonly restarts: 'nothing' | 'vm';
+  readonly summary: string;
+  readonly choices?: readonly string[];
+  readonly range?: readonly [number, number];
+  /** Says what is wrong with a value of the right type, or undefined. */
+  readonly check?: (value: T) => string | undefined;
+}
+
+const list = (value: string): string[] =>
+  value
+    .split(',')
+    .map((item) => item.trim())
+    .filter((item) => item !== '');
+
+function checkSubnet(value: string): string | undefined {
+  const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\/(\d{1,2})$/.exec(value);
+  if (!match) return 'is not a subnet such as 192.168.65.0/24';
+  const octets = match.slice(1, 5).map(Number);
+  const prefix = Number(match[5]);
+  if (octets.some((octet) => octet > 255)) return 'has a number above 255';
+  if (prefix < 16 || prefix > 28) return 'must have a prefix length from 16 to 28';
+  const address = ((octets[0]! << 24) | (octets[1]! << 16) | (octets[2]! << 8) | octets[3]!) >>> 0;
+  if ((address & (0xffffffff >>> prefix)) !== 0) return 'has host bits set';
+  return undefined;
+}
+
+function checkPorts(value: string): string | undefined {
+  for (const item of list(value)) {
+    const match = /^(\d+)(?:-(\d+))?$/.exec(item);
+    if (!match) return `has '${item}', which is neither a port nor a range such as 8000-8100`;
+    const first = Number(match[1]);
+    const last = Number(match[2] ?? match[1]);
+    if (first < 1 || last > 65535 || first > last) return `has '${item}', which is outside 1 to 65535`;
+  }
+  return undefined;
+}
+
+export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } = {
+  'vm.memory': { default: 2048, unit: 'MiB', range: [512, 1 << 20], restarts: 'vm', summary: 'memory of the VM' },
+  'vm.cpus': { default: 2, range: [1, 64], restarts: 'vm', summary: 'virtual CPUs' },
+  'vm.disk': { default: 64, unit: 'GiB', range: [1, 16384], restarts: 'vm', summary: 'largest size of the data disk' },
+  'vm.accelerator': {
+    default: 'auto',
+    choices: ['auto', 'kvm', 'hvf', 'whpx', 'tcg'],
+    restarts: 'vm',
+    summary: 'how the VM runs; auto takes what proves to work',
+  },
+  'vm.channel': {
+    default: 'auto',
+    choices: ['auto', 'vsock', 'serial'],
+    restarts: 'vm',
+    summary: 'how streams between host and guest travel',
+  },
+  'network.subnet': { default: '192.168.65.0/24', restarts: 'vm', summary: "the guest's network", check: checkSubnet },
+  'network.mtu': { default: 1500, unit: 'octets', range: [576, 65520], restarts: 'vm', summary: 'largest IP packet' },
+  'network.dns': {
+    default: '',
+    restarts: 'nothing',
+    summary: "DNS servers to forward to, ADDRESS[#PORT]; empty: the host's own",
+  },
+  'ports.bind': {
+    default: '127.0.0.1,::1',
+    restarts: 'nothing',
+    summary: 'addresses that published ports without an address of their own bind',
+  },
+  'ports.reserved': {
+    default: '',
+    restarts: 'nothing',
+    summary: 'host ports the guest cannot take, such as 5432,8000-8100',
+    check: checkPorts,
+  },
+  'ports.limit': { default: 1024, range: [0, 32768], restarts: 'nothing', summary: 'most listeners the guest may have' },
+};
+
+export const settingNames = Object.keys(schema) as SettingName[];
+
+export const defaults: Settings = Object.freeze(
+  Object.fromEntries(settingNames.map((name) => [name, schema[name].default])),
+) as unknown as Settings;
+
+/** Reads one value from text; throws an Error that names the setting, what is wrong and what would do. */
+export function parseSetting<K extends SettingName>(name: K, text: string): Settings[K] {
+  const rule = schema[name] as SettingRule<unknown> | undefined;
+  if (!rule) throw new Error(`there is no setting '${name}'; the settings are ${settingNames.join(', ')}`);
+  let value: unknown = text;
+  if (typeof rule.default === 'number') {
+    value = Number(text);
+    if (!/^\d+$/.test(text)) throw new Error(`${name} must be a whole number, not '${text}'`);
+  }
+  if (rule.choices && !rule.choices.includes(text))
+    throw new Error(`${name} must be one of ${rule.choices.join(', ')}, not '${text}'`);
+  if (rule.range && ((value as number) < rule.range[0] || (value as number) > rule.range[1]))
+    throw new Error(`${name} must be from ${rule.range[0]} to ${rule.range[1]}${rule.unit ? ` ${rule.unit}` : ''}, not ${text}`);
+  const problem = rule.check?.(value);
+  if (problem) throw new Error(`${name} = '${text}' ${problem}`);
+  return value as Settings[K];
+}

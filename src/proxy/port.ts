@@ -1,0 +1,81 @@
+/**
+ * The host's network as the proxies need it: pulled, never pushed. A stream is read and written without blocking and
+ * without promises; readiness comes by callback, in batches. Adapters (node:net and dgram, a native edge) and the fake
+ * pass one conformance suite, test/proxy/host-net-conformance.ts.
+ */
+
+import type { Address, FragmentList } from '../stack/port.ts';
+
+/** Results of `read` that are not octet counts. */
+export const WOULD_BLOCK = -1;
+export const END = -2;
+export const FAILED = -3;
+
+/** What became of a dial or a stream, in Node's codes: ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ECONNRESET, EADDRINUSE, EACCES, EMFILE ... */
+export type HostErrorCode = string;
+
+/** Readiness of a stream. Level-triggered in effect: told again until the stream says would-block. */
+export interface StreamHandler {
+  connected(stream: HostStream): void;
+  /** `read` would now return octets, END or FAILED. */
+  readable(stream: HostStream): void;
+  /** `writeRoom` has grown after it was too small to be worth a call. */
+  writable(stream: HostStream): void;
+  /** The last call. `code` undefined: both directions ended in order. */
+  closed(stream: HostStream, code?: HostErrorCode): void;
+}
+
+/** A connected (or connecting) stream socket of the host. */
+export interface HostStream {
+  owner: unknown;
+  /** Octets moved into `into` at `offset`, or WOULD_BLOCK, END, FAILED. */
+  read(into: Uint8Array, offset: number, length: number): number;
+  /** Octets that `writev` takes now without refusing any. */
+  readonly writeRoom: number;
+  /** Hands octets to the socket; returns how many it took (never fewer than min(octets, writeRoom)). The fragments are the caller's again on return. */
+  writev(fragments: FragmentList): number;
+  /** Half-close: FIN after what was written. */
+  end(): void;
+  /** RST. No further calls but `closed`. */
+  abort(): void;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly localAddress: string;
+  readonly localPort: number;
+}
+
+export interface HostListener {
+  readonly address: string;
+  /** The port bound, also when 0 was asked for. */
+  readonly port: number;
+  close(): void;
+}
+
+export interface HostDatagramHandler {
+  /** `payload` is valid during the call only. */
+  received(socket: HostDatagramSocket, payload: Uint8Array, address: Address, port: number): void;
+  /** An ICMP error came back, or the send failed: ECONNREFUSED, EHOSTUNREACH, EMSGSIZE ... */
+  failed(socket: HostDatagramSocket, code: HostErrorCode): void;
+}
+
+/** A UDP socket of the host, unconnected: one mapping serves every peer (RFC 4787 REQ-1). */
+export interface HostDatagramSocket {
+  owner: unknown;
+  readonly port: number;
+  /** False: dropped (the socket's queue is full). `payload` is the caller's again on return. */
+  send(payload: FragmentList, address: Address, port: number): boolean;
+  close(): void;
+}
+
+export interface HostNetPort {
+  /** Non-blocking connect; `handler.connected` or `handler.closed` follows. */
+  connect(address: Address, port: number, handler: StreamHandler): HostStream;
+  /** Connects to a unix socket of the host. */
+  connectPath(path: string, handler: StreamHandler): HostStream;
+  /** Bound and listening when the promise resolves; rejects with an Error whose `code` is a HostErrorCode. */
+  listen(address: string, port: number, accept: (stream: HostStream) => StreamHandler): Promise<HostListener>;
+  /** A datagram socket for a guest's flow (port 0), family by `family`. */
+  bindDatagram(family: 4 | 6, handler: HostDatagramHandler): HostDatagramSocket;
+  /** A published UDP port. */
+  listenDatagram(address: string, port: number, handler: HostDatagramHandler): Promise<HostListener & { socket: HostDatagramSocket }>;
+}
