@@ -6,6 +6,9 @@
 
 import type { FrameBatch } from './frame-batch.ts';
 
+// Links live in other areas, which know this one by this file alone.
+export { CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, FrameBatch } from './frame-batch.ts';
+
 /** A monotonic clock. Only the edge reads it; inside the stack, `nowMs` is an argument. */
 export interface Clock {
   nowMs(): number;

@@ -1,0 +1,68 @@
+/**
+ * Memory that frames are written into on their way to a stream socket. A slab fills up from the start; `send` hands
+ * what is new to the socket in one write; when the socket has taken everything, a slab that is still being filled
+ * starts over (its memory is warm), and a retired one is handed back through `release`.
+ */
+
+import type { Socket } from 'node:net';
+import type { Arena } from '../../stack/port.ts';
+
+const SLAB = 256 * 1024;
+
+export class TransmitSlab implements Arena {
+  readonly bytes: Buffer;
+  readonly view: DataView;
+  /** Where the next frame's length goes. */
+  end = 0;
+  readonly #release: (slab: TransmitSlab) => void;
+  readonly #taken: () => void;
+  #sent = 0;
+  #inFlight = 0;
+  #retired = false;
+
+  constructor(release: (slab: TransmitSlab) => void) {
+    this.bytes = Buffer.allocUnsafeSlow(SLAB);
+    this.view = new DataView(this.bytes.buffer);
+    this.#release = release;
+    this.#taken = () => {
+      if (--this.#inFlight === 0) this.#idle();
+    };
+  }
+
+  fits(octets: number): boolean {
+    return this.end + octets <= SLAB;
+  }
+
+  /** One write of what was added since the last. */
+  send(socket: Socket): void {
+    if (this.end === this.#sent) return;
+    const chunk = this.bytes.subarray(this.#sent, this.end);
+    this.#sent = this.end;
+    this.#inFlight++;
+    socket.write(chunk, this.#taken);
+  }
+
+  /** Nothing will be added: the slab goes back once the socket has taken it. */
+  retire(): void {
+    this.#retired = true;
+    if (this.#inFlight === 0) this.#idle();
+  }
+
+  /** Forgets what was not sent: its reader is gone. */
+  reset(): void {
+    this.end = this.#sent;
+  }
+
+  #idle(): void {
+    if (this.#retired) {
+      this.#retired = false;
+      this.end = 0;
+      this.#sent = 0;
+      this.#release(this);
+    } else if (this.end === this.#sent) {
+      this.end = 0;
+      this.#sent = 0;
+      this.#release(this);
+    }
+  }
+}
