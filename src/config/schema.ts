@@ -25,6 +25,8 @@ export interface Settings {
   readonly 'ports.reserved': string;
   /** Most listeners that the guest may have on the host. */
   readonly 'ports.limit': number;
+  /** Whether the guest may take privileged ports of the host (below 1024, or what the host's sysctl says). */
+  readonly 'ports.privileged': 'refuse' | 'allow';
 }
 
 export type SettingName = keyof Settings;
@@ -69,6 +71,24 @@ function checkPorts(value: string): string | undefined {
   return undefined;
 }
 
+const ipv4 = /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?!$)|$)){4}$/;
+const ipv6 = /^(?=.*:)(?=.*[0-9a-f:]$)[0-9a-f:]{2,39}(?:%[\w.-]+)?$/i;
+
+function checkAddresses(value: string): string | undefined {
+  for (const item of list(value))
+    if (!ipv4.test(item) && !ipv6.test(item)) return `has '${item}', which is not an IP address`;
+  return undefined;
+}
+
+function checkServers(value: string): string | undefined {
+  for (const item of list(value)) {
+    const [, address, port] = /^([^#]*)(?:#(\d{1,5}))?$/.exec(item) ?? [];
+    if (!address || (!ipv4.test(address) && !ipv6.test(address)) || Number(port ?? 53) > 65535 || port === '0')
+      return `has '${item}', which is not ADDRESS or ADDRESS#PORT`;
+  }
+  return undefined;
+}
+
 export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } = {
   'vm.memory': { default: 2048, unit: 'MiB', range: [512, 1 << 20], restarts: 'vm', summary: 'memory of the VM' },
   'vm.cpus': { default: 2, range: [1, 64], restarts: 'vm', summary: 'virtual CPUs' },
@@ -91,11 +111,13 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     default: '',
     restarts: 'nothing',
     summary: "DNS servers to forward to, ADDRESS[#PORT]; empty: the host's own",
+    check: checkServers,
   },
   'ports.bind': {
     default: '127.0.0.1,::1',
     restarts: 'nothing',
     summary: 'addresses that published ports without an address of their own bind',
+    check: checkAddresses,
   },
   'ports.reserved': {
     default: '',
@@ -103,7 +125,18 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     summary: 'host ports the guest cannot take, such as 5432,8000-8100',
     check: checkPorts,
   },
-  'ports.limit': { default: 1024, range: [0, 32768], restarts: 'nothing', summary: 'most listeners the guest may have' },
+  'ports.limit': {
+    default: 1024,
+    range: [0, 32768],
+    restarts: 'nothing',
+    summary: 'most listeners the guest may have',
+  },
+  'ports.privileged': {
+    default: 'refuse',
+    choices: ['refuse', 'allow'],
+    restarts: 'nothing',
+    summary: 'host ports below 1024 (or the sysctl net.ipv4.ip_unprivileged_port_start) for the guest',
+  },
 };
 
 export const settingNames = Object.keys(schema) as SettingName[];
@@ -114,7 +147,7 @@ export const defaults: Settings = Object.freeze(
 
 /** Reads one value from text; throws an Error that names the setting, what is wrong and what would do. */
 export function parseSetting<K extends SettingName>(name: K, text: string): Settings[K] {
-  const rule = schema[name] as SettingRule<unknown> | undefined;
+  const rule = Object.hasOwn(schema, name) ? (schema[name] as SettingRule<unknown>) : undefined;
   if (!rule) throw new Error(`there is no setting '${name}'; the settings are ${settingNames.join(', ')}`);
   let value: unknown = text;
   if (typeof rule.default === 'number') {
@@ -124,7 +157,9 @@ export function parseSetting<K extends SettingName>(name: K, text: string): Sett
   if (rule.choices && !rule.choices.includes(text))
     throw new Error(`${name} must be one of ${rule.choices.join(', ')}, not '${text}'`);
   if (rule.range && ((value as number) < rule.range[0] || (value as number) > rule.range[1]))
-    throw new Error(`${name} must be from ${rule.range[0]} to ${rule.range[1]}${rule.unit ? ` ${rule.unit}` : ''}, not ${text}`);
+    throw new Error(
+      `${name} must be from ${rule.range[0]} to ${rule.range[1]}${rule.unit ? ` ${rule.unit}` : ''}, not ${text}`,
+    );
   const problem = rule.check?.(value);
   if (problem) throw new Error(`${name} = '${text}' ${problem}`);
   return value as Settings[K];

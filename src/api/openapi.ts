@@ -1,0 +1,120 @@
+/** The OpenAPI document, made from the routes. */
+
+import type { Route } from './route.ts';
+
+type Schema = Readonly<Record<string, unknown>>;
+
+const text: Schema = { type: 'string' };
+const number: Schema = { type: 'number' };
+const yes: Schema = { type: 'boolean' };
+const list = (items: Schema): Schema => ({ type: 'array', items });
+const map = (additionalProperties: Schema): Schema => ({ type: 'object', additionalProperties });
+const object = (properties: Readonly<Record<string, Schema>>, ...optional: string[]): Schema => ({
+  type: 'object',
+  properties,
+  required: Object.keys(properties).filter((name) => !optional.includes(name)),
+});
+const ref = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` });
+
+const states = ['starting', 'running', 'paused', 'stopping', 'stopped', 'failed'];
+const value: Schema = { oneOf: [text, number] };
+
+const schemas: Readonly<Record<string, Schema>> = {
+  Error: object({ error: text }),
+  Done: object({ ok: yes }),
+  Status: object(
+    {
+      state: { type: 'string', enum: states },
+      reason: text,
+      docker: object({ ready: yes, version: text }, 'version'),
+      accelerator: text,
+      acceleratorReason: text,
+      channel: text,
+      versions: map(text),
+      boot: { ...map(number), description: "Seconds from the hypervisor's start to each step" },
+      startedAtMs: number,
+      home: text,
+      sockets: map(text),
+      pids: map(number),
+      network: object({ subnet: text, mtu: number, connected: yes }),
+      ports: list(ref('Port')),
+      restarts: number,
+      settingsProblem: text,
+      pendingRestart: list(text),
+    },
+    ...['reason', 'accelerator', 'acceleratorReason', 'channel', 'startedAtMs', 'settingsProblem'],
+  ),
+  Port: object(
+    {
+      protocol: { type: 'string', enum: ['tcp', 'udp'] },
+      hostAddress: text,
+      hostPort: number,
+      containerAddress: text,
+      containerPort: number,
+      bound: list(text),
+      problem: text,
+    },
+    'problem',
+  ),
+  Ports: object({ ports: list(ref('Port')) }),
+  Flow: object(
+    {
+      protocol: text,
+      guest: text,
+      peer: text,
+      state: text,
+      octetsToGuest: number,
+      octetsToHost: number,
+      rttMs: number,
+      retransmissions: number,
+      waitsFor: text,
+    },
+    ...['rttMs', 'retransmissions', 'waitsFor'],
+  ),
+  Flows: object({ flows: list(ref('Flow')), drops: map(number) }),
+  Setting: object(
+    {
+      value,
+      default: value,
+      chosen: yes,
+      unit: text,
+      summary: text,
+      restarts: { type: 'string', enum: ['nothing', 'vm'] },
+      choices: list(text),
+      range: list(number),
+    },
+    ...['unit', 'choices', 'range'],
+  ),
+  Settings: map(ref('Setting')),
+  SettingValue: object({ value }),
+  SettingValues: map(value),
+  Document: { type: 'object' },
+};
+
+const otherContent: Readonly<Record<string, string>> = { EventStream: 'text/event-stream', Metrics: 'text/plain' };
+
+function operation(route: Route): Schema {
+  const type = otherContent[route.answers];
+  const content = type ? { [type]: { schema: text } } : { 'application/json': { schema: ref(route.answers) } };
+  const error = { description: 'What was wrong', content: { 'application/json': { schema: ref('Error') } } };
+  return {
+    summary: route.summary,
+    ...(route.path.includes('{name}') && {
+      parameters: [{ name: 'name', in: 'path', required: true, schema: text }],
+    }),
+    ...(route.takes && {
+      requestBody: { required: true, content: { 'application/json': { schema: ref(route.takes) } } },
+    }),
+    responses: { 200: { description: 'Done', content }, '4XX': error, '5XX': error },
+  };
+}
+
+export function openApiDocument(routes: readonly Route[]): unknown {
+  const paths: Record<string, Record<string, Schema>> = {};
+  for (const route of routes) {
+    paths[route.path] ??= {};
+    paths[route.path]![route.method.toLowerCase()] = operation(route);
+  }
+  const info = { title: 'Slipway', version: '1', description: 'On the unix socket $SLIPWAY_HOME/api.sock' };
+  return { openapi: '3.1.0', info, paths, components: { schemas } };
+}

@@ -1,0 +1,55 @@
+/** The running platform, as its HTTP API (and through it the command line and the page) sees it. */
+
+import type { Observable } from 'rxjs';
+import type { SettingsPort } from '../config/port.ts';
+import type { SettingName } from '../config/schema.ts';
+import type { Accelerator, MachineState } from '../hypervisor/port.ts';
+import type { PublishedPort } from '../proxy/published-ports.ts';
+import type { FlowRecord } from '../stack/port.ts';
+
+export interface PlatformStatus {
+  readonly state: MachineState;
+  /** Why it failed, or why it is not ready, in one line that names the remedy. */
+  readonly reason?: string;
+  /** Whether Docker answers on the host's socket. */
+  readonly docker: { readonly ready: boolean; readonly version?: string };
+  readonly accelerator?: Accelerator;
+  readonly acceleratorReason?: string;
+  readonly channel?: 'vsock' | 'serial';
+  readonly versions: Readonly<Record<string, string>>;
+  /** Seconds from the hypervisor's start to each step of the boot. */
+  readonly boot: Readonly<Record<string, number>>;
+  /** When the hypervisor started, in milliseconds since the epoch. */
+  readonly startedAtMs?: number;
+  readonly home: string;
+  readonly sockets: Readonly<Record<string, string>>;
+  readonly pids: Readonly<Record<string, number>>;
+  readonly network: { readonly subnet: string; readonly mtu: number; readonly connected: boolean };
+  readonly ports: readonly PublishedPort[];
+  /** How often the VM was started again after it stopped by itself. */
+  readonly restarts: number;
+  /** What is wrong with the stored settings, while the last good ones stay in force. */
+  readonly settingsProblem?: string;
+  /** Settings that have changed and take effect when the VM restarts. */
+  readonly pendingRestart: readonly SettingName[];
+}
+
+export interface PlatformPort {
+  status(): PlatformStatus;
+  /** The status now, then at each change. */
+  readonly changes: Observable<PlatformStatus>;
+  readonly settings: SettingsPort;
+  flows(): readonly FlowRecord[];
+  drops(): Readonly<Record<string, number>>;
+  /** Stops the VM in order and starts it again with the settings as they are now. Rejects with a `StateError` when it cannot. */
+  restart(): Promise<void>;
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  /** Stops the VM in order and then everything else. */
+  shutdown(): Promise<void>;
+}
+
+/** The platform's state does not allow what was asked. */
+export class StateError extends Error {
+  readonly code = 'STATE';
+}

@@ -1,0 +1,37 @@
+/** One operation of the HTTP API: what it does, what it answers, and its words in the OpenAPI document. */
+
+import type { PlatformPort } from './port.ts';
+
+export interface ApiRequest {
+  readonly platform: PlatformPort;
+  /** The part of the path that stands for `{name}`. */
+  readonly name: string;
+  /** The request's JSON body; undefined when there is none. */
+  readonly body: unknown;
+}
+
+export type ApiAnswer =
+  | { readonly json: unknown; readonly status?: number }
+  | { readonly text: string; readonly contentType: string }
+  | { readonly events: true };
+
+export interface Route {
+  readonly method: 'GET' | 'PUT' | 'DELETE' | 'POST';
+  /** Such as `/v1/config/{name}`. */
+  readonly path: string;
+  readonly summary: string;
+  /** Schema of the answer's JSON, by name in `components` of the OpenAPI document. */
+  readonly answers: string;
+  readonly takes?: string;
+  readonly answer: (request: ApiRequest) => ApiAnswer | Promise<ApiAnswer>;
+}
+
+/** The caller's mistake: becomes an answer of that status with its cause. */
+export class RequestError extends Error {
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}

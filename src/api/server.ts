@@ -1,0 +1,145 @@
+/**
+ * The HTTP API on its unix socket (0600): finds the route, reads a bounded JSON body, and answers JSON; a mistake of the
+ * caller's is a 4xx whose `error` names the cause. Readers of events are bounded in number.
+ */
+
+import { chmodSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { streamEvents } from './event-stream.ts';
+import { type PlatformPort, StateError } from './port.ts';
+import { RequestError, type Route } from './route.ts';
+import { routes } from './routes.ts';
+
+const BODY_OCTETS = 64 * 1024;
+const EVENT_READERS = 64;
+
+export class ApiServer {
+  readonly #platform: PlatformPort;
+  readonly #server: Server;
+  #eventReaders = 0;
+
+  private constructor(platform: PlatformPort) {
+    this.#platform = platform;
+    this.#server = createServer((request, response) => void this.#serve(request, response));
+    this.#server.maxConnections = 256;
+  }
+
+  /** Listens on `path`; a stale socket there is replaced (the instance's lock says that nobody else uses it). */
+  static async listen(platform: PlatformPort, path: string): Promise<ApiServer> {
+    const api = new ApiServer(platform);
+    rmSync(path, { force: true });
+    await new Promise<void>((resolve, reject) => {
+      api.#server.once('error', reject);
+      api.#server.listen(path, resolve);
+    });
+    chmodSync(path, 0o600);
+    return api;
+  }
+
+  /** Lets answers under way finish; `graceMs` later what is left is cut. */
+  async close(graceMs = 1000): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#server.closeIdleConnections();
+    const cut = setTimeout(() => this.#server.closeAllConnections(), graceMs);
+    await closed;
+    clearTimeout(cut);
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    try {
+      const [route, name] = find(request);
+      const body = await readBody(request);
+      const answer = await route.answer({ platform: this.#platform, name, body });
+      if ('events' in answer) this.#stream(response);
+      else if ('text' in answer) send(response, 200, answer.contentType, answer.text);
+      else sendJson(response, answer.status ?? 200, answer.json);
+    } catch (error) {
+      if (response.headersSent) return void response.destroy();
+      const allow = error instanceof MethodError ? { allow: error.allow.join(', ') } : {};
+      sendJson(response, statusOf(error), { error: error instanceof Error ? error.message : String(error) }, allow);
+    }
+  }
+
+  #stream(response: ServerResponse): void {
+    if (this.#eventReaders === EVENT_READERS)
+      throw new RequestError(429, `there are ${EVENT_READERS} readers of events already`);
+    this.#eventReaders++;
+    response.once('close', () => this.#eventReaders--);
+    streamEvents(this.#platform, response);
+  }
+}
+
+class MethodError extends RequestError {
+  readonly allow: readonly string[];
+
+  constructor(method: string, allow: readonly string[]) {
+    super(405, `${method} is not one of ${allow.join(', ')}`);
+    this.allow = allow;
+  }
+}
+
+function statusOf(error: unknown): number {
+  if (error instanceof RequestError) return error.status;
+  return error instanceof StateError ? 409 : 500;
+}
+
+function find(request: IncomingMessage): [route: Route, name: string] {
+  const [path] = (request.url ?? '/').split('?', 1) as [string];
+  const matches = routes.filter((route) => matchName(route.path, path) !== undefined);
+  const route = matches.find(({ method }) => method === request.method);
+  if (route) return [route, matchName(route.path, path)!];
+  if (matches.length === 0) throw new RequestError(404, `there is no ${path}; /openapi.json describes what there is`);
+  throw new MethodError(
+    request.method ?? '',
+    matches.map(({ method }) => method),
+  );
+}
+
+/** What stands for `{name}` ('' when the route has none); undefined when the path is another. */
+function matchName(pattern: string, path: string): string | undefined {
+  if (!pattern.endsWith('/{name}')) return pattern === path ? '' : undefined;
+  const stem = pattern.slice(0, -'{name}'.length);
+  const name = path.startsWith(stem) ? path.slice(stem.length) : '';
+  if (name === '' || name.includes('/')) return undefined;
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    throw new RequestError(400, `${path} is not a valid path`);
+  }
+}
+
+async function readBody(request: IncomingMessage): Promise<unknown> {
+  let octets = 0;
+  const parts: Buffer[] = [];
+  for await (const part of request as AsyncIterable<Buffer>) {
+    octets += part.length;
+    if (octets > BODY_OCTETS) throw new RequestError(413, `the body is larger than ${BODY_OCTETS} octets`);
+    parts.push(part);
+  }
+  if (octets === 0) return undefined;
+  try {
+    return JSON.parse(Buffer.concat(parts).toString('utf8'));
+  } catch (error) {
+    throw new RequestError(400, `the body is not JSON: ${(error as Error).message}`);
+  }
+}
+
+function sendJson(
+  response: ServerResponse,
+  status: number,
+  value: unknown,
+  headers: Record<string, string> = {},
+): void {
+  send(response, status, 'application/json', `${JSON.stringify(value)}\n`, headers);
+}
+
+function send(
+  response: ServerResponse,
+  status: number,
+  contentType: string,
+  text: string,
+  headers: Record<string, string> = {},
+): void {
+  response.writeHead(status, { ...headers, 'content-type': contentType, 'content-length': Buffer.byteLength(text) });
+  response.end(text);
+}

@@ -1,0 +1,97 @@
+/**
+ * $SLIPWAY_HOME: one folder is one instance, and two folders are two independent instances. This file alone knows the
+ * names inside it (CONTRACTS: State). Everything in it belongs to the invoking user: folders 0700, files and sockets
+ * 0600. A unix socket's path must fit 104 octets with its closing zero (BSD's and macOS's sun_path, which is shorter
+ * than Linux's), so a home whose sockets would not fit is refused before anything is made.
+ */
+
+import { chmodSync, mkdirSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+
+const SOCKET_PATH_OCTETS = 103;
+
+export interface Home {
+  readonly directory: string;
+  /** The Docker API on the host. */
+  readonly dockerSocket: string;
+  readonly apiSocket: string;
+  /** HyperKit's vsock entrance. */
+  readonly connectSocket: string;
+  /** Where guests' streams to host port 62376 (publishing) arrive. */
+  readonly publishSocket: string;
+  /** Where guests' streams to host port 62377 (boot marks) arrive. */
+  readonly eventsSocket: string;
+  /** QEMU's network attachment: QEMU listens, the network core connects. */
+  readonly networkSocket: string;
+  /** Control socket of `slipway-vmm`. */
+  readonly vmmSocket: string;
+  readonly vmDirectory: string;
+  readonly dataDisk: string;
+  readonly logsDirectory: string;
+  readonly daemonLog: string;
+  readonly vmmLog: string;
+  readonly consoleLog: string;
+  readonly settingsFile: string;
+  /** Held by the daemon for as long as it lives. */
+  readonly lockFile: string;
+}
+
+/** The instance that the environment names: SLIPWAY_HOME, else $XDG_DATA_HOME/slipway, else ~/.local/share/slipway. */
+export function homeDirectory(env: NodeJS.ProcessEnv = process.env): string {
+  if (env.SLIPWAY_HOME) return resolve(env.SLIPWAY_HOME);
+  const data = env.XDG_DATA_HOME?.startsWith('/') ? env.XDG_DATA_HOME : join(homedir(), '.local', 'share');
+  return join(data, 'slipway');
+}
+
+/** The layout below `directory`; throws when its sockets' paths would be too long. */
+export function homeAt(directory: string): Home {
+  const at = (...names: string[]): string => join(directory, ...names);
+  const home: Home = {
+    directory,
+    dockerSocket: at('docker.sock'),
+    apiSocket: at('api.sock'),
+    connectSocket: at('connect'),
+    publishSocket: at('00000002.0000f3a8'),
+    eventsSocket: at('00000002.0000f3a9'),
+    networkSocket: at('vm', 'network.sock'),
+    vmmSocket: at('vm', 'vmm.sock'),
+    vmDirectory: at('vm'),
+    dataDisk: at('vm', 'data.qcow2'),
+    logsDirectory: at('logs'),
+    daemonLog: at('logs', 'slipway.log'),
+    vmmLog: at('logs', 'vmm.log'),
+    consoleLog: at('logs', 'console.log'),
+    settingsFile: at('settings.json'),
+    lockFile: at('slipway.lock'),
+  };
+  const longest = Math.max(
+    ...Object.values(home)
+      .filter(isSocket)
+      .map((path) => Buffer.byteLength(path)),
+  );
+  if (longest > SOCKET_PATH_OCTETS) {
+    const spare = SOCKET_PATH_OCTETS - (longest - Buffer.byteLength(directory));
+    throw new Error(
+      `${directory} is too long: a unix socket's path may have ${SOCKET_PATH_OCTETS + 1} octets, so the home may have ${spare}; set SLIPWAY_HOME to a shorter path`,
+    );
+  }
+  return home;
+}
+
+/** Makes the folders, for the invoking user alone. */
+export function makeHome(home: Home): void {
+  for (const directory of [home.directory, home.vmDirectory, home.logsDirectory]) {
+    try {
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      chmodSync(directory, 0o700);
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      throw new Error(`cannot make ${directory}: ${code ?? message}; set SLIPWAY_HOME to a folder of yours`);
+    }
+  }
+}
+
+function isSocket(path: string): boolean {
+  return path.endsWith('.sock') || /\/(connect|\d{8}\.[0-9a-f]{8})$/.test(path);
+}
