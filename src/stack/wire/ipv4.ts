@@ -56,8 +56,10 @@ export function check(view: DataView, at: number, length: number, contiguous = l
   const total = view.getUint16(at + TOTAL_LENGTH);
   if (total < header || total > length) return BAD_LENGTH;
   // RFC 1122 3.2.1.2: a wrong header checksum must be discarded silently.
-  if (fold(sum(view, at, header)) !== 0xffff) return BAD_CHECKSUM;
-  return SOUND;
+  if (fold(sum(view, at, header)) === 0xffff) return SOUND;
+  // Deviation: the DHCP client of RootlessKit leaves the checksum 0, and has no address yet (RFC 2131 4.1).
+  const unsummed = view.getUint16(at + CHECKSUM) === 0 && view.getUint8(at + PROTOCOL) === PROTOCOL_UDP;
+  return unsummed && source(view, at) === 0 && destination(view, at) === -1 ? SOUND : BAD_CHECKSUM;
 }
 
 /** Writes a header of 20 octets, its checksum included. `flagsFragment`: the flags and the fragment offset in 8-octet units. */

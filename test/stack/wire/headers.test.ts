@@ -193,6 +193,11 @@ t.test('IPv4: each fault is told', async (t) => {
   view.setUint16(2, 60);
   view.setUint8(40, view.getUint8(40) ^ 1);
   t.equal(ipv4.check(view, 0, 60), BAD_CHECKSUM);
+  ipv4.emit(view, 0, 60, 1, 0, 64, ipv4.PROTOCOL_UDP, 0, -1);
+  view.setUint16(10, 0);
+  t.equal(ipv4.check(view, 0, 60), SOUND, 'a client without an address that does not sum (RootlessKit)');
+  view.setInt32(12, 1);
+  t.equal(ipv4.check(view, 0, 60), BAD_CHECKSUM, 'anyone else');
 });
 
 t.test('ICMP, UDP: emit and parse', async (t) => {
