@@ -33,6 +33,8 @@ export interface MachineStatus {
   readonly state: MachineState;
   /** Why it failed, in one line that names the remedy. */
   readonly reason?: string;
+  /** How it ended, once it has: 'asked' for, by the guest's 'panic', 'reboot' or 'poweroff', or 'lost' (the process is gone). */
+  readonly ended?: 'asked' | 'panic' | 'reboot' | 'poweroff' | 'lost';
   readonly accelerator?: Accelerator;
   /** Why this accelerator: shown by `slipway status`. */
   readonly acceleratorReason?: string;
