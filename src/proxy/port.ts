@@ -14,7 +14,10 @@ export const FAILED = -3;
 /** What became of a dial or a stream, in Node's codes: ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ECONNRESET, EADDRINUSE, EACCES, EMFILE ... */
 export type HostErrorCode = string;
 
-/** Readiness of a stream. Level-triggered in effect: told again until the stream says would-block. */
+/**
+ * Readiness of a stream. Who leaves octets unread when told `readable` reads them later, when there is room for them:
+ * it is told again only after a `read` that came back with WOULD_BLOCK.
+ */
 export interface StreamHandler {
   connected(stream: HostStream): void;
   /** `read` would now return octets, END or FAILED. */
@@ -77,5 +80,9 @@ export interface HostNetPort {
   /** A datagram socket for a guest's flow (port 0), family by `family`. */
   bindDatagram(family: 4 | 6, handler: HostDatagramHandler): HostDatagramSocket;
   /** A published UDP port. */
-  listenDatagram(address: string, port: number, handler: HostDatagramHandler): Promise<HostListener & { socket: HostDatagramSocket }>;
+  listenDatagram(
+    address: string,
+    port: number,
+    handler: HostDatagramHandler,
+  ): Promise<HostListener & { socket: HostDatagramSocket }>;
 }

@@ -17,7 +17,7 @@
 
 import { lstatSync, unlinkSync } from 'node:fs';
 import net from 'node:net';
-import { FrameBatch, type LinkHandler, type LinkOffload, type LinkPort } from '../../stack/port.ts';
+import { type Arena, FrameBatch, type LinkHandler, type LinkOffload, type LinkPort } from '../../stack/port.ts';
 import { TransmitSlab } from './transmit-slab.ts';
 
 const ETHERNET_HEADER = 14;
@@ -51,7 +51,7 @@ export class QemuStreamLink implements LinkPort {
 
   readonly #path: string;
   readonly #report: (message: string) => void;
-  readonly #rx: { readonly bytes: Buffer; readonly view: DataView };
+  readonly #rx: Arena;
   readonly #batch = new FrameBatch(1024, 1);
   readonly #free: TransmitSlab[] = [];
   #slab: TransmitSlab;
@@ -72,7 +72,7 @@ export class QemuStreamLink implements LinkPort {
     this.name = `qemu:${path}`;
     this.mtu = options.mtu;
     this.#report = options.report ?? (() => {});
-    const bytes = Buffer.allocUnsafeSlow(HEAD + READ);
+    const bytes = new Uint8Array(HEAD + READ);
     this.#rx = { bytes, view: new DataView(bytes.buffer) };
     const release = (slab: TransmitSlab) => this.#released(slab);
     for (let i = 0; i < SLABS; i++) this.#free.push(new TransmitSlab(release));

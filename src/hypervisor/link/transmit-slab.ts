@@ -10,8 +10,8 @@ import type { Arena } from '../../stack/port.ts';
 const SLAB = 256 * 1024;
 
 export class TransmitSlab implements Arena {
-  readonly bytes: Buffer;
-  readonly view: DataView;
+  readonly bytes = new Uint8Array(SLAB);
+  readonly view = new DataView(this.bytes.buffer);
   /** Where the next frame's length goes. */
   end = 0;
   readonly #release: (slab: TransmitSlab) => void;
@@ -21,8 +21,6 @@ export class TransmitSlab implements Arena {
   #retired = false;
 
   constructor(release: (slab: TransmitSlab) => void) {
-    this.bytes = Buffer.allocUnsafeSlow(SLAB);
-    this.view = new DataView(this.bytes.buffer);
     this.#release = release;
     this.#taken = () => {
       if (--this.#inFlight === 0) this.#idle();
@@ -36,7 +34,7 @@ export class TransmitSlab implements Arena {
   /** One write of what was added since the last. */
   send(socket: Socket): void {
     if (this.end === this.#sent) return;
-    const chunk = this.bytes.subarray(this.#sent, this.end);
+    const chunk = Buffer.from(this.bytes.buffer, this.#sent, this.end - this.#sent);
     this.#sent = this.end;
     this.#inFlight++;
     socket.write(chunk, this.#taken);
