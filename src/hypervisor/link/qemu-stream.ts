@@ -15,8 +15,9 @@
  * Timers: one, between attempts to connect (RECONNECT_MIN_MS, doubling to RECONNECT_MAX_MS).
  */
 
-import { lstatSync, unlinkSync } from 'node:fs';
+import { existsSync, lstatSync, unlinkSync } from 'node:fs';
 import net from 'node:net';
+import { dirname } from 'node:path';
 import { type Arena, FrameBatch, type LinkHandler, type LinkOffload, type LinkPort } from '../../stack/port.ts';
 import { TransmitSlab } from './transmit-slab.ts';
 
@@ -303,7 +304,7 @@ function checkPath(path: string): void {
 function listenProblem(path: string, error: NodeJS.ErrnoException): string {
   if (error.code === 'EADDRINUSE')
     return `'${path}' exists and something listens on it: stop that, or choose another path`;
-  if (error.code === 'ENOENT') return `cannot listen on '${path}': its folder does not exist`;
+  if (!existsSync(dirname(path))) return `cannot listen on '${path}': its folder does not exist`;
   return `cannot listen on '${path}': ${error.message}`;
 }
 
