@@ -1,0 +1,5 @@
+/** Docker's own client: the host's. */
+
+export function dockerProgram(): string {
+  return 'docker';
+}

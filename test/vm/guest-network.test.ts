@@ -1,0 +1,81 @@
+/** The guest's way out: names, the host's loopback by its alias, refusals, and what must never reach the host. */
+
+import { freePort, loopbackServer } from './host-ports.ts';
+import { busybox, importBusybox } from './images.ts';
+import { withInstance } from './instance.ts';
+
+const gateway = '192.168.65.1';
+const hostAlias = '192.168.65.2';
+
+withInstance("the guest's network", async (t, slipway) => {
+  t.teardown(() => slipway.remove('net', 'net-host'));
+  await importBusybox(slipway);
+  await slipway.docker('run', '-d', '--name', 'net', busybox, 'sleep', '100000');
+  const inside = (command: string) => slipway.tryDocker(['exec', 'net', 'sh', '-c', command]);
+
+  await t.test('names of the host resolve in a container', async (t) => {
+    const { stdout } = await inside(
+      'for name in host gateway; do nslookup $name.docker.internal; done; cat /etc/resolv.conf',
+    );
+    t.match(
+      stdout,
+      new RegExp(`Name:\\s+host\\.docker\\.internal\\s+Address[^:]*:\\s+${hostAlias.replaceAll('.', '\\.')}$`, 'm'),
+    );
+    t.match(
+      stdout,
+      new RegExp(`Name:\\s+gateway\\.docker\\.internal\\s+Address[^:]*:\\s+${gateway.replaceAll('.', '\\.')}$`, 'm'),
+    );
+    t.match(stdout, `nameserver ${gateway}`);
+  });
+
+  await t.test("a server on the host's loopback answers by its alias", async (t) => {
+    const server = await loopbackServer((socket) => {
+      socket.once('data', (said) => socket.end(`HTTP/1.0 200 OK\r\n\r\n${String(said).split(' ')[1]}\n`));
+    });
+    t.teardown(() => server.close());
+    const { stdout, stderr } = await inside(`wget -q -O - http://host.docker.internal:${server.port}/from-the-guest`);
+    t.equal(stdout, '/from-the-guest\n', stderr);
+  });
+
+  await t.test('a closed port of the host is refused, not silent', async (t) => {
+    const { status, stderr } = await inside(`nc host.docker.internal ${await freePort()} </dev/null`);
+    t.equal(status, 1);
+    t.match(stderr, /Connection refused/);
+  });
+
+  await t.test("no other address reaches the host's loopback", async (t) => {
+    const server = await loopbackServer((socket) => socket.end());
+    t.teardown(() => server.close());
+    const forbidden = [
+      '127.0.0.1',
+      '127.1.2.3',
+      '127.255.255.254',
+      '0.0.0.0',
+      '0.1.2.3',
+      '169.254.169.254',
+      '169.254.0.1',
+      '224.0.0.1',
+      '255.255.255.255',
+      '192.168.65.0',
+      '192.168.65.255',
+      gateway,
+      '192.168.65.77',
+    ];
+    const targets = [hostAlias, ...forbidden].map((address) => `${address}:${server.port}`);
+    const knock = ['peer', 'syn', 'eth0', gateway, ...targets].join(' ');
+    const { stdout, stderr, status } = await slipway.tryDocker([
+      ...['run', '--rm', '--name', 'net-host', '--net', 'host', '--cap-add', 'NET_RAW', busybox, 'sh', '-c'],
+      `ping -c 1 ${gateway} >&2; ${knock}`,
+    ]);
+    t.equal(status, 0, stderr);
+    const replies = Object.fromEntries(
+      stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.split(' ')),
+    );
+    t.equal(replies[`${hostAlias}:${server.port}`], 'syn-ack', 'the alias is let through');
+    for (const address of forbidden) t.not(replies[`${address}:${server.port}`], 'syn-ack', address);
+    t.equal(server.accepted, 1, 'the host saw the one connection to its alias');
+  });
+});
