@@ -66,7 +66,7 @@ async function main(chosen: readonly string[]): Promise<void> {
   if (plain.length > 0) await run(plain, 2, process.env);
   if (inVm.length === 0) return;
   const home = mkdtempSync(join(tmpdir(), 'slipway-test-'));
-  const env = { ...process.env, SLIPWAY_HOME: home };
+  const env = { ...process.env, SLIPWAY_HOME: home, DOCKER_CONFIG: join(home, 'docker-config') };
   try {
     if (slipway(env, 'up') !== 0) {
       console.log('FAILED: the VM for test/vm did not come up');
