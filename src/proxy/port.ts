@@ -86,3 +86,20 @@ export interface HostNetPort {
     handler: HostDatagramHandler,
   ): Promise<HostListener & { socket: HostDatagramSocket }>;
 }
+
+export interface NameServer {
+  readonly address: Address;
+  readonly port: number;
+}
+
+/** Whom the host asks for names. */
+export interface ResolverConfig {
+  /** In the order to be asked; empty: there is none. */
+  readonly servers: readonly NameServer[];
+  readonly search: readonly string[];
+}
+
+export interface HostResolverPort {
+  /** What is in force now. Cheap enough to be asked per query; the same object as long as nothing has changed. */
+  current(): ResolverConfig;
+}

@@ -1,0 +1,140 @@
+/**
+ * Answers that were given before, kept as the octets they came in and given again with their TTLs counted down.
+ * RFC 1035 7.4, RFC 2181 5.2, RFC 2308 5. An entry stands for one question with the same bits set (DO, CD, AD, EDNS), so
+ * that what one client may see is never shown to another that asked in a different way.
+ *
+ * One entry per hash (keyed with a secret): a collision replaces. Bounded by entries and octets; what was not used since
+ * it was last looked at goes first (second chance). No timers: age is looked at when asked.
+ */
+
+import { lifetime, type Query, sameName, setId } from './message.ts';
+
+interface Entry {
+  readonly hash: number;
+  readonly answer: Uint8Array;
+  readonly nameEnd: number;
+  readonly type: number;
+  readonly class: number;
+  readonly traits: number;
+  readonly ttlAt: readonly number[];
+  readonly storedMs: number;
+  readonly expiresMs: number;
+  used: boolean;
+}
+
+export interface DnsCacheLimits {
+  readonly entries: number;
+  readonly octets: number;
+}
+
+/** Larger answers are not kept. */
+const LARGEST_ANSWER = 8192;
+
+export class DnsCache {
+  readonly #limits: DnsCacheLimits;
+  readonly #entries = new Map<number, Entry>();
+  #octets = 0;
+  hits = 0;
+  misses = 0;
+
+  constructor(limits: DnsCacheLimits = { entries: 4096, octets: 4 << 20 }) {
+    this.#limits = limits;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  clear(): void {
+    this.#entries.clear();
+    this.#octets = 0;
+  }
+
+  #hash(query: Query): number {
+    const mixed = Math.imul(query.nameHash ^ (query.type << 16) ^ query.class, 0x9e3779b1) ^ (query.traits << 8);
+    return mixed ^ (mixed >>> 13);
+  }
+
+  /** Writes the answer to `query` (whose octets are `bytes`) to `into`; its length, or -1: not known. */
+  answer(query: Query, bytes: Uint8Array, into: Uint8Array, nowMs: number): number {
+    const entry = this.#entries.get(this.#hash(query));
+    if (
+      !entry ||
+      entry.nameEnd !== query.nameEnd ||
+      entry.type !== query.type ||
+      entry.class !== query.class ||
+      entry.traits !== query.traits ||
+      !sameName(entry.answer, 12, bytes, 12, query.nameEnd - 12)
+    ) {
+      this.misses++;
+      return -1;
+    }
+    if (entry.expiresMs <= nowMs) {
+      this.#remove(entry);
+      this.misses++;
+      return -1;
+    }
+    entry.used = true;
+    this.hits++;
+    const { answer, ttlAt } = entry;
+    into.set(answer);
+    setId(into, query.id);
+    // The question as this client spelt it.
+    for (let i = 12; i < query.nameEnd; i++) into[i] = bytes[i]!;
+    const age = Math.floor((nowMs - entry.storedMs) / 1000);
+    for (let i = 0; i < ttlAt.length; i++) {
+      const at = ttlAt[i]!;
+      const ttl = ((answer[at]! << 24) | (answer[at + 1]! << 16) | (answer[at + 2]! << 8) | answer[at + 3]!) - age;
+      into[at] = ttl >>> 24;
+      into[at + 1] = ttl >>> 16;
+      into[at + 2] = ttl >>> 8;
+      into[at + 3] = ttl;
+    }
+    return answer.length;
+  }
+
+  /** Keeps `length` octets of an answer to `query` for as long as it says itself. */
+  store(query: Query, answer: Uint8Array, length: number, nowMs: number): void {
+    if (!query.cacheable || length > LARGEST_ANSWER) return;
+    const ttlAt: number[] = [];
+    const seconds = lifetime(answer, length, query, ttlAt);
+    if (seconds <= 0) return;
+    const hash = this.#hash(query);
+    const before = this.#entries.get(hash);
+    if (before) this.#remove(before);
+    const kept = answer.slice(0, length);
+    // What is given again is no longer authoritative. RFC 1035 4.1.1.
+    kept[2]! &= ~0x04;
+    const entry: Entry = {
+      hash,
+      answer: kept,
+      nameEnd: query.nameEnd,
+      type: query.type,
+      class: query.class,
+      traits: query.traits,
+      ttlAt,
+      storedMs: nowMs,
+      expiresMs: nowMs + seconds * 1000,
+      used: false,
+    };
+    this.#entries.set(hash, entry);
+    this.#octets += length;
+    this.#evict();
+  }
+
+  #evict(): void {
+    for (const entry of this.#entries.values()) {
+      if (this.#entries.size <= this.#limits.entries && this.#octets <= this.#limits.octets) return;
+      this.#entries.delete(entry.hash);
+      if (entry.used) {
+        // Its second chance: to the end of the line.
+        entry.used = false;
+        this.#entries.set(entry.hash, entry);
+      } else this.#octets -= entry.answer.length;
+    }
+  }
+
+  #remove(entry: Entry): void {
+    if (this.#entries.delete(entry.hash)) this.#octets -= entry.answer.length;
+  }
+}

@@ -1,0 +1,232 @@
+/**
+ * DNS messages as octets, as far as a forwarder reads them: header, question, EDNS, and the walk over records that finds
+ * TTLs. RFC 1035 4, RFC 6891. Everything is bounded by the message; nothing throws. Names are never expanded: a name is
+ * compared and copied as it stands on the wire, without regard to the case of ASCII letters (RFC 4343).
+ */
+
+export const HEADER_OCTETS = 12;
+export const LARGEST_MESSAGE = 65_535;
+/** What a client without EDNS takes over UDP. RFC 1035 4.2.1. */
+const PLAIN_LIMIT = 512;
+/** What we say we take, in answers of our own: no fragments on any usual path. */
+const OUR_UDP_SIZE = 1232;
+
+export const TYPE_SOA = 6;
+const TYPE_OPT = 41;
+const TYPE_ANY = 255;
+
+export const NOERROR = 0;
+export const FORMERR = 1;
+export const SERVFAIL = 2;
+export const NXDOMAIN = 3;
+export const NOTIMP = 4;
+export const REFUSED = 5;
+
+const word = (bytes: Uint8Array, at: number): number => (bytes[at]! << 8) | bytes[at + 1]!;
+const double = (bytes: Uint8Array, at: number): number => word(bytes, at) * 0x10000 + word(bytes, at + 2);
+export const lower = (octet: number): number => (octet >= 0x41 && octet <= 0x5a ? octet | 0x20 : octet);
+
+export const id = (bytes: Uint8Array): number => word(bytes, 0);
+export const isResponse = (bytes: Uint8Array): boolean => (bytes[2]! & 0x80) !== 0;
+export const isTruncated = (bytes: Uint8Array): boolean => (bytes[2]! & 0x02) !== 0;
+/** Without the upper bits that EDNS adds. */
+export const responseCode = (bytes: Uint8Array): number => bytes[3]! & 0x0f;
+
+export function setId(bytes: Uint8Array, value: number): void {
+  bytes[0] = value >> 8;
+  bytes[1] = value;
+}
+
+/** Whether two names of `length` wire octets are the same. Length octets are below 'A', so that all octets may be folded. */
+export function sameName(a: Uint8Array, aAt: number, b: Uint8Array, bAt: number, length: number): boolean {
+  for (let i = 0; i < length; i++) if (lower(a[aAt + i]!) !== lower(b[bAt + i]!)) return false;
+  return true;
+}
+
+/** The offset after the name at `at`, or -1. A pointer ends a name (RFC 1035 4.1.4) and is not followed. */
+function skipName(bytes: Uint8Array, at: number, end: number): number {
+  let i = at;
+  while (i < end) {
+    const octet = bytes[i]!;
+    if (octet === 0) return i + 1;
+    if (octet >= 0xc0) return i + 2 <= end ? i + 2 : -1;
+    if (octet > 63) return -1;
+    i += octet + 1;
+  }
+  return -1;
+}
+
+/** What `parse` found in a query. Made once and used again. */
+export class Query {
+  id = 0;
+  /** The question could be read; if not, only the header's fields hold. */
+  sound = false;
+  /** Offsets: after the question's name (which begins at 12), after the question. */
+  nameEnd = 0;
+  questionEnd = 0;
+  type = 0;
+  class = 0;
+  /** Of the name, folded. */
+  nameHash = 0;
+  /** The bits of the query that its answer depends on: recursion, authentic data, checking disabled, EDNS, DNSSEC OK. */
+  traits = 0;
+  hasEdns = false;
+  /** Octets that the client takes over UDP. */
+  udpLimit = PLAIN_LIMIT;
+  /** A plain question whose answer may be kept and given to others. */
+  cacheable = false;
+
+  /** Reads `length` octets of `bytes`; false: not a query at all. `seed` keys the hash. */
+  parse(bytes: Uint8Array, length: number, seed: number): boolean {
+    if (length < HEADER_OCTETS || isResponse(bytes)) return false;
+    this.id = word(bytes, 0);
+    this.sound = false;
+    this.cacheable = false;
+    this.hasEdns = false;
+    this.udpLimit = PLAIN_LIMIT;
+    if (word(bytes, 4) !== 1) return true;
+    let hash = seed;
+    let i = HEADER_OCTETS;
+    const last = Math.min(length - 5, HEADER_OCTETS + 254);
+    for (;;) {
+      if (i > last) return true;
+      const label = bytes[i]!;
+      if (label > 63) return true;
+      hash = Math.imul(hash ^ label, 0x01000193);
+      i++;
+      if (label === 0) break;
+      const end = i + label;
+      if (end > last) return true;
+      for (; i < end; i++) hash = Math.imul(hash ^ lower(bytes[i]!), 0x01000193);
+    }
+    this.nameEnd = i;
+    this.nameHash = hash ^ (hash >>> 15);
+    this.type = word(bytes, i);
+    this.class = word(bytes, i + 2);
+    this.questionEnd = i + 4;
+    this.sound = true;
+    const additional = word(bytes, 10);
+    const noRecords = word(bytes, 6) === 0 && word(bytes, 8) === 0;
+    // Opcode QUERY, neither AA nor TC, no record but EDNS; RD set, or the answer is not the one others want.
+    const plain = (bytes[2]! & 0x7f) === 0x01 && noRecords && additional <= 1;
+    this.traits = (bytes[2]! & 0x01) | (bytes[3]! & 0x30);
+    const simple = this.#readEdns(bytes, length, word(bytes, 6) + word(bytes, 8), additional);
+    this.cacheable = plain && simple;
+    return true;
+  }
+
+  /** Looks for OPT among the additional records; whether there is nothing else and nothing odd in it. RFC 6891 6.1. */
+  #readEdns(bytes: Uint8Array, length: number, before: number, additional: number): boolean {
+    let i = this.questionEnd;
+    if (additional === 0) return i === length;
+    for (let record = 0; record < before + additional; record++) {
+      const at = skipName(bytes, i, length);
+      if (at < 0 || at + 10 > length) return false;
+      const end = at + 10 + word(bytes, at + 8);
+      if (end > length) return false;
+      if (record >= before && word(bytes, at) === TYPE_OPT && bytes[i] === 0) {
+        this.hasEdns = true;
+        this.udpLimit = Math.max(PLAIN_LIMIT, word(bytes, at + 2));
+        this.traits |= 0x100 | (bytes[at + 6]! & 0x80);
+        // Another version, or options (cookies, client subnet): for the server only.
+        return word(bytes, at + 4) === 0 && (word(bytes, at + 6) & 0x7fff) === 0 && end === at + 10 && end === length;
+      }
+      i = end;
+    }
+    return false;
+  }
+}
+
+/** Whether `answer` is a response to the query: same id, opcode and question. RFC 5452 9.1. */
+export function answers(answer: Uint8Array, length: number, query: Uint8Array, questionEnd: number): boolean {
+  if (length < HEADER_OCTETS || !isResponse(answer) || word(answer, 0) !== word(query, 0)) return false;
+  if ((answer[2]! & 0x78) !== (query[2]! & 0x78)) return false;
+  // Some servers leave the question out of an error.
+  if (word(answer, 4) === 0) return responseCode(answer) !== NOERROR && word(answer, 6) === 0;
+  if (word(answer, 4) !== word(query, 4) || length < questionEnd) return false;
+  // The question's type and class hold no letters that folding could confuse: they are compared exactly.
+  const nameOctets = questionEnd - 4 - HEADER_OCTETS;
+  if (!sameName(answer, HEADER_OCTETS, query, HEADER_OCTETS, nameOctets)) return false;
+  for (let i = questionEnd - 4; i < questionEnd; i++) if (answer[i] !== query[i]) return false;
+  return true;
+}
+
+/** Longest that a negative answer (RFC 2308 5) and any other is kept, in seconds. */
+const NEGATIVE_LIMIT = 3 * 3600;
+const POSITIVE_LIMIT = 24 * 3600;
+const MAX_RECORDS = 256;
+
+/**
+ * For how many seconds an answer may be kept, 0 for not at all; the places of its records' TTLs are appended to `ttlAt`.
+ * RFC 1035 3.2.1, RFC 2181 8, and for what does not exist RFC 2308 5: only with an SOA record, for the lesser of its TTL
+ * and MINIMUM.
+ */
+export function lifetime(bytes: Uint8Array, length: number, query: Query, ttlAt: number[]): number {
+  const code = responseCode(bytes);
+  if (length < query.questionEnd || isTruncated(bytes) || (code !== NOERROR && code !== NXDOMAIN)) return 0;
+  if (word(bytes, 4) !== 1) return 0;
+  const answerCount = word(bytes, 6);
+  const authorityEnd = answerCount + word(bytes, 8);
+  const count = authorityEnd + word(bytes, 10);
+  if (count > MAX_RECORDS) return 0;
+  let i = query.questionEnd;
+  let least = POSITIVE_LIMIT;
+  let answered = false;
+  let minimum = -1;
+  for (let record = 0; record < count; record++) {
+    const at = skipName(bytes, i, length);
+    if (at < 0 || at + 10 > length) return 0;
+    const end = at + 10 + word(bytes, at + 8);
+    if (end > length) return 0;
+    const type = word(bytes, at);
+    if (type === TYPE_OPT) {
+      // The upper bits of an extended code: not a plain answer.
+      if (bytes[at + 4] !== 0) return 0;
+    } else {
+      const ttl = double(bytes, at + 4);
+      // RFC 2181 8: with the top bit set it is 0.
+      if (ttl >= 0x8000_0000) return 0;
+      least = Math.min(least, ttl);
+      ttlAt.push(at + 4);
+      if (record < answerCount) answered ||= type === query.type || query.type === TYPE_ANY;
+      else if (record < authorityEnd && type === TYPE_SOA && end - at >= 32) minimum = double(bytes, end - 4);
+    }
+    i = end;
+  }
+  if (i !== length) return 0;
+  if (code === NOERROR && answered) return least;
+  return minimum < 0 ? 0 : Math.min(least, minimum, NEGATIVE_LIMIT);
+}
+
+function writeOpt(into: Uint8Array, at: number, dnssecOk: boolean): number {
+  into.fill(0, at, at + 11);
+  into[at + 2] = TYPE_OPT;
+  into[at + 3] = OUR_UDP_SIZE >> 8;
+  into[at + 4] = OUR_UDP_SIZE & 0xff;
+  if (dnssecOk) into[at + 7] = 0x80;
+  return at + 11;
+}
+
+/** Writes a response without records: an error, or "no such data"; returns its length. */
+export function writeEmpty(query: Query, bytes: Uint8Array, code: number, into: Uint8Array): number {
+  setId(into, query.id);
+  // QR, the query's opcode and RD; RA, the query's CD.
+  into[2] = 0x80 | (bytes[2]! & 0x79);
+  into[3] = 0x80 | (bytes[3]! & 0x10) | code;
+  into.fill(0, 4, HEADER_OCTETS);
+  if (!query.sound) return HEADER_OCTETS;
+  into[5] = 1;
+  for (let i = HEADER_OCTETS; i < query.questionEnd; i++) into[i] = bytes[i]!;
+  if (!query.hasEdns) return query.questionEnd;
+  into[11] = 1;
+  return writeOpt(into, query.questionEnd, (query.traits & 0x80) !== 0);
+}
+
+/** Cuts an answer that is longer than the client takes down to its question, with TC set: the client asks again by TCP. RFC 2181 9. */
+export function truncate(query: Query, message: Uint8Array): number {
+  message[2]! |= 0x02;
+  message.fill(0, 6, HEADER_OCTETS);
+  if (!query.hasEdns) return query.questionEnd;
+  message[11] = 1;
+  return writeOpt(message, query.questionEnd, (query.traits & 0x80) !== 0);
+}
