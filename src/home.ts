@@ -30,9 +30,13 @@ export interface Home {
   readonly dataDisk: string;
   readonly logsDirectory: string;
   readonly daemonLog: string;
+  /** What the daemon's process prints apart from its log: its last words. */
+  readonly crashLog: string;
   readonly vmmLog: string;
   readonly consoleLog: string;
   readonly settingsFile: string;
+  /** The settings that the running VM was started with. */
+  readonly inForceFile: string;
   /** Held by the daemon for as long as it lives. */
   readonly lockFile: string;
 }
@@ -60,9 +64,11 @@ export function homeAt(directory: string): Home {
     dataDisk: at('vm', 'data.qcow2'),
     logsDirectory: at('logs'),
     daemonLog: at('logs', 'slipway.log'),
+    crashLog: at('logs', 'slipway.crash'),
     vmmLog: at('logs', 'vmm.log'),
     consoleLog: at('logs', 'console.log'),
     settingsFile: at('settings.json'),
+    inForceFile: at('vm', 'in-force.json'),
     lockFile: at('slipway.lock'),
   };
   const longest = Math.max(

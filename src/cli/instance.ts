@@ -1,0 +1,111 @@
+/**
+ * Starting, awaiting and stopping an instance from the command line: what the VM needs is brought first, then the
+ * daemon is started in a session of its own, and its status followed until Docker answers.
+ */
+
+import { spawn } from 'node:child_process';
+import { closeSync, existsSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { PlatformStatus } from '../api/port.ts';
+import { type Home, makeHome } from '../home.ts';
+import { type ApiClient, withApi } from './api-client.ts';
+import { Progress } from './progress.ts';
+import { prepare } from './prepare.ts';
+
+/** Docker answers within 20 s of a cold start under emulation; much later than that something is wrong. */
+const READY_MS = 180_000;
+const DAEMON_MS = 20_000;
+const POLL_MS = 100;
+
+/** Brings the instance up and waits until Docker answers; says whether it was up before. */
+export async function startInstance(home: Home): Promise<{ status: PlatformStatus; wasUp: boolean }> {
+  const progress = new Progress();
+  makeHome(home);
+  return withApi(home, async (api) => {
+    const before = await api.statusIfRunning();
+    if (before?.state === 'running' && before.docker.ready) return { status: before, wasUp: true };
+    if (before?.state === 'paused') await api.post('/v1/resume');
+    if (!before || before.state === 'failed' || before.state === 'stopped') {
+      const prepared = await prepare(progress);
+      if (before) await stopInstance(home);
+      await progress.step('Starting the daemon', () => startDaemon(home, api, prepared));
+    }
+    const status = await progress.step('Starting the VM', () => untilReady(api, progress));
+    return { status, wasUp: false };
+  });
+}
+
+/** Stops the VM in order, then the daemon; false when nothing ran. */
+export async function stopInstance(home: Home): Promise<boolean> {
+  const progress = new Progress();
+  return withApi(home, async (api) => {
+    const status = await api.statusIfRunning();
+    if (!status) return false;
+    const pids = Object.values(status.pids);
+    await progress.step('Stopping', async () => {
+      await api.post('/v1/shutdown');
+      for (const pid of pids) while (alive(pid)) await sleep(POLL_MS / 2);
+    });
+    return true;
+  });
+}
+
+async function startDaemon(home: Home, api: ApiClient, prepared: readonly string[]): Promise<void> {
+  rmSync(home.crashLog, { force: true });
+  const crash = openSync(home.crashLog, 'ax', 0o600);
+  const main = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './main.ts' : './main.js', import.meta.url));
+  const daemon = spawn(process.execPath, [main, 'daemon', ...prepared], {
+    cwd: '/',
+    detached: true,
+    env: { ...process.env, SLIPWAY_HOME: home.directory },
+    stdio: ['ignore', crash, crash],
+  });
+  closeSync(crash);
+  let ended = false;
+  daemon.once('error', () => (ended = true));
+  daemon.once('exit', () => (ended = true));
+  const deadline = performance.now() + DAEMON_MS;
+  while (!(await api.statusIfRunning())) {
+    if (ended) throw new Error(lastWords(home));
+    if (performance.now() > deadline)
+      throw new Error(`the daemon (process ${daemon.pid}) does not answer; see 'slipway logs slipway'`);
+    await sleep(POLL_MS / 2);
+  }
+  daemon.unref();
+}
+
+/** Why the daemon ended: what it printed last. */
+function lastWords(home: Home): string {
+  const text = existsSync(home.crashLog) ? readFileSync(home.crashLog, 'utf8').trim() : '';
+  const line = text.split('\n').at(-1)?.replace(/^slipway: /, '');
+  return line || `the daemon ended at once; see 'slipway logs slipway'`;
+}
+
+async function untilReady(api: ApiClient, progress: Progress): Promise<PlatformStatus> {
+  const deadline = performance.now() + READY_MS;
+  for (;;) {
+    const status = await api.status();
+    if (status.state === 'running' && status.docker.ready) return status;
+    if (status.state === 'failed' || status.state === 'stopped')
+      throw new Error(status.reason ?? "the VM ended; see 'slipway logs'");
+    if (performance.now() > deadline)
+      throw new Error(`Docker does not answer after ${READY_MS / 1000} s; see 'slipway logs' and 'slipway status'`);
+    progress.detail(latestStep(status));
+    await sleep(POLL_MS);
+  }
+}
+
+function latestStep({ state, boot }: PlatformStatus): string {
+  const [step] = Object.entries(boot).sort((a, b) => b[1] - a[1]);
+  return step ? `${step[0]} after ${step[1].toFixed(1)} s` : state;
+}
+
+function alive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
