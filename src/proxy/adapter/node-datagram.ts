@@ -34,6 +34,7 @@ export class NodeDatagramSocket implements HostDatagramSocket {
   readonly #handler: HostDatagramHandler;
   readonly #buffer: SendBuffer;
   #open = true;
+  #bound = false;
   #toAddress: Address = new Uint8Array(16);
   #toText = '::';
   #fromText = '';
@@ -53,9 +54,12 @@ export class NodeDatagramSocket implements HostDatagramSocket {
     this.#socket.on('message', (payload, from) => this.#received(payload, from.address, from.port));
   }
 
-  /** Binds at once; a failure comes through `failed`. */
+  /** Binds at once; after a failure, which `failed` tells, `port` is 0 and nothing is sent. */
   bindNow(): void {
     this.#socket.on('error', (error) => this.#failed(error));
+    this.#socket.once('listening', () => {
+      this.#bound = true;
+    });
     this.#socket.bind({ port: 0, exclusive: true });
   }
 
@@ -69,6 +73,7 @@ export class NodeDatagramSocket implements HostDatagramSocket {
       socket.bind({ address, port, exclusive: true }, () => {
         socket.removeAllListeners('error');
         socket.on('error', (error) => this.#failed(error));
+        this.#bound = true;
         const bound = socket.address();
         resolve({ address: bound.address, port: bound.port, socket: this, close: () => this.close() });
       });
@@ -76,11 +81,11 @@ export class NodeDatagramSocket implements HostDatagramSocket {
   }
 
   get port(): number {
-    return this.#open ? this.#socket.address().port : 0;
+    return this.#bound ? this.#socket.address().port : 0;
   }
 
   send(payload: FragmentList, address: Address, port: number): boolean {
-    if (!this.#open || payload.octets > LARGEST || port === 0) return false;
+    if (!this.#bound || payload.octets > LARGEST || port === 0) return false;
     const socket = this.#socket;
     const queued = socket.getSendQueueSize();
     if (queued > QUEUE_OCTETS) return false;
@@ -99,6 +104,7 @@ export class NodeDatagramSocket implements HostDatagramSocket {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
+    this.#bound = false;
     this.#socket.close();
   }
 

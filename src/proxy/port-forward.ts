@@ -1,0 +1,223 @@
+/**
+ * Published ports: a listener on the host, whose connections and datagrams go through the stack to an address and port
+ * of the guest, or of a container behind it. The guest sees them come from the gateway.
+ *
+ * `expose` binds what it is told, nothing wider and nothing else: who may have which port is decided before. Its errors
+ * are Docker's words, with the code beside them. A wildcard of a family that the host has not is granted without a
+ * listener.
+ *
+ * A TCP client is accepted, then the guest is dialled; a guest that refuses is a reset for the client. Datagrams: each
+ * client has a port of the gateway to itself, by which its replies are told apart, for `IDLE_MS` after the last datagram
+ * either way; a listener has at most `CLIENTS` of them, and gives up the one unused longest. No timers: the owner calls
+ * `expire` now and then.
+ */
+
+import type { Address, Clock, NetstackPort, UdpDatagram } from '../stack/port.ts';
+import { equal, parseAddress } from '../stack/wire/address.ts';
+import { type EndpointKey, endpointKey } from './endpoint-key.ts';
+import type { HostDatagramHandler, HostDatagramSocket, HostListener, HostNetPort } from './port.ts';
+import { guestSide, type HostSide, TcpSplice } from './tcp-splice.ts';
+
+const IDLE_MS = 180_000;
+const CLIENTS = 1024;
+/** The gateway's ports for clients of published UDP ports. RFC 6335 6. */
+const FIRST_PORT = 49152;
+const PORTS = 65536 - FIRST_PORT;
+
+export interface ExposeRequest {
+  readonly protocol: 'tcp' | 'udp';
+  readonly hostAddress: string;
+  /** 0: any. */
+  readonly hostPort: number;
+  readonly guestAddress: string;
+  readonly guestPort: number;
+}
+
+export interface ExposedPort {
+  readonly port: number;
+  close(): void;
+}
+
+export interface PortForwarderOptions {
+  readonly host: HostNetPort;
+  readonly netstack: Pick<NetstackPort, 'connect' | 'listenUdp' | 'unlistenUdp' | 'sendUdp'>;
+  readonly hostSide: HostSide;
+  readonly clock: Clock;
+  readonly gateway: Address;
+  /** Asks for a poll of the stack. */
+  readonly wake: () => void;
+}
+
+export class PortForwarder {
+  readonly #options: PortForwarderOptions;
+  readonly #datagramPorts = new Set<DatagramPort>();
+  readonly #gatewayPorts = new GatewayPorts();
+
+  constructor(options: PortForwarderOptions) {
+    this.#options = options;
+  }
+
+  /** Rejects with an Error of Docker's words, such as `listen tcp4 0.0.0.0:8080: bind: address already in use`. */
+  async expose(request: ExposeRequest): Promise<ExposedPort> {
+    const guestAddress = parseAddress(request.guestAddress);
+    if (!guestAddress) throw new Error(`${request.guestAddress} is not an address`);
+    const guest = { guestAddress, guestPort: request.guestPort };
+    try {
+      return request.protocol === 'tcp' ? await this.#exposeTcp(request, guest) : await this.#exposeUdp(request, guest);
+    } catch (error) {
+      const { code } = error as { code?: string };
+      if (wildcards.has(request.hostAddress) && missingFamily.has(code ?? ''))
+        return { port: request.hostPort, close() {} };
+      throw bindError(request, error);
+    }
+  }
+
+  /** Gives up clients of UDP ports that have been idle for too long. */
+  expire(): void {
+    for (const port of this.#datagramPorts) port.expire();
+  }
+
+  async #exposeTcp({ hostAddress, hostPort }: ExposeRequest, guest: Guest): Promise<ExposedPort> {
+    const { host, netstack, hostSide, gateway, wake } = this.#options;
+    const listener = await host.listen(hostAddress, hostPort, (stream) => {
+      const splice = new TcpSplice();
+      splice.joinStream(stream);
+      splice.joinConnection(netstack.connect({ ...guest, peerAddress: gateway, peerPort: 0 }, guestSide));
+      wake();
+      return hostSide;
+    });
+    return exposed(listener);
+  }
+
+  async #exposeUdp({ hostAddress, hostPort }: ExposeRequest, guest: Guest): Promise<ExposedPort> {
+    const port = new DatagramPort(this.#options, guest, this.#gatewayPorts);
+    const listener = await this.#options.host.listenDatagram(hostAddress, hostPort, port);
+    this.#datagramPorts.add(port);
+    return exposed(listener, () => {
+      this.#datagramPorts.delete(port);
+      port.close();
+    });
+  }
+}
+
+interface Guest {
+  readonly guestAddress: Address;
+  readonly guestPort: number;
+}
+
+const wildcards = new Set(['0.0.0.0', '::']);
+const missingFamily = new Set(['EAFNOSUPPORT', 'EADDRNOTAVAIL', 'EPROTONOSUPPORT']);
+
+function exposed(listener: HostListener, alsoClose?: () => void): ExposedPort {
+  const close = (): void => {
+    listener.close();
+    alsoClose?.();
+  };
+  return { port: listener.port, close };
+}
+
+/** Docker's own words, which are Go's: scripts match them. */
+const bindErrors: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'address already in use',
+  EADDRNOTAVAIL: 'cannot assign requested address',
+  EACCES: 'permission denied',
+  EAFNOSUPPORT: 'address family not supported by protocol',
+  EMFILE: 'too many open files',
+};
+
+function bindError({ protocol, hostAddress, hostPort }: ExposeRequest, error: unknown): Error {
+  const { code, message } = error as Error & { code?: string };
+  const ipv6 = hostAddress.includes(':');
+  const where = `${protocol}${ipv6 ? 6 : 4} ${ipv6 ? `[${hostAddress}]` : hostAddress}:${hostPort}`;
+  return Object.assign(new Error(`listen ${where}: bind: ${bindErrors[code ?? ''] ?? message}`), { code });
+}
+
+/** The gateway's ports that stand for clients, each used again as late as possible. */
+class GatewayPorts {
+  #next = 0;
+
+  next(): number {
+    return FIRST_PORT + (this.#next++ % PORTS);
+  }
+}
+
+/** A client of a published UDP port: the gateway's port that stands for it towards the guest. */
+interface Client {
+  readonly key: EndpointKey;
+  readonly address: Address;
+  readonly port: number;
+  readonly endpoints: Guest & { readonly peerAddress: Address; readonly peerPort: number };
+  usedAtMs: number;
+}
+
+class DatagramPort implements HostDatagramHandler {
+  readonly #options: PortForwarderOptions;
+  readonly #guest: Guest;
+  readonly #clients = new Map<EndpointKey, Client>();
+  readonly #ports: GatewayPorts;
+  #socket: HostDatagramSocket | undefined;
+
+  constructor(options: PortForwarderOptions, guest: Guest, ports: GatewayPorts) {
+    this.#options = options;
+    this.#guest = guest;
+    this.#ports = ports;
+  }
+
+  received(socket: HostDatagramSocket, payload: Uint8Array, address: Address, port: number): void {
+    this.#socket = socket;
+    const key = endpointKey(address, port);
+    const client = this.#clients.get(key) ?? this.#open(key, address, port);
+    if (!client) return;
+    client.usedAtMs = this.#options.clock.nowMs();
+    this.#options.netstack.sendUdp(client.endpoints, payload);
+    this.#options.wake();
+  }
+
+  /** The client does not listen any more; it may again. */
+  failed(): void {}
+
+  expire(): void {
+    const limit = this.#options.clock.nowMs() - IDLE_MS;
+    for (const client of this.#clients.values()) if (client.usedAtMs <= limit) this.#remove(client);
+  }
+
+  close(): void {
+    for (const client of this.#clients.values()) this.#remove(client);
+  }
+
+  #open(key: EndpointKey, address: Address, port: number): Client | undefined {
+    if (this.#clients.size >= CLIENTS) this.#removeOldest();
+    const { netstack, gateway } = this.#options;
+    for (let tries = 0; tries < PORTS; tries++) {
+      const peerPort = this.#ports.next();
+      const endpoints = { ...this.#guest, peerAddress: gateway, peerPort };
+      const client = { key, address: Uint8Array.from(address), port, endpoints, usedAtMs: 0 };
+      try {
+        netstack.listenUdp(gateway, peerPort, (datagram) => this.#reply(client, datagram));
+      } catch {
+        continue; // another published port's
+      }
+      this.#clients.set(key, client);
+      return client;
+    }
+    return undefined;
+  }
+
+  #reply(client: Client, datagram: UdpDatagram): void {
+    const { guestAddress, guestPort } = this.#guest;
+    if (datagram.guestPort !== guestPort || !equal(datagram.guestAddress, guestAddress)) return;
+    client.usedAtMs = this.#options.clock.nowMs();
+    this.#socket?.send(datagram.payload, client.address, client.port);
+  }
+
+  #removeOldest(): void {
+    let oldest: Client | undefined;
+    for (const client of this.#clients.values()) if (!oldest || client.usedAtMs < oldest.usedAtMs) oldest = client;
+    if (oldest) this.#remove(oldest);
+  }
+
+  #remove(client: Client): void {
+    this.#clients.delete(client.key);
+    this.#options.netstack.unlistenUdp(this.#options.gateway, client.endpoints.peerPort);
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * The guest's connections to the outside: a SYN that nobody inside the stack claims is held while the host dials, and
+ * answered as the host was: connected is SYN-ACK, refused is RST, unreachable is ICMP's, and a host that never answers
+ * is silence, so that the guest sees what it would see on the host's own network. From then on `tcp-splice.ts` joins
+ * the two.
+ *
+ * Dials do not wait for each other. A guest may have `DIALS` of them under way; one more gives up its oldest, so that
+ * a scan of silent addresses blocks nobody, and connections in all are the policy's to count.
+ */
+
+import type { TcpConnection } from '../stack/port.ts';
+import type { Policy } from './policy.ts';
+import type { HostErrorCode, HostNetPort } from './port.ts';
+import { guestSide, type HostSide, TcpSplice } from './tcp-splice.ts';
+
+const DIALS = 4096;
+
+type Refusal = Parameters<TcpConnection['reject']>[0];
+
+/** What a failed dial looks like to the guest; what is not listed, such as EMFILE, is a refusal. */
+const refusals: Readonly<Record<HostErrorCode, Refusal>> = {
+  EHOSTUNREACH: 'unreachable',
+  ENETUNREACH: 'unreachable',
+  EHOSTDOWN: 'unreachable',
+  ENETDOWN: 'unreachable',
+  EADDRNOTAVAIL: 'unreachable',
+  EACCES: 'prohibited',
+  EPERM: 'prohibited',
+  ETIMEDOUT: 'silent',
+};
+
+export type TcpProxyPolicy = Pick<Policy, 'destination' | 'acquire' | 'release'>;
+
+/** A connection that the host is dialled for, and then an ordinary splice. */
+class Dial extends TcpSplice {
+  readonly ingress: number;
+  readonly #dialling: Set<Dial>;
+
+  constructor(dialling: Set<Dial>, connection: TcpConnection, onClosed: () => void) {
+    super(onClosed);
+    this.#dialling = dialling;
+    this.ingress = connection.ingress;
+    this.joinConnection(connection);
+    dialling.add(this);
+  }
+
+  override streamConnected(): void {
+    this.#dialling.delete(this);
+    // CLOSED: the guest gave up meanwhile, or its link is gone.
+    if (this.connection && this.connection.state !== 'CLOSED') this.connection.accept(guestSide);
+    else this.#forget();
+  }
+
+  override streamClosed(code: HostErrorCode | undefined): void {
+    if (this.#dialling.delete(this)) {
+      this.connection?.reject(refusals[code ?? ''] ?? 'reset');
+      this.connection = undefined;
+    }
+    super.streamClosed(code);
+  }
+
+  giveUp(): void {
+    this.#dialling.delete(this);
+    this.connection?.reject('silent');
+    this.#forget();
+  }
+
+  #forget(): void {
+    this.connection = undefined;
+    this.stream?.abort();
+  }
+}
+
+export class TcpProxy {
+  readonly #host: HostNetPort;
+  readonly #policy: TcpProxyPolicy;
+  readonly #hostSide: HostSide;
+  /** Dials under way, oldest first. */
+  readonly #dialling = new Set<Dial>();
+
+  constructor(host: HostNetPort, policy: TcpProxyPolicy, hostSide: HostSide) {
+    this.#host = host;
+    this.#policy = policy;
+    this.#hostSide = hostSide;
+  }
+
+  /** Dials under way. */
+  get dials(): number {
+    return this.#dialling.size;
+  }
+
+  /** A SYN of the guest's (`Forwarder.tcp`). */
+  tcp(connection: TcpConnection): void {
+    const verdict = this.#policy.destination(connection.peerAddress);
+    if (!verdict.allowed) {
+      connection.reject(verdict.answer ?? 'prohibited');
+      return;
+    }
+    const { ingress, peerPort } = connection;
+    this.#makeRoom(ingress);
+    if (!this.#policy.acquire('tcp', ingress)) {
+      connection.reject('reset');
+      return;
+    }
+    const dial = new Dial(this.#dialling, connection, () => this.#policy.release('tcp', ingress));
+    dial.joinStream(this.#host.connect(verdict.address, peerPort, this.#hostSide));
+  }
+
+  /** Gives up the guest's oldest dial when it has as many as it may. */
+  #makeRoom(ingress: number): void {
+    if (this.#dialling.size < DIALS) return;
+    let held = 0;
+    let oldest: Dial | undefined;
+    for (const dial of this.#dialling) {
+      if (dial.ingress !== ingress) continue;
+      oldest ??= dial;
+      held++;
+    }
+    if (held >= DIALS) oldest?.giveUp();
+  }
+}

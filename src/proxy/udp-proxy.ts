@@ -1,0 +1,202 @@
+/**
+ * The guest's datagrams to the outside. RFC 4787.
+ *
+ * One host socket per guest source (address and port) serves every peer (endpoint-independent mapping, REQ-1), and what
+ * any peer sends to it is relayed with the peer's own address (endpoint-independent filtering, REQ-8). Peers on the
+ * host's loopback appear as the host alias. A source that sends over both IP versions has a socket of each.
+ *
+ * A mapping lives while datagrams pass, either way, and `IDLE_MS` longer (REQ-5 asks for 2 minutes at least, REQ-6
+ * allows both directions to refresh). A guest with as many as the policy allows loses the one unused longest.
+ *
+ * What the gate denies, and what the host's socket cannot send, is answered with destination unreachable. No timers:
+ * the owner calls `expire` now and then.
+ */
+
+import type { Address, Clock, NetstackPort, UdpDatagram, UnreachableKind } from '../stack/port.ts';
+import { equal, isIpv4, kind } from '../stack/wire/address.ts';
+import { type EndpointKey, endpointKey } from './endpoint-key.ts';
+import type { Policy, Verdict } from './policy.ts';
+import type { HostDatagramHandler, HostDatagramSocket, HostErrorCode, HostNetPort } from './port.ts';
+
+const IDLE_MS = 180_000;
+
+export interface UdpProxyOptions {
+  readonly host: HostNetPort;
+  readonly policy: Pick<Policy, 'destination' | 'acquire' | 'release'>;
+  readonly netstack: Pick<NetstackPort, 'sendUdp' | 'sendUnreachable'>;
+  readonly clock: Clock;
+  /** Stand for the host's loopback towards the guest. */
+  readonly hostAliases: readonly Address[];
+  /** Asks for a poll of the stack. */
+  readonly wake: () => void;
+}
+
+const answers: Readonly<Record<NonNullable<Verdict['answer']>, UnreachableKind>> = {
+  reset: 'port',
+  unreachable: 'host',
+  prohibited: 'prohibited',
+};
+
+const failures: Readonly<Record<HostErrorCode, UnreachableKind>> = {
+  ECONNREFUSED: 'port',
+  EHOSTUNREACH: 'host',
+  EHOSTDOWN: 'host',
+  ENETUNREACH: 'network',
+  EADDRNOTAVAIL: 'network',
+  EACCES: 'prohibited',
+  EPERM: 'prohibited',
+};
+
+/** A guest's source, the sockets it has on the host, and the peer it spoke to last. */
+class Mapping {
+  readonly key: EndpointKey;
+  readonly ingress: number;
+  readonly guestAddress: Address;
+  readonly guestPort: number;
+  /** The other end of what is being relayed, or was last. */
+  readonly peerAddress: Address = new Uint8Array(16);
+  peerPort = 0;
+  usedAtMs = 0;
+  sockets: { 4?: HostDatagramSocket; 6?: HostDatagramSocket } = {};
+  /** The peer that the gate was asked about last, and the host's address for it. */
+  readonly askedAbout: Address = new Uint8Array(16);
+  dialled: Address | undefined = undefined;
+
+  constructor(key: EndpointKey, datagram: UdpDatagram) {
+    this.key = key;
+    this.ingress = datagram.ingress;
+    this.guestAddress = Uint8Array.from(datagram.guestAddress);
+    this.guestPort = datagram.guestPort;
+  }
+
+  close(): void {
+    this.sockets[4]?.close();
+    this.sockets[6]?.close();
+  }
+}
+
+export class UdpProxy implements HostDatagramHandler {
+  readonly #options: UdpProxyOptions;
+  /** Per ingress. */
+  readonly #mappings = new Map<number, Map<EndpointKey, Mapping>>();
+  /** Datagrams that were not relayed, by reason. */
+  readonly drops = { denied: 0, limit: 0, 'host-full': 0, 'host-failed': 0, 'no-alias': 0 };
+
+  constructor(options: UdpProxyOptions) {
+    this.#options = options;
+  }
+
+  get mappings(): number {
+    let count = 0;
+    for (const mappings of this.#mappings.values()) count += mappings.size;
+    return count;
+  }
+
+  /** A datagram of the guest's (`Forwarder.udp`). */
+  udp(datagram: UdpDatagram): void {
+    const key = endpointKey(datagram.guestAddress, datagram.guestPort);
+    let mapping = this.#mappings.get(datagram.ingress)?.get(key);
+    const address = this.#gate(datagram, mapping);
+    if (!address) return;
+    mapping ??= this.#open(key, datagram);
+    if (!mapping) return;
+    if (mapping.dialled === undefined || !equal(mapping.askedAbout, datagram.peerAddress)) {
+      mapping.askedAbout.set(datagram.peerAddress);
+      mapping.dialled = Uint8Array.from(address);
+    }
+    mapping.usedAtMs = this.#options.clock.nowMs();
+    mapping.peerAddress.set(datagram.peerAddress);
+    mapping.peerPort = datagram.peerPort;
+    if (!this.#socket(mapping, isIpv4(address) ? 4 : 6).send(datagram.payload, address, datagram.peerPort))
+      this.drops['host-full']++;
+  }
+
+  received(socket: HostDatagramSocket, payload: Uint8Array, address: Address, port: number): void {
+    const mapping = socket.owner as Mapping;
+    const peer = kind(address) === 'loopback' ? this.#alias(isIpv4(address)) : address;
+    if (!peer) {
+      this.drops['no-alias']++;
+      return;
+    }
+    mapping.usedAtMs = this.#options.clock.nowMs();
+    mapping.peerAddress.set(peer);
+    mapping.peerPort = port;
+    this.#options.netstack.sendUdp(mapping, payload);
+    this.#options.wake();
+  }
+
+  failed(socket: HostDatagramSocket, code: HostErrorCode): void {
+    this.drops['host-failed']++;
+    const mapping = socket.owner as Mapping | undefined;
+    const unreachable = failures[code];
+    if (!mapping || !unreachable) return;
+    this.#options.netstack.sendUnreachable(unreachable, mapping);
+    this.#options.wake();
+  }
+
+  /** Gives up what has been idle for too long. */
+  expire(): void {
+    const limit = this.#options.clock.nowMs() - IDLE_MS;
+    for (const mappings of this.#mappings.values())
+      for (const mapping of mappings.values()) if (mapping.usedAtMs <= limit) this.#remove(mapping);
+  }
+
+  close(): void {
+    for (const mappings of this.#mappings.values()) for (const mapping of mappings.values()) this.#remove(mapping);
+  }
+
+  /** Where to send it on the host; undefined: denied, and answered. */
+  #gate(datagram: UdpDatagram, mapping: Mapping | undefined): Address | undefined {
+    if (mapping?.dialled && equal(mapping.askedAbout, datagram.peerAddress)) return mapping.dialled;
+    const verdict = this.#options.policy.destination(datagram.peerAddress);
+    if (verdict.allowed) return verdict.address;
+    this.drops.denied++;
+    this.#options.netstack.sendUnreachable(answers[verdict.answer ?? 'prohibited'], datagram);
+    return undefined;
+  }
+
+  #open(key: EndpointKey, datagram: UdpDatagram): Mapping | undefined {
+    const { policy } = this.#options;
+    const { ingress } = datagram;
+    let mappings = this.#mappings.get(ingress);
+    if (!mappings) this.#mappings.set(ingress, (mappings = new Map()));
+    if (!policy.acquire('udp', ingress)) {
+      this.#removeOldest(mappings);
+      if (!policy.acquire('udp', ingress)) {
+        this.drops.limit++;
+        return undefined;
+      }
+    }
+    const mapping = new Mapping(key, datagram);
+    mappings.set(key, mapping);
+    return mapping;
+  }
+
+  #socket(mapping: Mapping, family: 4 | 6): HostDatagramSocket {
+    let socket = mapping.sockets[family];
+    if (!socket) {
+      socket = this.#options.host.bindDatagram(family, this);
+      socket.owner = mapping;
+      // Out of file descriptors, for one: tried again with the next datagram.
+      if (socket.port === 0) socket.close();
+      else mapping.sockets[family] = socket;
+    }
+    return socket;
+  }
+
+  #alias(ipv4: boolean): Address | undefined {
+    return this.#options.hostAliases.find((alias) => isIpv4(alias) === ipv4);
+  }
+
+  #removeOldest(mappings: Map<EndpointKey, Mapping>): void {
+    let oldest: Mapping | undefined;
+    for (const mapping of mappings.values()) if (!oldest || mapping.usedAtMs < oldest.usedAtMs) oldest = mapping;
+    if (oldest) this.#remove(oldest);
+  }
+
+  #remove(mapping: Mapping): void {
+    this.#mappings.get(mapping.ingress)?.delete(mapping.key);
+    mapping.close();
+    this.#options.policy.release('udp', mapping.ingress);
+  }
+}
