@@ -236,10 +236,10 @@ export class Supervisor implements PlatformPort {
     log(`settings: ${JSON.stringify(this.settings.chosen)}`);
   }
 
-  /** Docker is worth asking once the guest says that dockerd is there; a guest that says nothing is asked anyway. */
+  /** Docker is worth asking once dockerd is there; a stream to a guest that is not yet up would only hang. */
   #follow({ state, boot }: MachineStatus): void {
     if (state === 'running') {
-      if (boot.dockerd !== undefined || boot.kernel === undefined) this.#parts.docker.start();
+      if (boot.dockerd !== undefined) this.#parts.docker.start();
     } else if (state !== 'paused') this.#parts.docker.stop();
   }
 

@@ -112,12 +112,12 @@ export class MachineKeeper {
   #follow(machine: Machine, status: MachineStatus): void {
     if (machine !== this.#machine) return;
     const over = status.state === 'stopped' || status.state === 'failed';
-    if (over && this.#kept) this.#over(status);
+    if (over && this.#kept) void this.#over(machine, status);
     else this.#status.next(status);
   }
 
   /** The machine ended, and not because we asked. */
-  #over(status: MachineStatus): void {
+  async #over(machine: Machine, status: MachineStatus): Promise<void> {
     this.#kept = false;
     this.#drop();
     this.#log(`the VM ended: ${status.ended ?? status.state}${status.reason ? `, ${status.reason}` : ''}`);
@@ -132,7 +132,14 @@ export class MachineKeeper {
     }
     this.restarts++;
     this.#log('starting it again');
-    this.start().catch((error: unknown) => this.#log(`cannot start it again: ${(error as Error).message}`));
+    this.#status.next({ state: 'starting', boot: {} });
+    try {
+      // It has ended: this waits until it has put everything away.
+      await machine.shutdown(0);
+      await this.start();
+    } catch (error) {
+      this.#log(`cannot start it again: ${(error as Error).message}`);
+    }
   }
 
   /** Counts a restart, or says why there is none. */

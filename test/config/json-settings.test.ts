@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { firstValueFrom, skip } from 'rxjs';
 import t from 'tap';
 import { JsonSettings } from '../../src/config/adapter/json-settings.ts';
-import { defaults, parseSetting, schema, type SettingName, settingNames } from '../../src/config/schema.ts';
+import { defaults, parseSetting, type SettingName, schema, settingNames } from '../../src/config/schema.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-settings-'));
 t.teardown(async () => (await import('node:fs')).rmSync(folder, { recursive: true }));
@@ -108,10 +108,13 @@ t.test('an edit by hand is noticed', async (t) => {
   settings.close();
 });
 
-t.test('any text in the file is either taken whole or refused with words', async (t) => {
+t.test('any text in the file is either taken whole or refused with words', async () => {
   const names = fc.oneof(fc.constantFrom(...settingNames), fc.string());
   const values = fc.oneof(fc.string(), fc.integer(), fc.constantFrom('auto', '127.0.0.1', '80-90', '10.0.0.0/24'));
-  const texts = fc.oneof(fc.dictionary(names, values).map((value) => JSON.stringify(value)), fc.string());
+  const texts = fc.oneof(
+    fc.dictionary(names, values).map((value) => JSON.stringify(value)),
+    fc.string(),
+  );
   const path = fresh('');
   await fc.assert(
     fc.asyncProperty(texts, async (text) => {
