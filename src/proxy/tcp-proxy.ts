@@ -33,13 +33,11 @@ export type TcpProxyPolicy = Pick<Policy, 'destination' | 'acquire' | 'release'>
 
 /** A connection that the host is dialled for, and then an ordinary splice. */
 class Dial extends TcpSplice {
-  readonly ingress: number;
   readonly #dialling: Set<Dial>;
 
   constructor(dialling: Set<Dial>, connection: TcpConnection, onClosed: () => void) {
     super(onClosed);
     this.#dialling = dialling;
-    this.ingress = connection.ingress;
     this.joinConnection(connection);
     dialling.add(this);
   }
@@ -75,8 +73,8 @@ export class TcpProxy {
   readonly #host: HostNetPort;
   readonly #policy: TcpProxyPolicy;
   readonly #hostSide: HostSide;
-  /** Dials under way, oldest first. */
-  readonly #dialling = new Set<Dial>();
+  /** Dials under way per switch port, oldest first. */
+  readonly #dialling = new Map<number, Set<Dial>>();
 
   constructor(host: HostNetPort, policy: TcpProxyPolicy, hostSide: HostSide) {
     this.#host = host;
@@ -86,7 +84,9 @@ export class TcpProxy {
 
   /** Dials under way. */
   get dials(): number {
-    return this.#dialling.size;
+    let count = 0;
+    for (const dials of this.#dialling.values()) count += dials.size;
+    return count;
   }
 
   /** A SYN of the guest's (`Forwarder.tcp`). */
@@ -97,25 +97,19 @@ export class TcpProxy {
       return;
     }
     const { ingress, peerPort } = connection;
-    this.#makeRoom(ingress);
+    const dials = this.#dialsOf(ingress);
+    if (dials.size >= DIALS) dials.values().next().value?.giveUp();
     if (!this.#policy.acquire('tcp', ingress)) {
       connection.reject('reset');
       return;
     }
-    const dial = new Dial(this.#dialling, connection, () => this.#policy.release('tcp', ingress));
+    const dial = new Dial(dials, connection, () => this.#policy.release('tcp', ingress));
     dial.joinStream(this.#host.connect(verdict.address, peerPort, this.#hostSide));
   }
 
-  /** Gives up the guest's oldest dial when it has as many as it may. */
-  #makeRoom(ingress: number): void {
-    if (this.#dialling.size < DIALS) return;
-    let held = 0;
-    let oldest: Dial | undefined;
-    for (const dial of this.#dialling) {
-      if (dial.ingress !== ingress) continue;
-      oldest ??= dial;
-      held++;
-    }
-    if (held >= DIALS) oldest?.giveUp();
+  #dialsOf(ingress: number): Set<Dial> {
+    let dials = this.#dialling.get(ingress);
+    if (!dials) this.#dialling.set(ingress, (dials = new Set()));
+    return dials;
   }
 }

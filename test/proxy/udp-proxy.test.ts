@@ -1,0 +1,265 @@
+/** Datagrams to the outside and through published ports, and echo requests, over a host that exists in memory. */
+
+import t from 'tap';
+import { FakeHostNet } from '../../src/proxy/adapter/fake-host-net.ts';
+import { IcmpProxy } from '../../src/proxy/icmp-proxy.ts';
+import { Policy } from '../../src/proxy/policy.ts';
+import type { HostDatagramSocket } from '../../src/proxy/port.ts';
+import { PortForwarder } from '../../src/proxy/port-forward.ts';
+import { HostSide } from '../../src/proxy/tcp-splice.ts';
+import { UdpProxy } from '../../src/proxy/udp-proxy.ts';
+import { formatAddress, parseSubnet } from '../../src/stack/wire/address.ts';
+import { address, datagram, FakeNetstack, guest } from './fake-stack.ts';
+import { fragmentsOf, HostPeer } from './host-peer.ts';
+
+const text = (words: string) => fragmentsOf(Buffer.from(words));
+
+function world(limits?: { udp: number }) {
+  const events: (() => void)[] = [];
+  const host = new FakeHostNet((event) => events.push(event));
+  const netstack = new FakeNetstack();
+  const policy = new Policy({
+    subnets: [parseSubnet('192.168.65.0/24')!],
+    gateways: [address('192.168.65.1')],
+    hostAliases: [address('192.168.65.2')],
+    ...(limits && { limits }),
+  });
+  const clock = { now: 0, nowMs: () => clock.now };
+  let wakes = 0;
+  const wake = (): void => void wakes++;
+  const hostAliases = [address('192.168.65.2')];
+  const proxy = new UdpProxy({ host, policy, netstack, clock, hostAliases, wake });
+  const gateway = address('192.168.65.1');
+  const forwarder = new PortForwarder({ host, netstack, hostSide: new HostSide(wake), clock, gateway, wake });
+  const settle = (): void => {
+    for (let event = events.shift(); event; event = events.shift()) event();
+  };
+  return { host, netstack, policy, clock, proxy, forwarder, settle, wakes: () => wakes };
+}
+
+/** A host peer that keeps what it gets and answers. */
+async function peer(host: FakeHostNet, at: string, port: number) {
+  const got: { from: string; port: number; payload: string }[] = [];
+  const { socket } = await host.listenDatagram(at, port, {
+    received(socket, payload, from, fromPort) {
+      got.push({ from: formatAddress(from), port: fromPort, payload: Buffer.from(payload).toString() });
+      socket.send(text(`re: ${Buffer.from(payload)}`), from, fromPort);
+    },
+    failed() {},
+  });
+  return { got, socket };
+}
+
+t.test('one host port for all peers of a source, and replies with their own addresses', async (t) => {
+  const { host, netstack, proxy, settle, wakes } = world();
+  const peers = [await peer(host, '10.0.0.1', 53), await peer(host, '10.0.0.2', 53), await peer(host, '10.0.0.3', 99)];
+  proxy.udp(datagram(guest, 5000, '10.0.0.1', 53, text('a')));
+  proxy.udp(datagram(guest, 5000, '10.0.0.2', 53, text('b')));
+  settle();
+  t.equal(proxy.mappings, 1);
+  t.equal(peers[0]!.got[0]!.port, peers[1]!.got[0]!.port);
+  t.same(
+    netstack.sent.map(({ from, to, payload }) => [from, to, payload.toString()]),
+    [
+      ['10.0.0.1 53', `${guest} 5000`, 're: a'],
+      ['10.0.0.2 53', `${guest} 5000`, 're: b'],
+    ],
+  );
+  t.ok(wakes() >= 2);
+  // A third party that was never spoken to.
+  peers[2]!.socket.send(text('hello'), address('192.0.2.1'), peers[0]!.got[0]!.port);
+  settle();
+  t.equal(netstack.sent[2]?.from, '10.0.0.3 99');
+  proxy.udp(datagram(guest, 5001, '10.0.0.1', 53, text('c')));
+  settle();
+  t.equal(proxy.mappings, 2, 'another source is another mapping');
+});
+
+t.test('a thousand peers of one source', async (t) => {
+  const { host, netstack, proxy, settle } = world();
+  for (let i = 0; i < 1000; i++) await peer(host, `10.0.${i >> 8}.${i & 255}`, 7);
+  for (let i = 0; i < 1000; i++) proxy.udp(datagram(guest, 5000, `10.0.${i >> 8}.${i & 255}`, 7, text(`${i}`)));
+  settle();
+  t.equal(proxy.mappings, 1);
+  t.same(
+    netstack.sent.map(({ from, payload }) => `${from} ${payload}`),
+    Array.from({ length: 1000 }, (_, i) => `10.0.${i >> 8}.${i & 255} 7 re: ${i}`),
+  );
+});
+
+t.test('the host loopback is behind the alias, both ways', async (t) => {
+  const { host, netstack, proxy, settle } = world();
+  const { got } = await peer(host, '127.0.0.1', 7);
+  proxy.udp(datagram(guest, 5000, '192.168.65.2', 7, text('x')));
+  settle();
+  t.equal(got.length, 1);
+  t.equal(netstack.sent[0]!.from, '192.168.65.2 7');
+});
+
+t.test('what the gate denies and the host cannot send is answered', async (t) => {
+  const { host, netstack, proxy, settle } = world();
+  host.unreachable.add('10.0.0.9');
+  proxy.udp(datagram(guest, 5000, '127.0.0.1', 7, text('x')));
+  proxy.udp(datagram(guest, 5000, '192.168.65.77', 7, text('x')));
+  t.equal(proxy.mappings, 0, 'and takes no mapping');
+  proxy.udp(datagram(guest, 5000, '10.0.0.9', 7, text('x')));
+  settle();
+  t.same(netstack.unreachable, ['prohibited 127.0.0.1 7', 'host 192.168.65.77 7', 'host 10.0.0.9 7']);
+});
+
+t.test('an active mapping stays, an idle one goes after two minutes and more', async (t) => {
+  const { host, proxy, settle, clock, policy, netstack } = world();
+  const { got, socket } = await peer(host, '10.0.0.1', 53);
+  proxy.udp(datagram(guest, 5000, '10.0.0.1', 53, text('up')));
+  proxy.udp(datagram(guest, 5001, '10.0.0.1', 53, text('down')));
+  proxy.udp(datagram(guest, 5002, '10.0.0.1', 53, text('idle')));
+  settle();
+  for (clock.now = 100_000; clock.now <= 400_000; clock.now += 100_000) {
+    proxy.udp(datagram(guest, 5000, '10.0.0.1', 53, text('up')));
+    socket.send(text('down'), address('192.0.2.1'), got[1]!.port);
+    settle();
+    proxy.expire();
+    t.equal(proxy.mappings, clock.now < 180_000 ? 3 : 2);
+  }
+  t.equal(policy.held('udp', 1), 2);
+  const before = netstack.sent.length;
+  socket.send(text('late'), address('192.0.2.1'), got[2]!.port);
+  settle();
+  t.equal(netstack.sent.length, before);
+  proxy.close();
+  t.equal(policy.held('udp', 1), 0);
+});
+
+t.test('at the limit the one unused longest goes', async (t) => {
+  const { host, netstack, proxy, settle, clock } = world({ udp: 3 });
+  await peer(host, '10.0.0.1', 53);
+  for (const port of [1, 2, 3]) {
+    clock.now++;
+    proxy.udp(datagram(guest, port, '10.0.0.1', 53, text('x')));
+  }
+  clock.now++;
+  proxy.udp(datagram(guest, 1, '10.0.0.1', 53, text('again')));
+  settle();
+  proxy.udp(datagram(guest, 4, '10.0.0.1', 53, text('new')));
+  t.equal(proxy.mappings, 3);
+  netstack.sent.length = 0;
+  for (const port of [1, 3, 4]) proxy.udp(datagram(guest, port, '10.0.0.1', 53, text('y')));
+  settle();
+  t.equal(netstack.sent.filter(({ payload }) => payload.toString() === 're: y').length, 3);
+  t.equal(proxy.drops.limit, 0);
+});
+
+t.test('published UDP: each client has a port of the gateway, and its replies', async (t) => {
+  const { host, netstack, forwarder, settle, clock } = world();
+  const exposed = await forwarder.expose({
+    protocol: 'udp',
+    hostAddress: '0.0.0.0',
+    hostPort: 5353,
+    guestAddress: '172.17.0.2',
+    guestPort: 53,
+  });
+  t.equal(exposed.port, 5353);
+  const got: string[] = [];
+  const clients = ['10.0.0.1', '10.0.0.2'].map((at) =>
+    host.listenDatagram(at, 9, {
+      received: (_, payload, from, port) => got.push(`${at} ${formatAddress(from)} ${port} ${Buffer.from(payload)}`),
+      failed() {},
+    }),
+  );
+  for (const client of clients) (await client).socket.send(text('q'), address('192.0.2.1'), 5353);
+  settle();
+  t.equal(netstack.sent.length, 2);
+  t.same(new Set(netstack.sent.map(({ to }) => to)), new Set(['172.17.0.2 53']));
+  const ports = netstack.sent.map(({ from }) => Number(from.split(' ')[1]));
+  t.ok(ports.every((port) => port >= 49152));
+  t.not(ports[0], ports[1]);
+  for (const port of ports) {
+    const receive = netstack.listeners.get(`192.168.65.1 ${port}`)!;
+    receive(datagram('172.17.0.2', 54, '192.168.65.1', port, text('not from the port that was asked')));
+    receive(datagram('172.17.0.2', 53, '192.168.65.1', port, text(`a${port}`)));
+  }
+  settle();
+  t.same(got, [`10.0.0.1 192.0.2.1 5353 a${ports[0]}`, `10.0.0.2 192.0.2.1 5353 a${ports[1]}`]);
+  clock.now = 200_000;
+  (await clients[0]!).socket.send(text('q'), address('192.0.2.1'), 5353);
+  settle();
+  forwarder.expire();
+  t.same([...netstack.listeners.keys()], [`192.168.65.1 ${ports[0]}`]);
+  exposed.close();
+  t.equal(netstack.listeners.size, 0);
+});
+
+t.test('published TCP: the guest sees the gateway, and a refusal is a reset', async (t) => {
+  const { host, netstack, forwarder, settle } = world();
+  const request = { protocol: 'tcp', hostAddress: '127.0.0.1', guestAddress: guest, guestPort: 80 } as const;
+  const exposed = await forwarder.expose({ ...request, hostPort: 0 });
+  const client = new HostPeer();
+  client.stream = host.connect(address('127.0.0.1'), exposed.port, client);
+  settle();
+  const [connection] = netstack.connected;
+  t.equal(formatAddress(connection!.peerAddress), '192.168.65.1');
+  t.same([formatAddress(connection!.guestAddress), connection!.guestPort], [guest, 80]);
+  client.send(Buffer.from('GET /'));
+  settle();
+  connection!.handler!.established(connection!);
+  t.equal(connection!.bytes.toString(), 'GET /', 'what came before the guest answered is not lost');
+  connection!.fromGuest(Buffer.from('200'));
+  settle();
+  t.equal(client.bytes.toString(), '200');
+  const refused = new HostPeer();
+  refused.stream = host.connect(address('127.0.0.1'), exposed.port, refused);
+  settle();
+  netstack.connected[1]!.close('ECONNREFUSED');
+  settle();
+  t.equal(refused.code, 'ECONNRESET');
+  await t.rejects(forwarder.expose({ ...request, hostPort: exposed.port }), {
+    code: 'EADDRINUSE',
+    message: `listen tcp4 127.0.0.1:${exposed.port}: bind: address already in use`,
+  });
+  exposed.close();
+  const late = new HostPeer();
+  host.connect(address('127.0.0.1'), exposed.port, late);
+  settle();
+  t.equal(late.code, 'ECONNREFUSED');
+});
+
+t.test('a wildcard of a family that the host has not is granted without a listener', async (t) => {
+  const { host, forwarder } = world();
+  host.listen = () => Promise.reject(Object.assign(new Error('no'), { code: 'EAFNOSUPPORT' }));
+  const request = { protocol: 'tcp', hostPort: 8080, guestAddress: guest, guestPort: 80 } as const;
+  t.equal((await forwarder.expose({ ...request, hostAddress: '::' })).port, 8080);
+  await t.rejects(forwarder.expose({ ...request, hostAddress: '::1' }), {
+    message: 'listen tcp6 [::1]:8080: bind: address family not supported by protocol',
+  });
+});
+
+t.test('echo requests are not answered on behalf of others', async (t) => {
+  const { netstack, policy } = world();
+  const proxy = new IcmpProxy(policy, netstack);
+  const request = {
+    ...datagram(guest, 0, '10.0.0.1', 0, text('ping')),
+    identifier: 1,
+    sequence: 1,
+  };
+  proxy.echo(request);
+  proxy.echo({ ...request, peerAddress: address('169.254.169.254') });
+  t.same(netstack.unreachable, ['host 10.0.0.1 0', 'prohibited 169.254.169.254 0']);
+});
+
+t.test('a datagram socket that could not be had is tried again', async (t) => {
+  const { host, netstack, proxy, settle } = world();
+  await peer(host, '10.0.0.1', 53);
+  const bind = host.bindDatagram.bind(host);
+  let closed = 0;
+  host.bindDatagram = (_family, handler) => {
+    const none: HostDatagramSocket = { owner: undefined, port: 0, send: () => false, close: () => closed++ };
+    handler.failed(none, 'EMFILE');
+    return none;
+  };
+  proxy.udp(datagram(guest, 5000, '10.0.0.1', 53, text('a')));
+  t.same([closed, proxy.drops['host-full']], [1, 1]);
+  host.bindDatagram = bind;
+  proxy.udp(datagram(guest, 5000, '10.0.0.1', 53, text('b')));
+  settle();
+  t.equal(netstack.sent.length, 1);
+});
