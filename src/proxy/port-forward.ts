@@ -16,7 +16,7 @@ import type { Address, Clock, NetstackPort, UdpDatagram } from '../stack/port.ts
 import { equal, parseAddress } from '../stack/wire/address.ts';
 import { type EndpointKey, endpointKey } from './endpoint-key.ts';
 import type { HostDatagramHandler, HostDatagramSocket, HostListener, HostNetPort } from './port.ts';
-import { guestSide, type HostSide, TcpSplice } from './tcp-splice.ts';
+import { guestSide, hostSide, TcpSplice } from './tcp-splice.ts';
 
 const IDLE_MS = 180_000;
 const CLIENTS = 1024;
@@ -41,11 +41,8 @@ export interface ExposedPort {
 export interface PortForwarderOptions {
   readonly host: HostNetPort;
   readonly netstack: Pick<NetstackPort, 'connect' | 'listenUdp' | 'unlistenUdp' | 'sendUdp'>;
-  readonly hostSide: HostSide;
   readonly clock: Clock;
   readonly gateway: Address;
-  /** Asks for a poll of the stack. */
-  readonly wake: () => void;
 }
 
 export class PortForwarder {
@@ -78,12 +75,11 @@ export class PortForwarder {
   }
 
   async #exposeTcp({ hostAddress, hostPort }: ExposeRequest, guest: Guest): Promise<ExposedPort> {
-    const { host, netstack, hostSide, gateway, wake } = this.#options;
+    const { host, netstack, gateway } = this.#options;
     const listener = await host.listen(hostAddress, hostPort, (stream) => {
       const splice = new TcpSplice();
       splice.joinStream(stream);
       splice.joinConnection(netstack.connect({ ...guest, peerAddress: gateway, peerPort: 0 }, guestSide));
-      wake();
       return hostSide;
     });
     return exposed(listener);
@@ -170,7 +166,6 @@ class DatagramPort implements HostDatagramHandler {
     if (!client) return;
     client.usedAtMs = this.#options.clock.nowMs();
     this.#options.netstack.sendUdp(client.endpoints, payload);
-    this.#options.wake();
   }
 
   /** The client does not listen any more; it may again. */

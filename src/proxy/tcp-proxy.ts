@@ -11,7 +11,7 @@
 import type { TcpConnection } from '../stack/port.ts';
 import type { Policy } from './policy.ts';
 import type { HostErrorCode, HostNetPort } from './port.ts';
-import { guestSide, type HostSide, TcpSplice } from './tcp-splice.ts';
+import { guestSide, hostSide, TcpSplice } from './tcp-splice.ts';
 
 const DIALS = 4096;
 
@@ -72,14 +72,12 @@ class Dial extends TcpSplice {
 export class TcpProxy {
   readonly #host: HostNetPort;
   readonly #policy: TcpProxyPolicy;
-  readonly #hostSide: HostSide;
   /** Dials under way per switch port, oldest first. */
   readonly #dialling = new Map<number, Set<Dial>>();
 
-  constructor(host: HostNetPort, policy: TcpProxyPolicy, hostSide: HostSide) {
+  constructor(host: HostNetPort, policy: TcpProxyPolicy) {
     this.#host = host;
     this.#policy = policy;
-    this.#hostSide = hostSide;
   }
 
   /** Dials under way. */
@@ -104,7 +102,7 @@ export class TcpProxy {
       return;
     }
     const dial = new Dial(dials, connection, () => this.#policy.release('tcp', ingress));
-    dial.joinStream(this.#host.connect(verdict.address, peerPort, this.#hostSide));
+    dial.joinStream(this.#host.connect(verdict.address, peerPort, hostSide));
   }
 
   #dialsOf(ingress: number): Set<Dial> {

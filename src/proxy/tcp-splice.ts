@@ -8,8 +8,7 @@
  * one side is RST on the other. Half-closed conversations and idle ones stay as long as both ends keep them (RFC 5382
  * REQ-5); there are no timers here.
  *
- * Guest's events come while the stack runs, the host's at any time: after those the stack must be polled, which `wake`
- * asks for.
+ * The guest's events come while the stack runs, the host's at any time: whoever owns both polls the stack after those.
  */
 
 import type { CloseReason, FragmentList, TcpConnection, TcpHandler } from '../stack/port.ts';
@@ -101,30 +100,20 @@ export const guestSide: TcpHandler = {
 };
 
 /** The host's side of every splice. */
-export class HostSide implements StreamHandler {
-  readonly #wake: () => void;
-
-  constructor(wake: () => void) {
-    this.#wake = wake;
-  }
-
+export const hostSide: StreamHandler = {
   connected(stream: HostStream): void {
     spliceOf(stream).streamConnected();
-    this.#wake();
-  }
+  },
 
   readable(stream: HostStream): void {
     spliceOf(stream).pump();
-    this.#wake();
-  }
+  },
 
   writable(stream: HostStream): void {
     spliceOf(stream).connection?.roomGrew();
-    this.#wake();
-  }
+  },
 
   closed(stream: HostStream, code?: HostErrorCode): void {
     spliceOf(stream).streamClosed(code);
-    this.#wake();
-  }
-}
+  },
+};

@@ -27,8 +27,6 @@ export interface UdpProxyOptions {
   readonly clock: Clock;
   /** Stand for the host's loopback towards the guest. */
   readonly hostAliases: readonly Address[];
-  /** Asks for a poll of the stack. */
-  readonly wake: () => void;
 }
 
 const answers: Readonly<Record<NonNullable<Verdict['answer']>, UnreachableKind>> = {
@@ -122,7 +120,6 @@ export class UdpProxy implements HostDatagramHandler {
     mapping.peerAddress.set(peer);
     mapping.peerPort = port;
     this.#options.netstack.sendUdp(mapping, payload);
-    this.#options.wake();
   }
 
   failed(socket: HostDatagramSocket, code: HostErrorCode): void {
@@ -131,7 +128,6 @@ export class UdpProxy implements HostDatagramHandler {
     const unreachable = failures[code];
     if (!mapping || !unreachable) return;
     this.#options.netstack.sendUnreachable(unreachable, mapping);
-    this.#options.wake();
   }
 
   /** Gives up what has been idle for too long. */

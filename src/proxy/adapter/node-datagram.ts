@@ -17,12 +17,17 @@ const LARGEST = 65507;
 /** Datagrams waiting in Node beyond this are dropped. */
 const QUEUE_OCTETS = 256 * 1024;
 
-/** One buffer for all sockets of an adapter, replaced when a send had to be queued. */
-export interface SendBuffer {
-  bytes: Buffer;
-}
+/** What all sockets of one adapter share. */
+export class DatagramShared {
+  /** Where datagrams are put together; replaced when a send had to be queued. */
+  sendBuffer = Buffer.allocUnsafeSlow(LARGEST);
+  /** A handler was called: what it did may have made work for the stack. */
+  readonly serviced: () => void;
 
-export const newSendBuffer = (): SendBuffer => ({ bytes: Buffer.allocUnsafeSlow(LARGEST) });
+  constructor(serviced: () => void) {
+    this.serviced = serviced;
+  }
+}
 
 /** Addresses are numeric: nothing is to be resolved, and nothing waits. */
 const noLookup: dgram.SocketOptions['lookup'] = (address, _options, done) =>
@@ -32,7 +37,7 @@ export class NodeDatagramSocket implements HostDatagramSocket {
   owner: unknown = undefined;
   readonly #socket: dgram.Socket;
   readonly #handler: HostDatagramHandler;
-  readonly #buffer: SendBuffer;
+  readonly #shared: DatagramShared;
   #open = true;
   #bound = false;
   #toAddress: Address = new Uint8Array(16);
@@ -43,9 +48,9 @@ export class NodeDatagramSocket implements HostDatagramSocket {
     if (error) this.#failed(error);
   };
 
-  constructor(family: 4 | 6, handler: HostDatagramHandler, buffer: SendBuffer) {
+  constructor(family: 4 | 6, handler: HostDatagramHandler, shared: DatagramShared) {
     this.#handler = handler;
-    this.#buffer = buffer;
+    this.#shared = shared;
     this.#socket = dgram.createSocket({
       type: family === 4 ? 'udp4' : 'udp6',
       ipv6Only: family === 6,
@@ -89,7 +94,7 @@ export class NodeDatagramSocket implements HostDatagramSocket {
     const socket = this.#socket;
     const queued = socket.getSendQueueSize();
     if (queued > QUEUE_OCTETS) return false;
-    const { bytes } = this.#buffer;
+    const bytes = this.#shared.sendBuffer;
     let end = 0;
     for (let i = 0; i < payload.count; i++) {
       const { arena, offset, length } = payload.items[i]!;
@@ -97,7 +102,7 @@ export class NodeDatagramSocket implements HostDatagramSocket {
       end += length;
     }
     socket.send(bytes.subarray(0, end), port, this.#textOf(address), this.#sent);
-    if (this.#open && socket.getSendQueueSize() > queued) this.#buffer.bytes = Buffer.allocUnsafeSlow(LARGEST);
+    if (this.#open && socket.getSendQueueSize() > queued) this.#shared.sendBuffer = Buffer.allocUnsafeSlow(LARGEST);
     return true;
   }
 
@@ -121,10 +126,14 @@ export class NodeDatagramSocket implements HostDatagramSocket {
       this.#fromText = from;
       this.#fromAddress = parseAddress(from); // undefined for a link-local peer, whose zone has no place in an address
     }
-    if (this.#open && this.#fromAddress) this.#handler.received(this, payload, this.#fromAddress, port);
+    if (!this.#open || !this.#fromAddress) return;
+    this.#handler.received(this, payload, this.#fromAddress, port);
+    this.#shared.serviced();
   }
 
   #failed(error: NodeJS.ErrnoException): void {
-    if (this.#open) this.#handler.failed(this, error.code ?? 'EIO');
+    if (!this.#open) return;
+    this.#handler.failed(this, error.code ?? 'EIO');
+    this.#shared.serviced();
   }
 }

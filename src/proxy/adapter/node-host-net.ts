@@ -14,8 +14,8 @@ import type {
   HostStream,
   StreamHandler,
 } from '../port.ts';
-import { NodeDatagramSocket, newSendBuffer } from './node-datagram.ts';
-import { NodeStream, type StreamPools } from './node-stream.ts';
+import { DatagramShared, NodeDatagramSocket } from './node-datagram.ts';
+import { NodeStream, type StreamShared } from './node-stream.ts';
 import { ReadPool } from './read-pool.ts';
 import { WritePool } from './write-pool.ts';
 
@@ -23,8 +23,14 @@ import { WritePool } from './write-pool.ts';
 const BACKLOG = 4096;
 
 export class NodeHostNet implements HostNetPort {
-  readonly #pools: StreamPools = { read: new ReadPool(), write: new WritePool() };
-  readonly #sendBuffer = newSendBuffer();
+  readonly #streams: StreamShared;
+  readonly #datagrams: DatagramShared;
+
+  /** `serviced` is told after handlers were called: the owner polls the stack when all that is ready has been told. */
+  constructor(serviced: () => void = () => {}) {
+    this.#streams = { read: new ReadPool(), write: new WritePool(), serviced };
+    this.#datagrams = new DatagramShared(serviced);
+  }
 
   connect(address: Address, port: number, handler: StreamHandler): HostStream {
     return this.#connect({ host: formatAddress(address), port, noDelay: true, autoSelectFamily: false }, true, handler);
@@ -36,8 +42,9 @@ export class NodeHostNet implements HostNetPort {
 
   async listen(address: string, port: number, accept: (stream: HostStream) => StreamHandler): Promise<HostListener> {
     const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (accepted) => {
-      const stream = new NodeStream(this.#pools, true);
+      const stream = new NodeStream(this.#streams, true);
       stream.attach(adopt(accepted, stream), accept(stream));
+      this.#streams.serviced();
     });
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
@@ -53,7 +60,7 @@ export class NodeHostNet implements HostNetPort {
   }
 
   bindDatagram(family: 4 | 6, handler: HostDatagramHandler): HostDatagramSocket {
-    const socket = new NodeDatagramSocket(family, handler, this.#sendBuffer);
+    const socket = new NodeDatagramSocket(family, handler, this.#datagrams);
     socket.bindNow();
     return socket;
   }
@@ -64,11 +71,11 @@ export class NodeHostNet implements HostNetPort {
     handler: HostDatagramHandler,
   ): Promise<HostListener & { socket: HostDatagramSocket }> {
     const family = address.includes(':') ? 6 : 4;
-    return new NodeDatagramSocket(family, handler, this.#sendBuffer).listen(address, port);
+    return new NodeDatagramSocket(family, handler, this.#datagrams).listen(address, port);
   }
 
   #connect(to: net.NetConnectOpts, tcp: boolean, handler: StreamHandler): HostStream {
-    const stream = new NodeStream(this.#pools, tcp);
+    const stream = new NodeStream(this.#streams, tcp);
     stream.attach(net.connect({ ...to, allowHalfOpen: true, onread: stream.onread() }), handler);
     return stream;
   }

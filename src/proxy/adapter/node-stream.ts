@@ -29,16 +29,18 @@ const WRITE_MODEST = 16 * 1024;
 const WORTHWHILE = WRITE_BOUND / 2;
 
 /** What all streams of one adapter share. */
-export interface StreamPools {
+export interface StreamShared {
   readonly read: ReadPool;
   readonly write: WritePool;
+  /** A handler was called: what it did may have made work for the stack. */
+  readonly serviced: () => void;
 }
 
 export class NodeStream implements HostStream {
   owner: unknown = undefined;
   #socket: net.Socket | undefined;
   #handler: StreamHandler | undefined;
-  readonly #pools: StreamPools;
+  readonly #shared: StreamShared;
   /** RST is TCP's; a unix socket is closed instead. */
   readonly #tcp: boolean;
   /** Unread octets: of the shared buffer during its callback, of `#stash` at other times. */
@@ -58,15 +60,15 @@ export class NodeStream implements HostStream {
   #promisedLittle = false;
   readonly #written = () => this.#writeDone();
 
-  constructor(pools: StreamPools, tcp: boolean) {
-    this.#pools = pools;
+  constructor(shared: StreamShared, tcp: boolean) {
+    this.#shared = shared;
     this.#tcp = tcp;
-    this.#source = pools.read.bytes;
+    this.#source = shared.read.bytes;
   }
 
   /** To be passed to the socket's constructor. */
   onread(): net.OnReadOpts {
-    return { buffer: this.#pools.read.bytes, callback: (octets) => this.#arrived(octets) };
+    return { buffer: this.#shared.read.bytes, callback: (octets) => this.#arrived(octets) };
   }
 
   /** Takes the socket over; its errors become the code of `closed`. */
@@ -79,9 +81,14 @@ export class NodeStream implements HostStream {
     socket.on('end', () => {
       this.#ended = true;
       if (!this.#aborted) this.#handler?.readable(this);
+      this.#shared.serviced();
     });
     socket.on('close', () => this.#close());
-    if (socket.connecting) socket.once('connect', () => this.#handler?.connected(this));
+    if (!socket.connecting) return;
+    socket.once('connect', () => {
+      this.#handler?.connected(this);
+      this.#shared.serviced();
+    });
   }
 
   get remoteAddress(): string {
@@ -126,8 +133,8 @@ export class NodeStream implements HostStream {
     if (octets < fragments.octets) this.#promisedLittle = true;
     for (let done = 0; done < octets; ) {
       const chunk = Math.min(SLAB, octets - done);
-      const bytes = this.#pools.write.gather(fragments, done, chunk);
-      this.#writes.push(this.#pools.write.slab);
+      const bytes = this.#shared.write.gather(fragments, done, chunk);
+      this.#writes.push(this.#shared.write.slab);
       this.#sizes.push(chunk);
       this.#pending += chunk;
       done += chunk;
@@ -154,13 +161,13 @@ export class NodeStream implements HostStream {
 
   #room(): number {
     const room = WRITE_BOUND - this.#pending;
-    if (this.#pools.write.pendingOctets < WRITE_BUDGET) return room;
+    if (this.#shared.write.pendingOctets < WRITE_BUDGET) return room;
     return Math.max(0, WRITE_MODEST - this.#pending);
   }
 
   #writeDone(): void {
     const octets = this.#sizes.shift()!;
-    this.#pools.write.release(this.#writes.shift()!, octets);
+    this.#shared.write.release(this.#writes.shift()!, octets);
     this.#pending -= octets;
     if (this.#aborted || this.#closed) return;
     if (this.#endWanted && this.#pending === 0) this.#socket?.end();
@@ -168,6 +175,7 @@ export class NodeStream implements HostStream {
     if (this.#pending > 0 && this.#room() < WORTHWHILE) return;
     this.#promisedLittle = false;
     this.#handler?.writable(this);
+    this.#shared.serviced();
   }
 
   /** `octets` lie in the shared buffer until this returns; false: do not read on. */
@@ -176,8 +184,9 @@ export class NodeStream implements HostStream {
     this.#from = 0;
     this.#to = octets;
     this.#handler?.readable(this);
+    this.#shared.serviced();
     if (this.#from === this.#to) return true;
-    this.#stash = this.#pools.read.keep(this.#from, this.#to);
+    this.#stash = this.#shared.read.keep(this.#from, this.#to);
     this.#source = this.#stash;
     this.#to -= this.#from;
     this.#from = 0;
@@ -193,9 +202,9 @@ export class NodeStream implements HostStream {
     this.#from = 0;
     this.#to = 0;
     if (!this.#stash) return;
-    this.#pools.read.giveBack(this.#stash);
+    this.#shared.read.giveBack(this.#stash);
     this.#stash = undefined;
-    this.#source = this.#pools.read.bytes;
+    this.#source = this.#shared.read.bytes;
   }
 
   #close(): void {
@@ -203,6 +212,7 @@ export class NodeStream implements HostStream {
     this.#closed = true;
     this.#discard();
     this.#handler?.closed(this, this.#code);
+    this.#shared.serviced();
     this.#handler = undefined;
     this.#socket = undefined;
   }
