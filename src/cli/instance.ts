@@ -10,8 +10,8 @@ import { fileURLToPath } from 'node:url';
 import type { PlatformStatus } from '../api/port.ts';
 import { type Home, makeHome } from '../home.ts';
 import { type ApiClient, withApi } from './api-client.ts';
-import { Progress } from './progress.ts';
 import { prepare } from './prepare.ts';
+import { Progress } from './progress.ts';
 
 /** Docker answers within 20 s of a cold start under emulation; much later than that something is wrong. */
 const READY_MS = 180_000;
@@ -78,7 +78,10 @@ async function startDaemon(home: Home, api: ApiClient, prepared: readonly string
 /** Why the daemon ended: what it printed last. */
 function lastWords(home: Home): string {
   const text = existsSync(home.crashLog) ? readFileSync(home.crashLog, 'utf8').trim() : '';
-  const line = text.split('\n').at(-1)?.replace(/^slipway: /, '');
+  const line = text
+    .split('\n')
+    .at(-1)
+    ?.replace(/^slipway: /, '');
   return line || `the daemon ended at once; see 'slipway logs slipway'`;
 }
 

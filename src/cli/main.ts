@@ -15,7 +15,22 @@ interface CommandEntry {
 
 /** Name (one or two words) to module. Each module's `run` gets the arguments after its name. */
 const commands: Readonly<Record<string, CommandEntry>> = {
+  up: { summary: 'start the VM and wait until Docker answers', load: () => import('./up.ts') },
+  down: { summary: 'stop the VM and everything of this instance', load: () => import('./down.ts') },
+  restart: { summary: 'stop the VM and start it again', load: () => import('./restart.ts') },
+  pause: { summary: 'stop the virtual CPUs', load: () => import('./pause.ts') },
+  resume: { summary: 'let a paused VM go on', load: () => import('./resume.ts') },
+  status: { summary: 'show the state of the VM, Docker, ports and sockets', load: () => import('./status.ts') },
+  proof: { summary: 'run a container and fetch its page from localhost', load: () => import('./proof.ts') },
+  logs: { summary: 'show logs', load: () => import('./logs.ts') },
+  shell: { summary: 'open a root shell in the VM, or run a command there', load: () => import('./shell.ts') },
+  reset: { summary: 'remove images, containers, volumes, logs, settings', load: () => import('./reset.ts') },
+  config: { summary: 'get, set, unset and list settings', load: () => import('./config.ts') },
+  'ports list': { summary: 'list published ports', load: () => import('./ports.ts') },
+  context: { summary: "install or remove the docker context 'slipway'", load: () => import('./context.ts') },
+  image: { summary: 'build the guest image, or renew its lock file', load: () => import('./image.ts') },
   'net serve': { summary: 'run the network core alone on an attachment', load: () => import('./net-serve.ts') },
+  daemon: { summary: "run the platform in the foreground (what 'up' starts)", load: () => import('./daemon.ts') },
 };
 
 function help(): string {
@@ -25,16 +40,19 @@ function help(): string {
 }
 
 async function main(argv: readonly string[]): Promise<number> {
-  if (argv.length === 0 || argv[0] === '--help' || argv[0] === '-h' || argv[0] === 'help') {
+  const [first = '--help', second = ''] = argv;
+  if (['--help', '-h', 'help'].includes(first)) {
     process.stdout.write(help());
     return 0;
   }
-  const two = `${argv[0]} ${argv[1] ?? ''}`;
-  const words = two in commands ? 2 : 1;
-  const entry = words === 2 ? commands[two] : commands[argv[0]!];
-  if (!entry) throw new UsageError(`there is no command '${argv[0]}'; 'slipway --help' lists them`);
-  const command = await entry.load();
-  return command.run(argv.slice(words));
+  const name = [`${first} ${second}`, first].find((words) => Object.hasOwn(commands, words));
+  if (name === undefined) {
+    const family = Object.keys(commands).filter((words) => words.startsWith(`${first} `));
+    if (family.length > 0) throw new UsageError(`say which: slipway ${family.join(', slipway ')}`);
+    throw new UsageError(`there is no command '${first}'; 'slipway --help' lists them`);
+  }
+  const command = await commands[name]!.load();
+  return command.run(argv.slice(name.split(' ').length));
 }
 
 main(process.argv.slice(2)).then(

@@ -1,17 +1,13 @@
-/** `slipway pause` and `slipway resume`: stop the virtual CPUs, and let them go on. */
+/** `slipway pause`: stops the virtual CPUs. */
 
 import { withApi } from './api-client.ts';
 import { command, runCommand } from './command.ts';
 import { currentHome } from './current-home.ts';
 
-function verb(name: 'pause' | 'resume', summary: string): (argv: readonly string[]) => Promise<number> {
-  return (argv) => {
-    const program = command(name, summary, `slipway ${name}`).action(async () => {
-      await withApi(currentHome(), (api) => api.post(`/v1/${name}`));
-    });
-    return runCommand(program, argv);
-  };
+export async function run(argv: readonly string[]): Promise<number> {
+  const summary = 'stop the virtual CPUs; containers stand still and cost nothing';
+  const program = command('pause', summary, 'slipway pause').action(async () => {
+    await withApi(currentHome(), (api) => api.post('/v1/pause'));
+  });
+  return runCommand(program, argv);
 }
-
-export const run = verb('pause', 'stop the virtual CPUs; containers stand still and cost nothing');
-export const resume = verb('resume', 'let a paused VM go on');

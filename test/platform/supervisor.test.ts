@@ -117,7 +117,10 @@ async function setUp(inForce?: Settings) {
         drops: () => ({ malformed: 1 }),
         expose: async ({ hostAddress, hostPort }: { hostAddress: string; hostPort: number }) => {
           listening.push(`${hostAddress}:${hostPort}`);
-          return { port: hostPort, close: () => void listening.splice(listening.indexOf(`${hostAddress}:${hostPort}`), 1) };
+          return {
+            port: hostPort,
+            close: () => void listening.splice(listening.indexOf(`${hostAddress}:${hostPort}`), 1),
+          };
         },
         close: async () => {
           network.open = false;
@@ -213,7 +216,10 @@ t.test('a guest that panics or reboots is started again, within bounds', async (
   }
   machines.machines.at(-1)!.set(panic);
   const status = await until(({ state }) => state === 'failed');
-  t.equal(status.reason, `the kernel panicked; it has been started again 5 times within 10 minutes; see 'slipway logs console'`);
+  t.equal(
+    status.reason,
+    `the kernel panicked; it has been started again 5 times within 10 minutes; see 'slipway logs console'`,
+  );
   t.equal(machines.machines.length, 6);
   t.ok(lines.includes('starting it again'));
   await supervisor.restart();

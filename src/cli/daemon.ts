@@ -1,0 +1,66 @@
+/**
+ * The process `slipway`, which `slipway up` starts in a session of its own: one a home (the lock says so), the platform
+ * and its API until it is told to shut down. A signal ends the process alone; the VM runs on, and the next daemon
+ * attaches to it.
+ */
+
+import { rmSync } from 'node:fs';
+import { takeLock } from '../api/instance-lock.ts';
+import { ApiServer } from '../api/server.ts';
+import { JsonSettings } from '../config/adapter/json-settings.ts';
+import { type Home, makeHome } from '../home.ts';
+import { startPlatform } from '../platform.ts';
+import { command, runCommand } from './command.ts';
+import { currentHome } from './current-home.ts';
+import { LogFile } from './log-file.ts';
+import { locate } from './prepare.ts';
+
+export async function run(argv: readonly string[]): Promise<number> {
+  const program = command(
+    'daemon',
+    "run the platform in the foreground, as 'slipway up' does in the background",
+    'slipway daemon',
+  ).action(async () => {
+    process.umask(0o077);
+    await serve(currentHome());
+  });
+  return runCommand(program, argv);
+}
+
+async function serve(home: Home): Promise<void> {
+  makeHome(home);
+  const lock = takeLock(home.lockFile);
+  if (!lock) throw new Error(`another instance runs in ${home.directory}; 'slipway status' shows it`);
+  const settings = await JsonSettings.open(home.settingsFile);
+  const { imageDirectory, tools, versions } = await locate();
+  const log = new LogFile(home.daemonLog);
+  const write = (line: string): void => log.write(line);
+  process.on('uncaughtException', (error) => {
+    write(`ended by an error: ${error.stack ?? error}`);
+    process.stderr.write(`${error.stack ?? error}\n`);
+    process.exit(1);
+  });
+  write(`slipway ${versions.slipway} begins (process ${process.pid}, home ${home.directory})`);
+  settings.watch();
+  const { supervisor, release } = await startPlatform({ home, settings, imageDirectory, tools, versions, log: write });
+  const states = supervisor.changes.subscribe(({ state, reason }) => noteState(state, reason));
+  let said = '';
+  function noteState(state: string, reason?: string): void {
+    const text = reason ? `${state}: ${reason}` : state;
+    if (text !== said) write(`the VM is ${text}`);
+    said = text;
+  }
+  const api = await ApiServer.listen(supervisor, home.apiSocket);
+  const signalled = new Promise<void>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());
+  });
+  await Promise.race([supervisor.finished, signalled]);
+  states.unsubscribe();
+  await api.close();
+  settings.close();
+  await release();
+  for (const path of [home.apiSocket, home.publishSocket]) rmSync(path, { force: true });
+  write('slipway ends');
+  lock.release();
+  process.exit(0);
+}
