@@ -15,7 +15,7 @@ import { LineReader } from './adapter/line-reader.ts';
 import { lastLines } from './adapter/ring-file.ts';
 import { hasEnded, StatusSubject } from './adapter/status-subject.ts';
 import type { HypervisorPort, Machine, MachineSpec, MachineStatus } from './port.ts';
-import { LINE_OCTETS, parseVmmMessage, type VmmMethod, type VmmOptions, type VmmPaths } from './vmm-protocol.ts';
+import { inUse, LINE_OCTETS, parseVmmMessage, type VmmMethod, type VmmOptions, type VmmPaths } from './vmm-protocol.ts';
 
 /** Beside this module, in the sources and in what is published. */
 const vmmProgram = fileURLToPath(import.meta.url).replace(/vmm-client\.(ts|js)$/, 'vmm.$1');
@@ -45,6 +45,9 @@ export class VmmHost implements HypervisorPort {
   /** Starts a vmm, apart from this process; rejects with the Error that the vmm met. */
   async start(spec: MachineSpec): Promise<VmmMachine> {
     const { paths, tools } = this.#options;
+    const running = await this.attach();
+    running?.detach();
+    if (running) throw new Error(inUse(paths.vmDirectory, running.vmmPid));
     const options: VmmOptions = { spec, paths, ...(await tools()) };
     const log = openSync(paths.vmmLog, 'a', 0o600);
     const { NODE_OPTIONS: _, ...env } = process.env;

@@ -28,6 +28,11 @@ export interface VmmPaths {
   readonly consoleLog: string;
 }
 
+/** Why a second vmm does not start. */
+export function inUse(vmDirectory: string, owner: string | number): string {
+  return `${vmDirectory} is in use by another slipway-vmm (process ${owner}); 'slipway down' ends it, or set SLIPWAY_HOME for an instance of its own`;
+}
+
 /** The longest line on the control socket. */
 export const LINE_OCTETS = 64 << 10;
 

@@ -1,0 +1,33 @@
+/** The stream channels there are: vsock where guest memory can be shared, the serial multiplexer everywhere. */
+
+import { join } from 'node:path';
+import { vsockDeviceArguments } from '../vhost-user/qemu-arguments.ts';
+import { VsockDevice } from '../vsock/device.ts';
+import type { GuestLane, OpenLane } from './guest-lane.ts';
+
+/** The guest's port of the Docker API (vm/README.md). */
+const DOCKER_PORT = 2376;
+
+export interface LanesOptions {
+  /** For the socket between QEMU and the channel. */
+  readonly directory: string;
+  /** The Docker API on the host. */
+  readonly dockerSocket: string;
+  readonly log: (line: string) => void;
+}
+
+export function openLanes({ directory, dockerSocket, log }: LanesOptions): OpenLane {
+  return async (channel, spec): Promise<GuestLane> => {
+    const forwards = [{ path: dockerSocket, port: DOCKER_PORT }];
+    const socketPath = join(directory, `${channel}.sock`);
+    if (channel === 'serial') throw new Error('no serial');
+    const device = new VsockDevice({ socketPath, directory: spec.socketDirectory, forwards, log });
+    device.start();
+    return {
+      channel,
+      arguments: vsockDeviceArguments(socketPath),
+      connect: (port) => device.connect(port),
+      close: () => device.close(),
+    };
+  };
+}
