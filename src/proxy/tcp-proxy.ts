@@ -44,9 +44,7 @@ class Dial extends TcpSplice {
 
   override streamConnected(): void {
     this.#dialling.delete(this);
-    // CLOSED: the guest gave up meanwhile, or its link is gone.
-    if (this.connection && this.connection.state !== 'CLOSED') this.connection.accept(guestSide);
-    else this.#forget();
+    this.connection?.accept(guestSide);
   }
 
   override streamClosed(code: HostErrorCode | undefined): void {
@@ -58,8 +56,12 @@ class Dial extends TcpSplice {
   }
 
   giveUp(): void {
-    this.#dialling.delete(this);
     this.connection?.reject('silent');
+    this.guestGaveUp();
+  }
+
+  guestGaveUp(): void {
+    this.#dialling.delete(this);
     this.#forget();
   }
 
@@ -103,6 +105,11 @@ export class TcpProxy {
     }
     const dial = new Dial(dials, connection, () => this.#policy.release('tcp', ingress));
     dial.joinStream(this.#host.connect(verdict.address, peerPort, hostSide));
+  }
+
+  /** The guest gave up a SYN that is still held, or its link is gone (`Forwarder.tcpGone`). */
+  tcpGone(connection: TcpConnection): void {
+    if (connection.owner instanceof Dial) connection.owner.guestGaveUp();
   }
 
   #dialsOf(ingress: number): Set<Dial> {
