@@ -81,7 +81,7 @@ export class BuiltInNames {
     const pointsTo = this.#reverse.get(name);
     if (!target && !pointsTo) return -1;
     try {
-      const asked = decode(bytes.slice(0, length) as Buffer);
+      const asked = decode(Buffer.from(bytes.subarray(0, length)));
       const question = asked.questions?.[0];
       if (!question) return writeEmpty(query, bytes, FORMERR, into);
       const records: Answer[] = [];
