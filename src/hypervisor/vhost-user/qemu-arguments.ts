@@ -1,0 +1,21 @@
+/** The pieces of QEMU's command line that a vhost-user device needs. */
+
+/** A comma in an option's value is written twice. */
+function quoted(value: string): string {
+  return value.replaceAll(',', ',,');
+}
+
+/** Guest RAM in shared memory, used by the machine. */
+export function sharedMemoryArguments(memoryMiB: number, id = 'mem'): string[] {
+  return ['-object', `memory-backend-memfd,id=${id},size=${memoryMiB}M,share=on`, '-machine', `memory-backend=${id}`];
+}
+
+/** The vsock device, whose back end listens on `socketPath` before QEMU starts. */
+export function vsockDeviceArguments(socketPath: string, id = 'vsock0'): string[] {
+  return [
+    '-chardev',
+    `socket,id=${id}-socket,path=${quoted(socketPath)}`,
+    '-device',
+    `vhost-user-vsock-pci,id=${id},chardev=${id}-socket`,
+  ];
+}
