@@ -5,15 +5,18 @@
  */
 
 import { rmSync } from 'node:fs';
-import { takeLock } from '../api/instance-lock.ts';
 import { ApiServer } from '../api/server.ts';
 import { JsonSettings } from '../config/adapter/json-settings.ts';
 import { type Home, makeHome } from '../home.ts';
+import { lockFile, lockOwner } from '../hypervisor/disk/lock-file.ts';
 import { startPlatform } from '../platform.ts';
 import { command, runCommand } from './command.ts';
 import { currentHome } from './current-home.ts';
 import { LogFile } from './log-file.ts';
 import { locate } from './prepare.ts';
+
+/** For the daemon before us, which is ending. */
+const LOCK_PATIENCE_MS = 500;
 
 export async function run(argv: readonly string[]): Promise<number> {
   const program = command(
@@ -29,8 +32,11 @@ export async function run(argv: readonly string[]): Promise<number> {
 
 async function serve(home: Home): Promise<void> {
   makeHome(home);
-  const lock = takeLock(home.lockFile);
-  if (!lock) throw new Error(`another instance runs in ${home.directory}; 'slipway status' shows it`);
+  const lock = await lockFile(home.lockFile, LOCK_PATIENCE_MS);
+  if (!lock) {
+    const owner = lockOwner(home.lockFile);
+    throw new Error(`another instance (process ${owner}) runs in ${home.directory}; 'slipway status' shows it`);
+  }
   const settings = await JsonSettings.open(home.settingsFile);
   const { imageDirectory, tools, versions } = await locate();
   const log = new LogFile(home.daemonLog);

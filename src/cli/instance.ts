@@ -9,12 +9,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { PlatformStatus } from '../api/port.ts';
 import { type Home, makeHome } from '../home.ts';
+import { VmmHost } from '../hypervisor/vmm-client.ts';
 import { type ApiClient, withApi } from './api-client.ts';
 import { prepare } from './prepare.ts';
 import { Progress } from './progress.ts';
 
 /** Docker answers within 20 s of a cold start under emulation; much later than that something is wrong. */
 const READY_MS = 180_000;
+/** Time for the guest to stop its containers and power down. */
+const GRACE_MS = 30_000;
 const DAEMON_MS = 20_000;
 const POLL_MS = 100;
 
@@ -23,7 +26,7 @@ export async function startInstance(home: Home): Promise<{ status: PlatformStatu
   const progress = new Progress();
   makeHome(home);
   return withApi(home, async (api) => {
-    const before = await api.statusIfRunning();
+    const before = await settled(api, progress);
     if (before?.state === 'running' && before.docker.ready) return { status: before, wasUp: true };
     if (before?.state === 'paused') await api.post('/v1/resume');
     if (!before || before.state === 'failed' || before.state === 'stopped') {
@@ -41,13 +44,34 @@ export async function stopInstance(home: Home): Promise<boolean> {
   const progress = new Progress();
   return withApi(home, async (api) => {
     const status = await api.statusIfRunning();
-    if (!status) return false;
-    const pids = Object.values(status.pids);
+    if (!status) return stopOrphan(home, progress);
     await progress.step('Stopping', async () => {
       await api.post('/v1/shutdown');
-      for (const pid of pids) while (alive(pid)) await sleep(POLL_MS / 2);
+      for (const pid of Object.values(status.pids)) while (alive(pid)) await sleep(POLL_MS / 2);
     });
     return true;
+  });
+}
+
+/** A VM whose daemon was killed. */
+async function stopOrphan(home: Home, progress: Progress): Promise<boolean> {
+  const vmm = new VmmHost({ paths: home, tools: () => Promise.reject(new Error('nothing is started here')) });
+  const machine = await vmm.attach();
+  if (!machine) return false;
+  await progress.step('Stopping the VM, whose daemon is gone', () => machine.shutdown(GRACE_MS));
+  return true;
+}
+
+/** The instance's status, once it is not stopping any more; undefined when no daemon runs. */
+async function settled(api: ApiClient, progress: Progress): Promise<PlatformStatus | undefined> {
+  const status = await api.statusIfRunning();
+  if (status?.state !== 'stopping') return status;
+  return progress.step('Waiting for the instance to stop', async () => {
+    for (;;) {
+      const now = await api.statusIfRunning();
+      if (now?.state !== 'stopping') return now;
+      await sleep(POLL_MS);
+    }
   });
 }
 

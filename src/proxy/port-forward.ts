@@ -121,11 +121,18 @@ const bindErrors: Readonly<Record<string, string>> = {
   EMFILE: 'too many open files',
 };
 
-function bindError({ protocol, hostAddress, hostPort }: ExposeRequest, error: unknown): Error {
-  const { code, message } = error as Error & { code?: string };
+type HostSocket = Pick<ExposeRequest, 'protocol' | 'hostAddress' | 'hostPort'>;
+
+/** What was tried, such as `listen tcp4 0.0.0.0:8080`. */
+export function listenWords({ protocol, hostAddress, hostPort }: HostSocket): string {
   const ipv6 = hostAddress.includes(':');
-  const where = `${protocol}${ipv6 ? 6 : 4} ${ipv6 ? `[${hostAddress}]` : hostAddress}:${hostPort}`;
-  return Object.assign(new Error(`listen ${where}: bind: ${bindErrors[code ?? ''] ?? message}`), { code });
+  return `listen ${protocol}${ipv6 ? 6 : 4} ${ipv6 ? `[${hostAddress}]` : hostAddress}:${hostPort}`;
+}
+
+export function bindError(request: HostSocket, error: unknown): Error {
+  const { code, message } = error as Error & { code?: string };
+  const words = `${listenWords(request)}: bind: ${bindErrors[code ?? ''] ?? message}`;
+  return Object.assign(new Error(words), { code });
 }
 
 /** The gateway's ports that stand for clients, each used again as late as possible. */

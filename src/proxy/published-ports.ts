@@ -18,11 +18,10 @@
 
 import { type Observable, Subject } from 'rxjs';
 import { type Address, type AddressKind, contains, kind, parseAddress, parseSubnet } from '../stack/wire/address.ts';
-
-export type PublishedProtocol = 'tcp' | 'udp';
+import { bindError, listenWords, type PortForwarder } from './port-forward.ts';
 
 export interface PublishRequest {
-  readonly protocol: PublishedProtocol;
+  readonly protocol: 'tcp' | 'udp';
   readonly hostAddress: string;
   readonly hostPort: number;
   readonly containerAddress: string;
@@ -30,15 +29,7 @@ export interface PublishRequest {
 }
 
 /** What makes a host listener whose traffic goes through the stack to the guest. */
-export interface PortExposer {
-  expose(what: {
-    readonly protocol: PublishedProtocol;
-    readonly hostAddress: string;
-    readonly hostPort: number;
-    readonly guestAddress: string;
-    readonly guestPort: number;
-  }): Promise<{ readonly port: number; close(): void }>;
-}
+export type PortExposer = Pick<PortForwarder, 'expose'>;
 
 export interface PublishRules {
   /** Addresses that wildcards stand for. */
@@ -124,7 +115,7 @@ export class PublishedPorts {
       for (const address of addresses) await this.#listen(entry, address);
     } catch (error) {
       closeAll(entry);
-      return { refused: bindWords(request, error) };
+      return { refused: bindError(request, error).message };
     } finally {
       this.#pending -= addresses.length;
     }
@@ -171,7 +162,7 @@ export class PublishedPorts {
     for (const address of wanted)
       if (!entry.released && !entry.listeners.some((listener) => listener.address === address))
         await this.#listen(entry, address).catch((error: unknown) => {
-          entry.problem = bindWords({ ...entry.request, hostAddress: address }, error);
+          entry.problem = bindError({ ...entry.request, hostAddress: address }, error).message;
         });
   }
 
@@ -238,26 +229,6 @@ function guestMayName(address: Address, rules: PublishRules): boolean {
     const subnet = parseSubnet(range);
     return subnet !== undefined && contains(subnet.address, subnet.prefix, address);
   });
-}
-
-function listenWords({ protocol, hostAddress, hostPort }: PublishRequest): string {
-  const ipv6 = hostAddress.includes(':');
-  return `listen ${protocol}${ipv6 ? 6 : 4} ${ipv6 ? `[${hostAddress}]` : hostAddress}:${hostPort}`;
-}
-
-/** Docker's own words, which are Go's: scripts match them. */
-const bindErrors: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'address already in use',
-  EADDRNOTAVAIL: 'cannot assign requested address',
-  EACCES: 'permission denied',
-  EAFNOSUPPORT: 'address family not supported by protocol',
-  EMFILE: 'too many open files',
-  ENFILE: 'too many open files in system',
-};
-
-function bindWords(request: PublishRequest, error: unknown): string {
-  const code = errorCode(error);
-  return `${listenWords(request)}: bind: ${bindErrors[code] ?? (error as Error).message}`;
 }
 
 function errorCode(error: unknown): string {

@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { BehaviorSubject } from 'rxjs';
 import t from 'tap';
 import { Agent, request } from 'undici';
-import { lockOwner, takeLock } from '../../src/api/instance-lock.ts';
 import { type PlatformPort, type PlatformStatus, StateError } from '../../src/api/port.ts';
 import { routes } from '../../src/api/routes.ts';
 import { ApiServer } from '../../src/api/server.ts';
@@ -165,17 +164,4 @@ t.test('octets that are not HTTP are answered with 400', async (t) => {
     socket.on('close', () => resolve(text));
   });
   t.match(answer, /^HTTP\/1\.1 400/);
-});
-
-t.test('one daemon a home', async (t) => {
-  const file = join(folder, 'slipway.lock');
-  const lock = takeLock(file)!;
-  t.ok(lock);
-  t.equal(takeLock(file), undefined);
-  t.equal(lockOwner(file), process.pid);
-  t.equal(statSync(file).mode & 0o777, 0o600);
-  lock.release();
-  const again = takeLock(file)!;
-  t.ok(again, 'free again once its owner has let go');
-  again.release();
 });

@@ -1,0 +1,140 @@
+/**
+ * The composition root of the whole: settings and adapters become a running platform. The VM runs in `slipway-vmm`,
+ * which outlives this process; the network core is here and connects to QEMU's socket, again and again, so that either
+ * side may be replaced under the other.
+ */
+
+import { createHash } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { DockerProbe } from './api/docker-probe.ts';
+import type { SettingsPort } from './config/port.ts';
+import { defaults, type Settings } from './config/schema.ts';
+import type { Home } from './home.ts';
+import type { MachineHost } from './hypervisor/keeper.ts';
+import type { MachineSpec } from './hypervisor/port.ts';
+import { VmmHost, type VmmMachine } from './hypervisor/vmm-client.ts';
+import { PublishingSocket } from './proxy/adapter/publishing-socket.ts';
+import { unprivilegedPortStart } from './proxy/adapter/unprivileged-ports.ts';
+import type { PublishRules } from './proxy/published-ports.ts';
+import { Supervisor } from './supervisor.ts';
+
+const GIB = 2 ** 30;
+
+export interface PlatformOptions {
+  readonly home: Home;
+  readonly settings: SettingsPort;
+  /** Directory of the guest's built image. */
+  readonly imageDirectory: string;
+  readonly versions: Readonly<Record<string, string>>;
+  readonly tools: ConstructorParameters<typeof VmmHost>[0]['tools'];
+  readonly log: (line: string) => void;
+}
+
+export interface Platform {
+  readonly supervisor: Supervisor;
+  /** Lets go of everything but the VM, which runs on. */
+  release(): Promise<void>;
+}
+
+/** Assembles the platform and begins to attach to the VM or to start it; `supervisor.status()` tells how that goes. */
+export async function startPlatform(options: PlatformOptions): Promise<Platform> {
+  const { home, settings, log } = options;
+  const vmm = new VmmHost({ paths: home, tools: options.tools });
+  let vmmPid: number | undefined;
+  const note = <M extends VmmMachine | undefined>(machine: M): M => {
+    vmmPid = machine?.vmmPid;
+    machine?.onStatus(({ state }) => {
+      if (state === 'stopped' || state === 'failed') vmmPid = undefined;
+    });
+    return machine;
+  };
+  const machines: MachineHost = {
+    attach: async () => note(await vmm.attach()),
+    start: async (spec) => note(await vmm.start(spec)),
+  };
+  const docker = new DockerProbe(home.dockerSocket);
+  const supervisor = new Supervisor({
+    settings,
+    machines,
+    docker,
+    specify: (inForce) => specify(home, inForce, options.imageDirectory),
+    openNetwork: (inForce) => openNetwork(home, inForce, log),
+    publishRules,
+    inForce: {
+      load: () => loadInForce(home.inForceFile),
+      store: (inForce) => writeFileSync(home.inForceFile, JSON.stringify(inForce), { mode: 0o600 }),
+    },
+    facts: () => ({
+      home: home.directory,
+      sockets: { docker: home.dockerSocket, api: home.apiSocket, connect: home.connectSocket },
+      versions: options.versions,
+      pids: { slipway: process.pid, ...(vmmPid !== undefined && { vmm: vmmPid }) },
+    }),
+    nowMs: () => Date.now(),
+    log,
+  });
+  const publishing = await PublishingSocket.listen({
+    path: home.publishSocket,
+    ports: supervisor.ports,
+    answered: (request, answer) => log(`publishing: ${request}: ${answer}`),
+  });
+  void supervisor.open();
+  return {
+    supervisor,
+    release: async () => {
+      publishing.close();
+      await supervisor.release();
+      await docker.close();
+    },
+  };
+}
+
+function specify(home: Home, settings: Settings, imageDirectory: string): MachineSpec {
+  return {
+    imageDirectory,
+    dataDisk: { path: home.dataDisk, sizeOctets: settings['vm.disk'] * GIB },
+    memoryMiB: settings['vm.memory'],
+    cpus: settings['vm.cpus'],
+    mtu: settings['network.mtu'],
+    macAddress: macAddress(home),
+    kernelArguments: ['slipway.hostname=slipway'],
+    accelerator: settings['vm.accelerator'],
+    channel: settings['vm.channel'],
+    networkSocket: home.networkSocket,
+    socketDirectory: home.directory,
+  };
+}
+
+/** Locally administered, and the same at every start of the same home. */
+function macAddress(home: Home): string {
+  const digest = createHash('sha256').update(home.directory).digest();
+  return [0x02, ...digest.subarray(0, 5)].map((octet) => octet.toString(16).padStart(2, '0')).join(':');
+}
+
+const words = (text: string): string[] =>
+  text
+    .split(',')
+    .map((word) => word.trim())
+    .filter((word) => word !== '');
+
+function publishRules(settings: Settings): PublishRules {
+  return {
+    bind: words(settings['ports.bind']),
+    reserved: words(settings['ports.reserved']).map((range) => {
+      const [first, last = first] = range.split('-').map(Number) as [number, number?];
+      return [first, last] as const;
+    }),
+    limit: settings['ports.limit'],
+    unprivilegedFrom: settings['ports.privileged'] === 'allow' ? 0 : unprivilegedPortStart(),
+    hostAddresses: [],
+  };
+}
+
+/** Written by ourselves, perhaps by an older version; what cannot be read is as if it were not there. */
+function loadInForce(path: string): Settings | undefined {
+  try {
+    return { ...defaults, ...(JSON.parse(readFileSync(path, 'utf8')) as Settings) };
+  } catch {
+    return undefined;
+  }
+}
