@@ -1,0 +1,85 @@
+/** The host's name servers: the setting's form, resolv.conf, and its changes. */
+
+import { mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import t from 'tap';
+import { HostResolvers } from '../../src/proxy/adapter/host-resolvers.ts';
+import { parseNameServers, parseResolvConf } from '../../src/proxy/dns/name-servers.ts';
+import type { NameServer } from '../../src/proxy/port.ts';
+import { formatAddress } from '../../src/stack/wire/address.ts';
+import { FakeClock } from './gateway-fakes.ts';
+
+const shown = (servers: readonly NameServer[]): string[] =>
+  servers.map((one) => `${formatAddress(one.address)}#${one.port}`);
+
+t.test('the setting network.dns', async (t) => {
+  t.same(shown(parseNameServers('')), []);
+  t.same(shown(parseNameServers('192.0.2.1, 2001:db8::1#5353 ,10.0.0.1#1,')), [
+    '192.0.2.1#53',
+    '2001:db8::1#5353',
+    '10.0.0.1#1',
+  ]);
+  for (const bad of [
+    'dns.example',
+    '1.2.3',
+    '1.2.3.4:53',
+    '1.2.3.4#',
+    '1.2.3.4#0',
+    '1.2.3.4#65536',
+    '1.2.3.4#53#1',
+    '1.2.3.4#5x',
+    '#53',
+    '[::1]#53',
+  ])
+    t.throws(() => parseNameServers(`10.0.0.1,${bad}`), { message: `'${bad}' is not a DNS server` }, bad);
+});
+
+t.test('resolv.conf(5)', async (t) => {
+  const { servers, search } = parseResolvConf(
+    '# made by hand\n;nameserver 9.9.9.9\ndomain old.example\nnameserver 127.0.0.53\n\tnameserver\t2001:db8::1 \r\nnameserver fe80::1%eth0\nnameserver dns.example\nnameserver\nsearch corp.example . example.org\noptions edns0 trust-ad\n',
+  );
+  t.same(shown(servers), ['127.0.0.53#53', '2001:db8::1#53']);
+  t.same(search, ['corp.example', 'example.org']);
+  t.same(parseResolvConf('search a b\ndomain c d').search, ['c'], 'the last counts');
+  t.equal(parseResolvConf('nameserver 10.0.0.1\n'.repeat(100)).servers.length, 8);
+  t.same(parseResolvConf(''), { servers: [], search: [] });
+  fc.assert(fc.property(fc.string(), (text) => parseResolvConf(text).servers.length <= 8));
+});
+
+t.test('the file is read again when it changes, is swapped, goes and comes back', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'slipway-resolvers-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const path = join(folder, 'resolv.conf');
+  const clock = new FakeClock();
+  const resolvers = new HostResolvers(clock, path);
+  const now = (): string[] => {
+    clock.now += 1000;
+    return shown(resolvers.current().servers);
+  };
+  t.same(now(), [], 'no file');
+  const none = resolvers.current();
+  t.equal(resolvers.current(), none, 'the same object while nothing changes');
+  writeFileSync(path, 'nameserver 10.0.0.1\nsearch corp.example\n');
+  t.equal(resolvers.current(), none, 'looked at once a second');
+  t.same(now(), ['10.0.0.1#53']);
+  const first = resolvers.current();
+  clock.now += 1000;
+  t.equal(resolvers.current(), first);
+  writeFileSync(join(folder, 'vpn.conf'), 'nameserver 10.0.0.2\n');
+  symlinkSync('vpn.conf', join(folder, 'link'));
+  renameSync(join(folder, 'link'), path);
+  t.same(now(), ['10.0.0.2#53'], 'a link in its place');
+  writeFileSync(join(folder, 'new.conf'), 'nameserver 10.0.0.3\n');
+  renameSync(join(folder, 'new.conf'), join(folder, 'vpn.conf'));
+  t.same(now(), ['10.0.0.3#53'], 'what the link leads to was replaced');
+  resolvers.use(parseNameServers('192.0.2.9#5353'));
+  t.same(shown(resolvers.current().servers), ['192.0.2.9#5353'], 'the setting, at once');
+  resolvers.use([]);
+  t.same(shown(resolvers.current().servers), ['10.0.0.3#53']);
+  rmSync(path);
+  t.same(now(), []);
+  writeFileSync(path, 'nameserver 10.0.0.4\n');
+  t.same(now(), ['10.0.0.4#53']);
+});
