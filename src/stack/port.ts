@@ -105,6 +105,7 @@ export type CloseReason =
   | 'ECONNREFUSED' /** RST in answer to our SYN */
   | 'ETIMEDOUT' /** no answer after the last retransmission */
   | 'EHOSTUNREACH' /** no neighbour, or ICMP says so */
+  | 'EADDRINUSE' /** `connect` from a tuple that is in use, or beyond the limit of flows */
   | 'aborted'; /** our own side called abort() */
 
 /**
@@ -193,6 +194,8 @@ export interface EchoRequest extends Endpoints {
 export interface Forwarder {
   /** A SYN: dial, then `accept` or `reject`, now or later. */
   tcp(connection: TcpConnection): void;
+  /** A SYN that was neither accepted nor rejected yet is of no use any more: the guest gave it up, or newer ones needed its place. */
+  tcpGone?(connection: TcpConnection): void;
   udp(datagram: UdpDatagram): void;
   echo(request: EchoRequest): void;
 }
@@ -210,7 +213,10 @@ export interface NetstackPort {
   /** When `poll` is next due by the clock; Infinity: never; 0: now. */
   pollAt(): number;
   /** Opens a TCP connection to the guest, as a published port does. `peer*` is the address that the guest sees as the client's; port 0: chosen (RFC 6056). */
-  connect(to: { guestAddress: Address; guestPort: number; peerAddress: Address; peerPort: number }, handler: TcpHandler): TcpConnection;
+  connect(
+    to: { guestAddress: Address; guestPort: number; peerAddress: Address; peerPort: number },
+    handler: TcpHandler,
+  ): TcpConnection;
   /** Accepts connections of the guest to this address and port inside the stack, ahead of the forwarder (DNS over TCP, proxies). */
   listenTcp(address: Address, port: number, accept: (connection: TcpConnection) => void): void;
   /** Receives datagrams of the guest to this address and port inside the stack, ahead of the forwarder (DHCP, DNS, NTP). */
@@ -226,7 +232,10 @@ export interface NetstackPort {
     payload: Uint8Array,
     options?: { macAddress?: Uint8Array; ingress?: number },
   ): boolean;
-  sendEchoReply(request: { guestAddress: Address; peerAddress: Address; identifier: number; sequence: number }, payload: Uint8Array): boolean;
+  sendEchoReply(
+    request: { guestAddress: Address; peerAddress: Address; identifier: number; sequence: number },
+    payload: Uint8Array,
+  ): boolean;
   /** ICMP destination unreachable about a datagram that the guest sent. `mtu` for 'too-big' (RFC 1191). */
   sendUnreachable(kind: UnreachableKind, about: Endpoints, mtu?: number): boolean;
   /** Every drop has a reason and a counter. */

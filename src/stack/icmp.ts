@@ -1,0 +1,256 @@
+/**
+ * ICMP for IPv4. RFC 792, RFC 1122 3.2.2, RFC 1812 4.3, RFC 1191 (MTU), RFC 5927 (attacks by it).
+ *
+ * Echo requests to our own addresses are answered here, those to others go to the forwarder, which answers for them
+ * with `sendEchoReply`. Errors: never about an ICMP error, a fragment but the first, a broadcast, or a source that is
+ * not one host (RFC 1122 3.2.2); they quote up to 548 octets of what they are about (RFC 1812 4.3.2.3) and are limited
+ * to `ERRORS_PER_SECOND` with a burst of `ERROR_BURST` (4.3.2.8). An error that a guest sends reaches TCP, which
+ * believes it only about its own segments in flight (RFC 5927 4).
+ */
+
+import type { Drops } from './drops.ts';
+import { Fragments } from './fragment-list.ts';
+import type { Identity } from './identity.ts';
+import type { Ipv4Output, Transport } from './ipv4.ts';
+import type { Neighbors } from './neighbor.ts';
+import type { Packet } from './packet.ts';
+import type { Arena, EchoRequest, Forwarder, UnreachableKind } from './port.ts';
+import { ADDRESS_OCTETS, setIpv4 } from './wire/address.ts';
+import * as checksum from './wire/checksum.ts';
+import { SOUND } from './wire/fault.ts';
+import * as icmp from './wire/icmp.ts';
+import * as ipv4 from './wire/ipv4.ts';
+
+const ERRORS_PER_SECOND = 1000;
+const ERROR_BURST = 200;
+/** Of the packet an error is about: 576 octets less the headers. RFC 1812 4.3.2.3. */
+const QUOTE_OCTETS = 548;
+
+/** Told of an error about a TCP segment of ours. Words are of the quoted header. */
+export interface TcpErrorSink {
+  icmpError(packet: Packet, type: number, code: number, quotedAt: number, mtu: number): void;
+}
+
+class Echo implements EchoRequest {
+  readonly guestAddress = new Uint8Array(ADDRESS_OCTETS);
+  readonly peerAddress = new Uint8Array(ADDRESS_OCTETS);
+  readonly guestPort = 0;
+  readonly peerPort = 0;
+  ingress = 0;
+  identifier = 0;
+  sequence = 0;
+  hopLimit = 0;
+  readonly payload = new Fragments();
+}
+
+export interface IcmpOptions {
+  readonly identity: Identity;
+  readonly drops: Drops;
+  readonly neighbors: Neighbors;
+  readonly output: Ipv4Output;
+  readonly forwarder: Forwarder;
+}
+
+export class Icmp implements Transport {
+  readonly #options: IcmpOptions;
+  readonly #drops: Drops;
+  readonly #echo = new Echo();
+  readonly #quote: Arena;
+  #errorTokens = ERROR_BURST;
+  #errorTokensAtMs = 0;
+  /** Set once: TCP is made after ICMP, which it needs. */
+  tcp: TcpErrorSink | undefined = undefined;
+
+  constructor(options: IcmpOptions) {
+    this.#options = options;
+    this.#drops = options.drops;
+    const bytes = new Uint8Array(ipv4.HEADER_OCTETS + 8);
+    this.#quote = { bytes, view: new DataView(bytes.buffer) };
+  }
+
+  input(packet: Packet, _nowMs: number): void {
+    const { view, transportAt: at, transportOctets: octets } = packet;
+    if (icmp.check(Math.min(octets, packet.transportContiguous)) !== SOUND) {
+      this.#drops.count('icmp-malformed');
+      return;
+    }
+    if (!packet.checksumVerified && checksum.fold(packet.transportSum()) !== 0xffff) {
+      this.#drops.count('icmp-checksum');
+      return;
+    }
+    const type = icmp.type(view, at);
+    if (type === icmp.ECHO_REQUEST) {
+      if (this.#options.identity.isOwn(packet.destination3)) this.#answer(packet);
+      else this.#forward(packet);
+    } else if (type === icmp.DESTINATION_UNREACHABLE) this.#error(packet);
+    else this.#drops.count('icmp-type');
+  }
+
+  /** Sends an echo reply to a guest, as if from `peer`. */
+  echoReply(guest: number, peer: number, identifier: number, sequence: number, payload: Uint8Array): boolean {
+    const neighbor = this.#options.neighbors.resolve(guest);
+    if (!neighbor) {
+      this.#drops.count('no-neighbour');
+      return false;
+    }
+    const { output } = this.#options;
+    if (!output.open(neighbor, icmp.HEADER_OCTETS + payload.length, false)) return false;
+    const { arena, at } = output;
+    icmp.emitEcho(arena.view, at, icmp.ECHO_REPLY, identifier, sequence);
+    arena.bytes.set(payload, at + icmp.HEADER_OCTETS);
+    const sum = checksum.sum(arena.view, at, icmp.HEADER_OCTETS + payload.length);
+    icmp.setChecksum(arena.view, at, checksum.finish(sum));
+    return output.close(peer, guest, ipv4.PROTOCOL_ICMP);
+  }
+
+  /** Sends an error about the packet at hand to where it came from. */
+  errorAbout(packet: Packet, type: number, code: number, rest: number, nowMs: number): boolean {
+    const { view, ipAt } = packet;
+    if (packet.protocol === ipv4.PROTOCOL_ICMP) {
+      if (packet.transportContiguous < icmp.HEADER_OCTETS || icmp.isError(icmp.type(view, packet.transportAt)))
+        return false;
+    }
+    if (ipv4.fragmentOffset(view, ipAt) !== 0 || this.#options.identity.isBroadcast(packet.destination3)) return false;
+    const octets = Math.min(packet.ipOctets, packet.contiguous, QUOTE_OCTETS);
+    const { gateway } = this.#options.identity;
+    const source =
+      code === icmp.PORT_UNREACHABLE && type === icmp.DESTINATION_UNREACHABLE ? packet.destination3 : gateway;
+    return this.#send(source, packet.source3, type, code, rest, packet.arena, ipAt, octets, nowMs);
+  }
+
+  /**
+   * Sends destination unreachable about a packet that is no longer at hand: its header is made anew. `first` and
+   * `second` are the first 8 octets of what it carried.
+   */
+  unreachable(
+    kind: UnreachableKind,
+    guest: number,
+    peer: number,
+    protocol: number,
+    first: number,
+    second: number,
+    mtu: number,
+    nowMs: number,
+  ): boolean {
+    const { view } = this.#quote;
+    const total = ipv4.HEADER_OCTETS + 8;
+    ipv4.emit(view, 0, total, 0, kind === 'too-big' ? ipv4.DONT_FRAGMENT : 0, 64, protocol, guest, peer);
+    view.setInt32(ipv4.HEADER_OCTETS, first);
+    view.setInt32(ipv4.HEADER_OCTETS + 4, second);
+    // "Port unreachable" is what the host at the far end would say; the others are what a router says.
+    const source = kind === 'port' ? peer : this.#options.identity.gateway;
+    const rest = kind === 'too-big' ? mtu & 0xffff : 0;
+    return this.#send(source, guest, icmp.DESTINATION_UNREACHABLE, codes[kind], rest, this.#quote, 0, total, nowMs);
+  }
+
+  #send(
+    source: number,
+    destination: number,
+    type: number,
+    code: number,
+    rest: number,
+    about: Arena,
+    aboutAt: number,
+    octets: number,
+    nowMs: number,
+  ): boolean {
+    if (!this.#errorAllowed(nowMs)) {
+      this.#drops.count('icmp-rate');
+      return false;
+    }
+    const neighbor = this.#options.neighbors.resolve(destination);
+    if (!neighbor) {
+      this.#drops.count('no-neighbour');
+      return false;
+    }
+    const { output } = this.#options;
+    if (!output.open(neighbor, icmp.HEADER_OCTETS + octets, false)) return false;
+    const { arena, at } = output;
+    icmp.emit(arena.view, at, type, code, rest);
+    arena.bytes.set(about.bytes.subarray(aboutAt, aboutAt + octets), at + icmp.HEADER_OCTETS);
+    icmp.setChecksum(arena.view, at, checksum.finish(checksum.sum(arena.view, at, icmp.HEADER_OCTETS + octets)));
+    return output.close(source, destination, ipv4.PROTOCOL_ICMP);
+  }
+
+  #errorAllowed(nowMs: number): boolean {
+    const more = ((nowMs - this.#errorTokensAtMs) * ERRORS_PER_SECOND) / 1000;
+    this.#errorTokens = Math.min(ERROR_BURST, this.#errorTokens + Math.max(0, more));
+    this.#errorTokensAtMs = nowMs;
+    if (this.#errorTokens < 1) return false;
+    this.#errorTokens--;
+    return true;
+  }
+
+  #answer(packet: Packet): void {
+    const neighbor = this.#options.neighbors.resolve(packet.source3);
+    if (!neighbor) {
+      this.#drops.count('no-neighbour');
+      return;
+    }
+    const { output } = this.#options;
+    const octets = packet.transportOctets;
+    if (!output.open(neighbor, octets, false)) return;
+    const { payload } = this.#echo;
+    payload.clear();
+    packet.payload(icmp.HEADER_OCTETS, octets - icmp.HEADER_OCTETS, payload);
+    const { arena, at } = output;
+    icmp.emitEcho(
+      arena.view,
+      at,
+      icmp.ECHO_REPLY,
+      icmp.identifier(packet.view, packet.transportAt),
+      icmp.sequence(packet.view, packet.transportAt),
+    );
+    let into = at + icmp.HEADER_OCTETS;
+    for (let i = 0; i < payload.count; i++) {
+      const { arena: from, offset, length } = payload.items[i]!;
+      arena.bytes.set(from.bytes.subarray(offset, offset + length), into);
+      into += length;
+    }
+    icmp.setChecksum(arena.view, at, checksum.finish(checksum.sum(arena.view, at, octets)));
+    output.close(packet.destination3, packet.source3, ipv4.PROTOCOL_ICMP);
+  }
+
+  #forward(packet: Packet): void {
+    const echo = this.#echo;
+    setIpv4(echo.guestAddress, packet.source3);
+    setIpv4(echo.peerAddress, packet.destination3);
+    echo.ingress = packet.port.ingress;
+    echo.identifier = icmp.identifier(packet.view, packet.transportAt);
+    echo.sequence = icmp.sequence(packet.view, packet.transportAt);
+    echo.hopLimit = packet.hopLimit;
+    echo.payload.clear();
+    packet.payload(icmp.HEADER_OCTETS, packet.transportOctets - icmp.HEADER_OCTETS, echo.payload);
+    this.#options.forwarder.echo(echo);
+  }
+
+  /** A guest, or a router behind it, could not deliver what we sent. */
+  #error(packet: Packet): void {
+    const { view, transportAt } = packet;
+    const quotedAt = transportAt + icmp.HEADER_OCTETS;
+    const octets = packet.transportContiguous - icmp.HEADER_OCTETS;
+    if (octets < ipv4.HEADER_OCTETS + 8) {
+      this.#drops.count('icmp-malformed');
+      return;
+    }
+    const header = ipv4.headerOctets(view, quotedAt);
+    if (view.getUint8(quotedAt) >> 4 !== 4 || header < ipv4.HEADER_OCTETS || octets < header + 8) {
+      this.#drops.count('icmp-malformed');
+      return;
+    }
+    if (ipv4.protocol(view, quotedAt) !== ipv4.PROTOCOL_TCP || !this.tcp) {
+      this.#drops.count('icmp-type');
+      return;
+    }
+    const mtu = icmp.nextHopMtu(view, transportAt);
+    this.tcp.icmpError(packet, icmp.type(view, transportAt), icmp.code(view, transportAt), quotedAt, mtu);
+  }
+}
+
+const codes: Readonly<Record<UnreachableKind, number>> = {
+  network: icmp.NETWORK_UNREACHABLE,
+  host: icmp.HOST_UNREACHABLE,
+  port: icmp.PORT_UNREACHABLE,
+  prohibited: icmp.ADMINISTRATIVELY_PROHIBITED,
+  'too-big': icmp.FRAGMENTATION_NEEDED,
+};

@@ -1,0 +1,378 @@
+/**
+ * One network's TCP/IP stack: Ethernet in, host-side events out, and back. Synchronous and pure: `input` reads a batch
+ * of frames to the end, `poll` does what is due and sends, `pollAt` says when that is. Nothing here owns a timer, a
+ * thread or a promise.
+ *
+ * A frame: Ethernet (RFC 894) here, then ARP in neighbor.ts or IPv4 in ipv4.ts, then icmp.ts, udp.ts or tcp/.
+ * A link that has no room makes TCP wait, and datagrams and answers fall, counted.
+ */
+
+import { Drops } from './drops.ts';
+import { Reassembly } from './fragments.ts';
+import type { FrameBatch } from './frame-batch.ts';
+import { Icmp } from './icmp.ts';
+import { Identity, type IdentityOptions } from './identity.ts';
+import { Ipv4Input, Ipv4Output } from './ipv4.ts';
+import { KeyedHash } from './keyed-hash.ts';
+import { Neighbors } from './neighbor.ts';
+import { Packet } from './packet.ts';
+import type {
+  Address,
+  Clock,
+  Endpoints,
+  FlowRecord,
+  Forwarder,
+  LinkPort,
+  NetstackPort,
+  Random,
+  TcpConnection,
+  TcpHandler,
+  UdpDatagram,
+  UnreachableKind,
+} from './port.ts';
+import { SwitchPort } from './switch-port.ts';
+import { TcpEndpoint, type TcpLimits } from './tcp/endpoint.ts';
+import { flowRecord } from './tcp/flow-record.ts';
+import { TimerWheel } from './timers.ts';
+import { Udp } from './udp.ts';
+import { ipv4Word } from './wire/address.ts';
+import * as ethernet from './wire/ethernet.ts';
+import * as icmp from './wire/icmp.ts';
+import * as ipv4 from './wire/ipv4.ts';
+
+export interface NetstackOptions extends IdentityOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly forwarder: Forwarder;
+  readonly limits?: Partial<TcpLimits>;
+  /** Work has turned up outside of `input` and `poll`: `poll` is due now. Called once until the next `poll`. */
+  readonly wake?: () => void;
+}
+
+const MEBI = 1 << 20;
+
+/** What holds where `NetstackOptions.limits` says nothing. */
+export const defaultLimits: TcpLimits = {
+  flows: 65_536,
+  held: 16_384,
+  timeWait: 8192,
+  poolOctets: 64 * MEBI,
+  sendQueueOctets: MEBI >> 2,
+  sendQueueMostOctets: 2 * MEBI,
+  receiveWindowOctets: 4 * MEBI,
+};
+
+export class Netstack implements NetstackPort {
+  readonly #drops = new Drops();
+  readonly #clock: Clock;
+  readonly #identity: Identity;
+  readonly #timers: TimerWheel;
+  readonly #neighbors: Neighbors;
+  readonly #reassembly: Reassembly;
+  readonly #icmp: Icmp;
+  readonly #udp: Udp;
+  readonly #tcp: TcpEndpoint;
+  readonly #ipv4: Ipv4Input;
+  readonly #packet = new Packet();
+  /** What reassembly made has a record of its own: the fragment that completed it is still at hand. */
+  readonly #whole = new Packet();
+  readonly #ports = new Map<number, SwitchPort>();
+  #nextIngress = 1;
+  #nowMs: number;
+  /** Inside `input` or `poll`: whoever called will look at `pollAt` anyway. */
+  #busy = false;
+  #woken = false;
+  /** Called when work turns up outside of `input` and `poll`. The edge sets it. */
+  onWork: (() => void) | undefined;
+
+  constructor(options: NetstackOptions) {
+    const { forwarder, random } = options;
+    const drops = this.#drops;
+    this.#clock = options.clock;
+    this.#nowMs = options.clock.nowMs();
+    this.onWork = options.wake;
+    const identity = new Identity(options);
+    this.#identity = identity;
+    const timers = new TimerWheel(this.#nowMs);
+    this.#timers = timers;
+    const neighbors = new Neighbors({
+      identity,
+      drops,
+      ports: () => this.#ports.values(),
+      learnt: () => this.#tcp.neighborLearnt(),
+    });
+    this.#neighbors = neighbors;
+    const seed = new Uint8Array(2);
+    random.fill(seed);
+    const output = new Ipv4Output(identity, drops, (seed[0]! << 8) | seed[1]!);
+    this.#icmp = new Icmp({ identity, drops, neighbors, output, forwarder });
+    this.#udp = new Udp({ identity, drops, neighbors, output, icmp: this.#icmp, forwarder });
+    this.#tcp = new TcpEndpoint({
+      identity,
+      drops,
+      neighbors,
+      timers,
+      icmp: this.#icmp,
+      forwarder,
+      random,
+      hash: new KeyedHash(random),
+      limits: { ...defaultLimits, ...options.limits },
+      wake: () => this.#wake(),
+    });
+    this.#icmp.tcp = this.#tcp;
+    this.#reassembly = new Reassembly({
+      drops,
+      timers,
+      whole: (port, batch, nowMs) => this.#inputWhole(port, batch, nowMs),
+      timedOut: (port, batch, nowMs) => this.#reassemblyTimedOut(port, batch, nowMs),
+    });
+    this.#ipv4 = new Ipv4Input({
+      identity,
+      drops,
+      reassembly: this.#reassembly,
+      icmp: this.#icmp,
+      udp: this.#udp,
+      tcp: this.#tcp,
+      hopsExceeded: (packet, nowMs) =>
+        this.#icmp.errorAbout(packet, icmp.TIME_EXCEEDED, icmp.TIME_TO_LIVE_EXCEEDED, 0, nowMs),
+      protocolUnreachable: (packet, nowMs) =>
+        this.#icmp.errorAbout(packet, icmp.DESTINATION_UNREACHABLE, icmp.PROTOCOL_UNREACHABLE, 0, nowMs),
+    });
+  }
+
+  get drops(): Readonly<Record<string, number>> {
+    return this.#drops.counts;
+  }
+
+  attach(link: LinkPort): number {
+    const ingress = this.#nextIngress++;
+    const port = new SwitchPort(ingress, link, this.#drops);
+    this.#ports.set(ingress, port);
+    link.start({
+      input: (batch) => {
+        this.input(ingress, batch, this.#clock.nowMs());
+        this.#wake();
+      },
+      writable: () => {
+        port.blocked = false;
+        this.#wake();
+      },
+      closed: () => this.detach(ingress),
+    });
+    return ingress;
+  }
+
+  detach(ingress: number): void {
+    const port = this.#ports.get(ingress);
+    if (!port) return;
+    port.detached = true;
+    this.#ports.delete(ingress);
+    this.#tcp.detach(port);
+    this.#neighbors.forget(port);
+    this.#reassembly.forget(port);
+  }
+
+  /** Reads a batch of frames that came in by a port. `attach` sees to it that the link's batches come here. */
+  input(ingress: number, batch: FrameBatch, nowMs: number): void {
+    const port = this.#ports.get(ingress);
+    if (!port) return;
+    this.#nowMs = nowMs;
+    this.#busy = true;
+    const { count } = batch;
+    port.framesIn += count;
+    for (let i = 0; i < count; i++) this.#frame(port, batch, i, nowMs);
+    this.#tcp.endBatch();
+    this.#busy = false;
+  }
+
+  poll(nowMs: number, budgetOctets: number): void {
+    this.#nowMs = nowMs;
+    this.#woken = false;
+    this.#busy = true;
+    this.#timers.advance(nowMs);
+    for (const port of this.#ports.values()) {
+      if (port.hasReady && !port.blocked) this.#tcp.pollPort(port, nowMs, budgetOctets);
+      port.flush();
+    }
+    this.#busy = false;
+  }
+
+  pollAt(): number {
+    for (const port of this.#ports.values()) if (port.dirty || (port.hasReady && !port.blocked)) return 0;
+    return this.#timers.nextMs();
+  }
+
+  connect(
+    to: { guestAddress: Address; guestPort: number; peerAddress: Address; peerPort: number },
+    handler: TcpHandler,
+  ): TcpConnection {
+    this.#nowMs = this.#clock.nowMs();
+    return this.#tcp.connect(to, handler, this.#nowMs);
+  }
+
+  listenTcp(address: Address, port: number, accept: (connection: TcpConnection) => void): void {
+    this.#tcp.listen(address, port, accept);
+  }
+
+  unlistenTcp(address: Address, port: number): void {
+    this.#tcp.unlisten(address, port);
+  }
+
+  listenUdp(address: Address, port: number, receive: (datagram: UdpDatagram) => void): void {
+    this.#udp.listen(address, port, receive);
+  }
+
+  unlistenUdp(address: Address, port: number): void {
+    this.#udp.unlisten(address, port);
+  }
+
+  sendUdp(
+    endpoints: { guestAddress: Address; guestPort: number; peerAddress: Address; peerPort: number },
+    payload: Uint8Array,
+    options?: { macAddress?: Uint8Array; ingress?: number },
+  ): boolean {
+    const guest = ipv4Word(endpoints.guestAddress);
+    const peer = ipv4Word(endpoints.peerAddress);
+    const to = options?.macAddress && this.#neighborOf(options.macAddress, options.ingress);
+    const sent = this.#udp.send(guest, endpoints.guestPort, peer, endpoints.peerPort, payload, to);
+    // Whoever is not known is asked for, so that the next datagram arrives.
+    if (!sent && !to && !this.#neighbors.resolve(guest)) this.#neighbors.ask(guest, this.#nowMs);
+    this.#wake();
+    return sent;
+  }
+
+  sendEchoReply(
+    request: { guestAddress: Address; peerAddress: Address; identifier: number; sequence: number },
+    payload: Uint8Array,
+  ): boolean {
+    const { identifier, sequence } = request;
+    const guest = ipv4Word(request.guestAddress);
+    const sent = this.#icmp.echoReply(guest, ipv4Word(request.peerAddress), identifier, sequence, payload);
+    this.#wake();
+    return sent;
+  }
+
+  sendUnreachable(kind: UnreachableKind, about: Endpoints, mtu = 0): boolean {
+    const isEcho = 'identifier' in about && 'sequence' in about;
+    const first = isEcho ? icmp.ECHO_REQUEST << 24 : (about.guestPort << 16) | about.peerPort;
+    const second = isEcho ? (Number(about.identifier) << 16) | Number(about.sequence) : 8 << 16;
+    const protocol = isEcho ? ipv4.PROTOCOL_ICMP : ipv4.PROTOCOL_UDP;
+    const guest = ipv4Word(about.guestAddress);
+    const peer = ipv4Word(about.peerAddress);
+    const sent = this.#icmp.unreachable(kind, guest, peer, protocol, first, second, mtu, this.#nowMs);
+    this.#wake();
+    return sent;
+  }
+
+  /** A lease: `address` is behind `ingress` at `macAddress`, whatever other ports say. */
+  pinNeighbor(address: Address, ingress: number, macAddress: Uint8Array): void {
+    const port = this.#ports.get(ingress);
+    if (port) this.#neighbors.pin(ipv4Word(address), port, ethernet.macOfBytes(macAddress));
+  }
+
+  unpinNeighbor(address: Address): void {
+    this.#neighbors.unpin(ipv4Word(address));
+  }
+
+  /** Reaches a network outside the subnet through the guest at `macAddress`; without a route the guest heard last is asked. */
+  route(network: Address, prefix: number, ingress: number, macAddress: Uint8Array): void {
+    const port = this.#ports.get(ingress);
+    const mask = prefix === 0 ? 0 : -1 << (32 - prefix);
+    if (port) this.#neighbors.route(ipv4Word(network), mask, port, ethernet.macOfBytes(macAddress));
+  }
+
+  flows(): readonly FlowRecord[] {
+    const records: FlowRecord[] = [];
+    for (const connection of this.#tcp.connections()) records.push(flowRecord(connection));
+    return records;
+  }
+
+  /** Octets of the pool that flows hold now. */
+  get pooledOctets(): number {
+    return this.#tcp.pool.used * 65536;
+  }
+
+  #frame(port: SwitchPort, batch: FrameBatch, index: number, nowMs: number): void {
+    const fragment = batch.first[index]!;
+    const arena = batch.arena[fragment]!;
+    const contiguous = batch.length[fragment]!;
+    const { view } = arena;
+    const at = batch.offset[fragment]!;
+    if (contiguous < ethernet.HEADER_OCTETS) {
+      this.#drops.count('ethernet-short');
+      return;
+    }
+    const source = ethernet.source(view, at);
+    // The group bit of the source is the lowest of its first octet.
+    if ((view.getUint8(at + ethernet.SOURCE) & 1) !== 0 || source === this.#identity.mac || source === 0) {
+      this.#drops.count('ethernet-source');
+      return;
+    }
+    if (!ethernet.isGroup(view, at) && ethernet.destination(view, at) !== this.#identity.mac) {
+      this.#drops.count('ethernet-destination');
+      return;
+    }
+    const packet = this.#packet;
+    packet.port = port;
+    packet.batch = batch;
+    packet.frame = index;
+    packet.arena = arena;
+    packet.view = view;
+    packet.hasEthernet = true;
+    packet.ethernetAt = at;
+    packet.ipAt = at + ethernet.HEADER_OCTETS;
+    packet.contiguous = contiguous - ethernet.HEADER_OCTETS;
+    const type = ethernet.type(view, at);
+    if (type === ethernet.TYPE_IPV4) {
+      // The header's fields are read again by the input, which checks them; here 20 octets are enough.
+      if (packet.contiguous >= ipv4.HEADER_OCTETS) this.#observe(port, ipv4.source(view, packet.ipAt), source);
+      this.#ipv4.input(packet, batch.octets[index]! - ethernet.HEADER_OCTETS, nowMs);
+    } else if (type === ethernet.TYPE_ARP) this.#neighbors.input(packet, packet.contiguous);
+    else this.#drops.count('ethernet-type');
+  }
+
+  #observe(port: SwitchPort, address: number, mac: number): void {
+    if (port.learntAddress === address && port.learntMac === mac) return;
+    if (!this.#identity.isForeignSource(address)) this.#neighbors.observe(port, address, mac);
+  }
+
+  #inputWhole(port: SwitchPort, batch: FrameBatch, nowMs: number): void {
+    this.#ipv4.input(this.#packetOf(port, batch), batch.octets[0]!, nowMs);
+  }
+
+  #reassemblyTimedOut(port: SwitchPort, batch: FrameBatch, nowMs: number): void {
+    const packet = this.#packetOf(port, batch);
+    const { view, ipAt } = packet;
+    packet.ipOctets = batch.octets[0]!;
+    packet.protocol = ipv4.protocol(view, ipAt);
+    packet.transportAt = ipAt + ipv4.headerOctets(view, ipAt);
+    packet.transportOctets = packet.ipOctets - ipv4.headerOctets(view, ipAt);
+    packet.source3 = ipv4.source(view, ipAt);
+    packet.destination3 = ipv4.destination(view, ipAt);
+    this.#icmp.errorAbout(packet, icmp.TIME_EXCEEDED, icmp.REASSEMBLY_TIME_EXCEEDED, 0, nowMs);
+  }
+
+  #packetOf(port: SwitchPort, batch: FrameBatch): Packet {
+    const packet = this.#whole;
+    packet.port = port;
+    packet.batch = batch;
+    packet.frame = 0;
+    packet.arena = batch.arena[0]!;
+    packet.view = packet.arena.view;
+    packet.hasEthernet = false;
+    packet.ipAt = batch.offset[0]!;
+    packet.contiguous = batch.length[0]!;
+    return packet;
+  }
+
+  #neighborOf(macAddress: Uint8Array, ingress?: number) {
+    const port = ingress === undefined ? this.#ports.values().next().value : this.#ports.get(ingress);
+    return port && { mac: ethernet.macOfBytes(macAddress), port, pinned: false };
+  }
+
+  #wake(): void {
+    if (this.#busy || this.#woken) return;
+    this.#woken = true;
+    this.onWork?.();
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * The reactive edge: link -> taps -> netstack -> link, and the schedule of polls. Batches are observed here, never
+ * frames: taps (captures, metrics) get one emission per batch and direction, during which the batch is valid; they
+ * look, they do not hold up. What may throw is the taps' own: an observer that does is unsubscribed, by rxjs, and
+ * reported to `onError`.
+ *
+ * The pipeline owns no timer: the composition root gives it a clock and a way to be called later.
+ */
+
+import { type Observable, Subject } from 'rxjs';
+import { FrameBatch } from './frame-batch.ts';
+import type { Netstack } from './netstack.ts';
+import type { Arena, Clock, LinkHandler, LinkOffload, LinkPort } from './port.ts';
+
+/** Frames that passed a link together. Valid during the emission only. */
+export interface TappedBatch {
+  readonly link: string;
+  readonly ingress: number;
+  readonly direction: 'from-guest' | 'to-guest';
+  readonly batch: FrameBatch;
+  readonly nowMs: number;
+}
+
+export interface PipelineOptions {
+  readonly netstack: Netstack;
+  readonly clock: Clock;
+  /** Calls `run` soon (in this turn of the event loop or the next), or at a time by the clock. A later call replaces an earlier `at`. */
+  readonly schedule: (at: number | 'soon', run: () => void) => void;
+  /** Octets that one poll may send on each link. */
+  readonly budgetOctets?: number;
+}
+
+/** A poll's output in one piece: the socket's writes and the guest's interrupts are as large as that. */
+const BUDGET_OCTETS = 1 << 20;
+
+export class Pipeline {
+  readonly #netstack: Netstack;
+  readonly #clock: Clock;
+  readonly #schedule: PipelineOptions['schedule'];
+  readonly #budgetOctets: number;
+  readonly #batches = new Subject<TappedBatch>();
+  readonly #run = (): void => this.#due();
+  #soon = false;
+  #running = false;
+  /** When the schedule will call; Infinity: it will not. */
+  #at: number = Number.POSITIVE_INFINITY;
+
+  constructor(options: PipelineOptions) {
+    this.#netstack = options.netstack;
+    this.#clock = options.clock;
+    this.#schedule = options.schedule;
+    this.#budgetOctets = options.budgetOctets ?? BUDGET_OCTETS;
+    this.#netstack.onWork = () => this.wake();
+  }
+
+  /** Every batch of every link that is attached with taps. */
+  get batches(): Observable<TappedBatch> {
+    return this.#batches.asObservable();
+  }
+
+  /** Plugs a link in; its frames pass the taps if anyone observes `batches`. */
+  attach(link: LinkPort): number {
+    const tapped = new TappedLink(link, this.#batches, this.#clock, () => this.run());
+    const ingress = this.#netstack.attach(tapped);
+    tapped.ingress = ingress;
+    return ingress;
+  }
+
+  /** Work is ready: polls soon, once for all who call before that. */
+  wake(): void {
+    if (this.#soon || this.#running) return;
+    this.#soon = true;
+    this.#schedule('soon', this.#run);
+  }
+
+  /** Polls now, and sees to it that the next poll comes in time. */
+  run(): void {
+    if (this.#running) return;
+    this.#running = true;
+    const nowMs = this.#clock.nowMs();
+    this.#netstack.poll(nowMs, this.#budgetOctets);
+    this.#running = false;
+    const next = this.#netstack.pollAt();
+    // The budget is spent and there is more: let host sockets and other links have their turn first.
+    if (next <= nowMs) this.wake();
+    else if (next < this.#at) {
+      this.#at = next;
+      this.#schedule(next, this.#run);
+    }
+  }
+
+  #due(): void {
+    this.#soon = false;
+    this.#at = Number.POSITIVE_INFINITY;
+    this.run();
+  }
+}
+
+/** A link whose batches are shown to a subject on their way, while anyone looks. */
+class TappedLink implements LinkPort {
+  readonly #link: LinkPort;
+  readonly #batches: Subject<TappedBatch>;
+  readonly #clock: Clock;
+  readonly #ran: () => void;
+  /** What was committed since the last flush. */
+  readonly #out = new FrameBatch(1024, 1);
+  ingress = 0;
+
+  constructor(link: LinkPort, batches: Subject<TappedBatch>, clock: Clock, ran: () => void) {
+    this.#link = link;
+    this.#batches = batches;
+    this.#clock = clock;
+    this.#ran = ran;
+  }
+
+  get name(): string {
+    return this.#link.name;
+  }
+
+  get mtu(): number {
+    return this.#link.mtu;
+  }
+
+  get offload(): LinkOffload {
+    return this.#link.offload;
+  }
+
+  get txArena(): Arena {
+    return this.#link.txArena;
+  }
+
+  get txOffset(): number {
+    return this.#link.txOffset;
+  }
+
+  start(handler: LinkHandler): void {
+    this.#link.start({
+      input: (batch) => {
+        if (this.#batches.observed) this.#show('from-guest', batch);
+        handler.input(batch);
+        this.#ran();
+      },
+      writable: () => {
+        handler.writable();
+      },
+      closed: (error) => handler.closed(error),
+    });
+  }
+
+  reserve(octets: number): boolean {
+    return this.#link.reserve(octets);
+  }
+
+  commit(octets: number, checksumStart: number, checksumOffset: number, segmentOctets: number): void {
+    if (this.#batches.observed) {
+      const { txArena, txOffset } = this.#link;
+      if (!this.#out.push(txArena, txOffset, octets, 0, segmentOctets)) {
+        this.#showOut();
+        this.#out.push(txArena, txOffset, octets, 0, segmentOctets);
+      }
+    }
+    this.#link.commit(octets, checksumStart, checksumOffset, segmentOctets);
+  }
+
+  flush(): void {
+    this.#showOut();
+    this.#link.flush();
+  }
+
+  close(): void {
+    this.#link.close();
+  }
+
+  #showOut(): void {
+    if (this.#out.count === 0) return;
+    this.#show('to-guest', this.#out);
+    this.#out.clear();
+  }
+
+  #show(direction: TappedBatch['direction'], batch: FrameBatch): void {
+    const { ingress, name } = this;
+    this.#batches.next({ link: name, ingress, direction, batch, nowMs: this.#clock.nowMs() });
+  }
+}

@@ -1,0 +1,632 @@
+/**
+ * TCP's front door: finds the connection that a segment belongs to, and makes one for a SYN. RFC 9293 3.10.7.1 and
+ * 3.10.7.2 (no connection, LISTEN), RFC 6528 (initial sequence numbers), RFC 6056 (ports of our own).
+ *
+ * Every destination is ours: a SYN goes to the listener of its address and port, else to the forwarder, which dials
+ * the host and then accepts or rejects. Until then the SYN is held: repetitions are ignored, the guest's RST forgets
+ * it. Held SYNs are bounded: beyond the limit the oldest gives way, so that a scan of dead hosts cannot keep others
+ * from connecting.
+ * Output is pulled: connections with something to send wait in their port's ready list, and `poll` serves them in
+ * turn, a quantum each, until the budget is spent or the link is full.
+ *
+ * Timers: one per connection, see timeout.ts. Limits: `TcpLimits`.
+ */
+
+import { ChunkPool } from '../chunk-pool.ts';
+import type { Drops } from '../drops.ts';
+import { FlowTable, KEY_WORDS } from '../flow-table.ts';
+import { Fragments } from '../fragment-list.ts';
+import type { Icmp, TcpErrorSink } from '../icmp.ts';
+import type { Identity } from '../identity.ts';
+import type { Transport } from '../ipv4.ts';
+import type { KeyedHash } from '../keyed-hash.ts';
+import type { Neighbors } from '../neighbor.ts';
+import type { Packet } from '../packet.ts';
+import type { Address, CloseReason, Forwarder, Random, TcpConnection, TcpHandler } from '../port.ts';
+import type { SwitchPort } from '../switch-port.ts';
+import type { TimerWheel } from '../timers.ts';
+import { ipv4Word, ofIpv4, word } from '../wire/address.ts';
+import { finish, fold, pseudoHeaderSum } from '../wire/checksum.ts';
+import * as ethernet from '../wire/ethernet.ts';
+import { SOUND } from '../wire/fault.ts';
+import * as icmpWire from '../wire/icmp.ts';
+import * as ipv4 from '../wire/ipv4.ts';
+import * as tcp from '../wire/tcp.ts';
+import { Connection, type ConnectionContext, nobody, type Rejection } from './connection.ts';
+import { Segment } from './segment.ts';
+import { Arrival, deliver, readSynOptions, segmentArrives } from './segment-arrives.ts';
+import { prepare } from './segment-writer.ts';
+import { output } from './send.ts';
+import { type Seq, seq, seqAdd, seqGeq, seqGt, seqLeq, seqLt, seqSub } from './seq.ts';
+import type { Tcb } from './tcb.ts';
+import { TIME_WAIT_MS } from './timeout.ts';
+
+/** Octets that one connection sends before the next has its turn. */
+const QUANTUM_OCTETS = 65536;
+/** RFC 6335's dynamic ports. */
+const FIRST_PORT = 49152;
+const PORTS = 65536 - FIRST_PORT;
+/** Patience with a guest whose address nobody answers for. */
+const NEIGHBOUR_MS = 3000;
+const NEVER: number = Number.POSITIVE_INFINITY;
+/** IPv4 without options and TCP without options. */
+const HEADERS_OCTETS = ipv4.HEADER_OCTETS + tcp.HEADER_OCTETS;
+
+export interface TcpLimits {
+  /** Connections in any state. */
+  readonly flows: number;
+  /** SYNs held while the host is dialled. */
+  readonly held: number;
+  /** Connections in TIME-WAIT; the oldest goes first. */
+  readonly timeWait: number;
+  /** Memory of all send queues and reassembly queues together. */
+  readonly poolOctets: number;
+  /** A send queue's limit: at first, and at most. */
+  readonly sendQueueOctets: number;
+  readonly sendQueueMostOctets: number;
+  /** The widest receive window. */
+  readonly receiveWindowOctets: number;
+}
+
+export interface TcpOptions {
+  readonly identity: Identity;
+  readonly drops: Drops;
+  readonly neighbors: Neighbors;
+  readonly timers: TimerWheel;
+  readonly icmp: Icmp;
+  readonly forwarder: Forwarder;
+  readonly hash: KeyedHash;
+  readonly random: Random;
+  readonly limits: TcpLimits;
+  /** Something became ready outside of `input` and `poll`. */
+  readonly wake: () => void;
+}
+
+type Accept = (connection: TcpConnection) => void;
+
+const listenerKey = (address: number, port: number): number => (address >>> 0) * 65536 + port;
+
+export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
+  readonly pool: ChunkPool;
+  readonly drops: Drops;
+  readonly #options: TcpOptions;
+  readonly #limits: TcpLimits;
+  readonly #identity: Identity;
+  readonly #timers: TimerWheel;
+  readonly #flows: FlowTable<Connection>;
+  readonly #listeners = new Map<number, Accept>();
+  readonly #segment = new Segment();
+  readonly #arrival = new Arrival();
+  readonly #key = new Int32Array(KEY_WORDS);
+  /** Of the connection found last: segments come in runs. */
+  readonly #lastKey = new Int32Array(KEY_WORDS);
+  #last: Connection | undefined = undefined;
+  /** Connections with octets to hand over, and lists that are free. */
+  readonly #arrivals: Connection[] = [];
+  readonly #lists: Fragments[] = [];
+  /** In order of age. */
+  readonly #held = new Set<Connection>();
+  readonly #timeWaits = new Set<Connection>();
+  /** Opened by us, while nobody knows where the guest is. */
+  readonly #unresolved = new Set<Connection>();
+  readonly #randomWord = new Uint8Array(4);
+  #nowMs = 0;
+
+  constructor(options: TcpOptions) {
+    this.#options = options;
+    this.#limits = options.limits;
+    this.#identity = options.identity;
+    this.#timers = options.timers;
+    this.drops = options.drops;
+    this.pool = new ChunkPool(options.limits.poolOctets);
+    this.#flows = new FlowTable(options.hash);
+  }
+
+  // From below.
+
+  input(packet: Packet, nowMs: number): void {
+    this.#nowMs = nowMs;
+    const { view, transportAt: at, transportOctets: octets } = packet;
+    if (tcp.check(view, at, octets, packet.transportContiguous) !== SOUND) {
+      this.drops.count('tcp-malformed');
+      return;
+    }
+    if (!packet.checksumVerified) {
+      const pseudo = pseudoHeaderSum(packet.source3, packet.destination3, ipv4.PROTOCOL_TCP, octets);
+      if (fold(pseudo + packet.transportSum()) !== 0xffff) {
+        this.drops.count('tcp-checksum');
+        return;
+      }
+    }
+    const segment = this.#segment;
+    segment.read(packet);
+    const connection = this.#find(packet, view.getInt32(at));
+    if (connection) {
+      if (connection.state !== 'TIME-WAIT' || !this.#reopens(connection, segment)) {
+        segmentArrives(connection, segment, this.#arrival, nowMs);
+        return;
+      }
+      // RFC 9293 3.10.7.4 (MAY-2): a new SYN may take over the tuple of TIME-WAIT.
+      const after = connection.sndMax;
+      this.release(connection, 'closed');
+      this.#syn(packet, segment, after);
+      return;
+    }
+    this.#noConnection(packet, segment);
+  }
+
+  /** The batch has been read: hands over what it brought. */
+  endBatch(): void {
+    const arrivals = this.#arrivals;
+    // A handler may not cause input, so the list does not grow meanwhile.
+    for (let i = 0; i < arrivals.length; i++) {
+      const c = arrivals[i]!;
+      if (c.state !== 'CLOSED') deliver(c);
+      const list = c.arriving!;
+      c.arriving = undefined;
+      list.clear();
+      this.#lists.push(list);
+    }
+    arrivals.length = 0;
+  }
+
+  /** Lets the connections that wait at `port` send; returns the octets sent. */
+  pollPort(port: SwitchPort, nowMs: number, budget: number): number {
+    this.#nowMs = nowMs;
+    let sent = 0;
+    while (sent < budget && !port.blocked) {
+      const sender = port.takeReady();
+      if (!sender) break;
+      const c = sender as Connection;
+      if (c.state === 'CLOSED') continue;
+      sent += output(c, nowMs, Math.min(QUANTUM_OCTETS, budget - sent));
+      if (port.blocked) {
+        port.putBack(c);
+        break;
+      }
+      // More than its quantum: behind the others.
+      if (this.#hasMore(c)) port.pushReady(c);
+    }
+    return sent;
+  }
+
+  /** An address has become known, or has moved: connections that waited for it may begin. */
+  neighborLearnt(): void {
+    for (const c of this.#unresolved) {
+      const neighbor = this.#options.neighbors.resolve(c.guestWord);
+      if (!neighbor) continue;
+      this.#unresolved.delete(c);
+      this.#launch(c, neighbor.port, neighbor.mac);
+    }
+  }
+
+  /** RFC 5927 4.1, 7.2: believed only when it is about something in flight. RFC 1191 (MTU), RFC 9293 3.9.2.2. */
+  icmpError(packet: Packet, _type: number, code: number, quotedAt: number, mtu: number): void {
+    const { view } = packet;
+    const at = quotedAt + ipv4.headerOctets(view, quotedAt);
+    const key = this.#key;
+    // The quoted segment is ours: its source is the peer, its destination the guest.
+    this.#fill(key, ipv4.destination(view, quotedAt), ipv4.source(view, quotedAt), 0, packet.port.ingress);
+    key[8] = (view.getUint16(at + tcp.DESTINATION_PORT) << 16) | view.getUint16(at + tcp.SOURCE_PORT);
+    const c = this.#flows.find(key);
+    const sequence = seq(view.getInt32(at + tcp.SEQUENCE));
+    if (!c || seqLt(sequence, c.sndUna) || seqGeq(sequence, c.sndMax)) {
+      this.drops.count('icmp-type');
+      return;
+    }
+    if (code === icmpWire.FRAGMENTATION_NEEDED) {
+      const mss = mtu - HEADERS_OCTETS;
+      if (mss < 536 || mss >= c.sndMss) return;
+      c.sndMss = mss;
+      c.sndNxt = c.sndUna;
+      c.timing = false;
+      this.ready(c);
+      return;
+    }
+    // Hard or soft: only a connection that is not there yet gives up (RFC 5461 4.1 for a prompt refusal).
+    if (c.state !== 'SYN-SENT') return;
+    this.release(c, code === icmpWire.PORT_UNREACHABLE ? 'ECONNREFUSED' : 'EHOSTUNREACH');
+  }
+
+  // From above.
+
+  listen(address: Address, port: number, accept: Accept): void {
+    const key = listenerKey(ipv4Word(address), port);
+    if (this.#listeners.has(key)) throw Object.assign(new Error(`TCP port ${port} is taken`), { code: 'EADDRINUSE' });
+    this.#listeners.set(key, accept);
+  }
+
+  unlisten(address: Address, port: number): void {
+    this.#listeners.delete(listenerKey(ipv4Word(address), port));
+  }
+
+  connect(
+    to: { guestAddress: Address; guestPort: number; peerAddress: Address; peerPort: number },
+    handler: TcpHandler,
+    nowMs: number,
+  ): Connection {
+    this.#nowMs = nowMs;
+    const guest = to.guestAddress.slice();
+    const c = this.#make(guest, to.guestPort, to.peerAddress.slice(), to.peerPort, 0);
+    c.handler = handler;
+    c.active = true;
+    c.state = 'SYN-SENT';
+    c.rcvWndShift = this.#windowShift();
+    const neighbor = this.#options.neighbors.resolve(c.guestWord);
+    if (neighbor) this.#launch(c, neighbor.port, neighbor.mac);
+    else {
+      this.#unresolved.add(c);
+      c.closeAtMs = nowMs + NEIGHBOUR_MS;
+      this.schedule(c);
+      this.#options.neighbors.ask(c.guestWord, nowMs);
+      this.#options.wake();
+    }
+    return c;
+  }
+
+  *connections(): IterableIterator<Connection> {
+    yield* this.#flows.values();
+    yield* this.#unresolved;
+  }
+
+  get size(): number {
+    return this.#flows.size;
+  }
+
+  /** The port is gone, and with it every connection behind it. */
+  detach(port: SwitchPort): void {
+    for (const c of [...this.#flows.values()]) if (c.port === port) this.release(c, 'EHOSTUNREACH');
+  }
+
+  // What connections ask.
+
+  ready(c: Tcb): void {
+    // Without a neighbour there is nowhere to send to; `#launch` makes it ready.
+    if (c.port === undefined) return;
+    c.port.pushReady(c);
+    this.#options.wake();
+  }
+
+  schedule(c: Tcb): void {
+    const at = Math.min(c.retransmitAtMs, c.ackAtMs, c.closeAtMs);
+    if (at === NEVER) return;
+    // A timer that fires too soon only looks again: deadlines mostly move away, once per acknowledgement.
+    if (!c.timer.armed || c.timer.deadlineMs > at) this.#timers.arm(c.timer, at);
+  }
+
+  arrived(c: Tcb): Fragments {
+    const list = this.#lists.pop() ?? new Fragments();
+    c.arriving = list;
+    this.#arrivals.push(c as Connection);
+    return list;
+  }
+
+  accepted(c: Connection): void {
+    this.#held.delete(c);
+  }
+
+  rejected(c: Connection, how: Rejection): void {
+    if (how === 'reset') this.reset(c, seq(0), c.rcvNxt);
+    else if (how !== 'silent') {
+      const kind = how === 'unreachable' ? 'host' : 'prohibited';
+      this.#options.icmp.unreachable(
+        kind,
+        c.guestWord,
+        c.peerWord,
+        ipv4.PROTOCOL_TCP,
+        (c.guestPort << 16) | c.peerPort,
+        c.irs,
+        0,
+        this.#nowMs,
+      );
+      this.#options.wake();
+    }
+    this.#forget(c);
+  }
+
+  release(c: Tcb, reason: CloseReason): void {
+    const connection = c as Connection;
+    const told = connection.held || connection.state === 'TIME-WAIT';
+    const { handler } = connection;
+    const { held } = connection;
+    this.#forget(connection);
+    if (!told) handler.closed(connection, reason);
+    else if (held) this.#options.forwarder.tcpGone?.(connection);
+  }
+
+  timeWait(c: Tcb, nowMs: number): void {
+    const connection = c as Connection;
+    connection.closeAtMs = nowMs + TIME_WAIT_MS;
+    connection.retransmitAtMs = NEVER;
+    this.schedule(connection);
+    if (connection.state === 'TIME-WAIT') return;
+    connection.state = 'TIME-WAIT';
+    const { handler } = connection;
+    connection.handler = nobody;
+    connection.queue.clear();
+    connection.reassembly?.clear();
+    this.#timeWaits.add(connection);
+    if (this.#timeWaits.size > this.#limits.timeWait) {
+      for (const oldest of this.#timeWaits) {
+        this.release(oldest, 'closed');
+        break;
+      }
+    }
+    handler.closed(connection, 'closed');
+  }
+
+  reset(c: Tcb, sequence: Seq, ack?: Seq): void {
+    if (c.port === undefined) return;
+    const flags = ack === undefined ? tcp.RST : tcp.RST | tcp.ACK;
+    const at = this.#reserveBare(c.port, c.ethernet0, c.ethernet1, c.ethernet2);
+    if (at < 0) return;
+    this.#writeBare(c.port, at, c.peerWord, c.guestWord, c.portsWord, sequence, ack ?? seq(0), flags);
+    this.#options.wake();
+  }
+
+  // Inside.
+
+  #hasMore(c: Connection): boolean {
+    if (c.synDue || c.ackDue || c.retransmitDue) return true;
+    const inFlight = seqSub(c.sndNxt, c.sndUna);
+    const unsent = c.queue.octets - inFlight;
+    if (unsent <= 0) return false;
+    return Math.min(c.cwnd, c.sndWnd) - inFlight >= Math.min(unsent, c.sndMss);
+  }
+
+  #find(packet: Packet, ports: number): Connection | undefined {
+    const key = this.#key;
+    this.#fill(key, packet.source3, packet.destination3, ports, packet.port.ingress);
+    const last = this.#last;
+    const lastKey = this.#lastKey;
+    if (last && lastKey[8] === ports && lastKey[3] === key[3] && lastKey[7] === key[7] && lastKey[9] === key[9])
+      return last;
+    const found = this.#flows.find(key);
+    if (found) {
+      this.#last = found;
+      lastKey.set(key);
+    }
+    return found;
+  }
+
+  /** Both addresses are IPv4: the other words are those of the mapped form. */
+  #fill(key: Int32Array, guest: number, peer: number, ports: number, ingress: number): void {
+    key[0] = 0;
+    key[1] = 0;
+    key[2] = 0xffff;
+    key[3] = guest;
+    key[4] = 0;
+    key[5] = 0;
+    key[6] = 0xffff;
+    key[7] = peer;
+    key[8] = ports;
+    key[9] = ingress;
+  }
+
+  #keyOf(c: Connection): Int32Array {
+    const key = this.#key;
+    for (let i = 0; i < 4; i++) {
+      key[i] = word(c.guestAddress, i);
+      key[4 + i] = word(c.peerAddress, i);
+    }
+    key[8] = (c.guestPort << 16) | c.peerPort;
+    key[9] = c.ingress;
+    return key;
+  }
+
+  #windowShift(): number {
+    let shift = 0;
+    while (this.#limits.receiveWindowOctets >> shift > 0xffff) shift++;
+    return shift;
+  }
+
+  #make(guest: Address, guestPort: number, peer: Address, peerPort: number, ingress: number): Connection {
+    const limits = this.#limits;
+    const c = new Connection(this, limits.sendQueueOctets, guest, guestPort, peer, peerPort, ingress);
+    c.queueMost = limits.sendQueueMostOctets;
+    c.rcvLimit = limits.receiveWindowOctets;
+    c.guestWord = ipv4Word(guest);
+    c.peerWord = ipv4Word(peer);
+    c.portsWord = (peerPort << 16) | guestPort;
+    c.identification = this.#random() & 0xffff;
+    return c;
+  }
+
+  /** The connection's port and neighbour are known. */
+  #place(c: Connection, port: SwitchPort, mac: number): void {
+    c.port = port;
+    c.ingress = port.ingress;
+    c.rcvMss = port.mtu - HEADERS_OCTETS;
+    c.sndMss = Math.min(c.sndMss, c.rcvMss);
+    prepare(c, mac, this.#identity.mac);
+    c.iss = this.#initialSequence(c);
+    c.sndUna = c.iss;
+    c.sndNxt = c.iss;
+    c.sndMax = c.iss;
+  }
+
+  /** Sends our first SYN. */
+  #launch(c: Connection, port: SwitchPort, mac: number): void {
+    c.ingress = port.ingress;
+    if (c.peerPort === 0) {
+      c.peerPort = this.#freePort(c);
+      c.portsWord = (c.peerPort << 16) | c.guestPort;
+    }
+    if (c.peerPort === 0 || this.#flows.size >= this.#limits.flows || this.#flows.find(this.#keyOf(c))) {
+      this.drops.count('tcp-flows');
+      this.release(c, 'EADDRINUSE');
+      return;
+    }
+    this.#place(c, port, mac);
+    c.closeAtMs = NEVER;
+    this.#flows.set(this.#keyOf(c), c);
+    c.synDue = true;
+    this.ready(c);
+  }
+
+  /** RFC 6056 3.3.1 with a random start; 0: all are taken. */
+  #freePort(c: Connection): number {
+    const start = this.#random() >>> 0;
+    for (let i = 0; i < PORTS; i++) {
+      c.peerPort = FIRST_PORT + ((start + i) % PORTS);
+      if (!this.#flows.find(this.#keyOf(c))) return c.peerPort;
+    }
+    return 0;
+  }
+
+  #random(): number {
+    const bytes = this.#randomWord;
+    this.#options.random.fill(bytes);
+    return (bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!;
+  }
+
+  /** RFC 6528 3: a clock of 4 microseconds, and a secret function of the tuple. */
+  #initialSequence(c: Connection): Seq {
+    const clock = Math.floor(this.#nowMs * 250) % 0x1_0000_0000;
+    return seqAdd(seq(this.#options.hash.strong(this.#keyOf(c), KEY_WORDS)), clock | 0);
+  }
+
+  /** RFC 9293 3.10.7.1, 3.10.7.2 */
+  #noConnection(packet: Packet, s: Segment): void {
+    const { flags } = s;
+    if ((flags & tcp.RST) !== 0) {
+      this.drops.count('tcp-no-flow');
+      return;
+    }
+    if ((flags & (tcp.SYN | tcp.ACK | tcp.FIN)) === tcp.SYN) {
+      this.#syn(packet, s);
+      return;
+    }
+    this.drops.count('tcp-no-flow');
+    this.#refuse(packet, s);
+  }
+
+  /** RFC 9293 3.10.7.1: the RST that whoever sent `s` will believe. */
+  #refuse(packet: Packet, s: Segment): void {
+    // What was put together from fragments has no Ethernet header to answer to.
+    const neighbor = packet.hasEthernet ? undefined : this.#options.neighbors.resolve(packet.source3);
+    if (!packet.hasEthernet && !neighbor) return;
+    const mac = neighbor ? neighbor.mac : ethernet.source(packet.view, packet.ethernetAt);
+    const high = Math.floor(mac / 0x10000) | 0;
+    const ours = this.#identity.mac;
+    const middle = ((mac % 0x10000) << 16) | Math.floor(ours / 0x1_0000_0000);
+    const at = this.#reserveBare(packet.port, high, middle, (ours % 0x1_0000_0000) | 0);
+    if (at < 0) return;
+    const ports = (s.destinationPort << 16) | s.sourcePort;
+    const hasAck = (s.flags & tcp.ACK) !== 0;
+    const sequence = hasAck ? s.ack : seq(0);
+    const ack = hasAck ? seq(0) : seqAdd(s.seq, s.length);
+    const flags = hasAck ? tcp.RST : tcp.RST | tcp.ACK;
+    this.#writeBare(packet.port, at, packet.destination3, packet.source3, ports, sequence, ack, flags);
+  }
+
+  #syn(packet: Packet, s: Segment, after?: Seq): void {
+    if (s.sourcePort === 0 || s.destinationPort === 0) {
+      this.drops.count('tcp-malformed');
+      return;
+    }
+    const { port } = packet;
+    const listener = this.#listeners.get(listenerKey(packet.destination3, s.destinationPort));
+    if (!listener && packet.destination3 === this.#identity.gateway) {
+      this.drops.count('tcp-no-flow');
+      this.#refuse(packet, s);
+      return;
+    }
+    if (this.#flows.size >= this.#limits.flows) {
+      this.drops.count('tcp-flows');
+      return;
+    }
+    const neighbor = this.#options.neighbors.resolve(packet.source3);
+    const mac = packet.hasEthernet ? ethernet.source(packet.view, packet.ethernetAt) : neighbor?.mac;
+    if (mac === undefined) {
+      this.drops.count('no-neighbour');
+      return;
+    }
+    const guest = ofIpv4(packet.source3);
+    const peer = ofIpv4(packet.destination3);
+    const c = this.#make(guest, s.sourcePort, peer, s.destinationPort, port.ingress);
+    this.#place(c, port, mac);
+    // A tuple that was in TIME-WAIT: beyond everything that the old connection sent.
+    if (after !== undefined && seqLeq(c.iss, after)) {
+      c.iss = seqAdd(after, 65537);
+      c.sndUna = c.iss;
+      c.sndNxt = c.iss;
+      c.sndMax = c.iss;
+    }
+    c.irs = s.seq;
+    c.rcvNxt = seqAdd(s.seq, 1);
+    c.rcvAdv = c.rcvNxt;
+    c.rcvAcked = s.seq;
+    c.rcvWndShift = this.#windowShift();
+    readSynOptions(c, s, this.#arrival.options);
+    // Unscaled: RFC 7323 2.2. For how much may be sent once the handshake is through.
+    c.sndWnd = s.window;
+    c.state = 'SYN-RECEIVED';
+    c.held = true;
+    this.#flows.set(this.#keyOf(c), c);
+    this.#held.add(c);
+    if (this.#held.size > this.#limits.held) {
+      for (const oldest of this.#held) {
+        this.drops.count('tcp-half-open');
+        this.release(oldest, 'ETIMEDOUT');
+        break;
+      }
+    }
+    if (listener) listener(c);
+    else this.#options.forwarder.tcp(c);
+  }
+
+  /** Whether a segment for a connection in TIME-WAIT is a new SYN that may take its place. RFC 1122 4.2.2.13. */
+  #reopens(c: Connection, s: Segment): boolean {
+    return (s.flags & (tcp.SYN | tcp.ACK | tcp.RST | tcp.FIN)) === tcp.SYN && seqGt(s.seq, c.rcvNxt);
+  }
+
+  /** Takes a connection out of everything. Its owner is not told. */
+  #forget(c: Connection): void {
+    if (c.state === 'CLOSED') return;
+    c.state = 'CLOSED';
+    if (!this.#unresolved.delete(c) && this.#flows.find(this.#keyOf(c)) === c) this.#flows.delete(this.#keyOf(c));
+    if (this.#last === c) this.#last = undefined;
+    this.#held.delete(c);
+    this.#timeWaits.delete(c);
+    this.#timers.cancel(c.timer);
+    c.held = false;
+    c.handler = nobody;
+    c.queue.clear();
+    c.reassembly?.clear();
+    this.pool.forget(c);
+  }
+
+  #reserveBare(port: SwitchPort, ethernet0: number, ethernet1: number, ethernet2: number): number {
+    if (!port.reserveOrDrop(ethernet.HEADER_OCTETS + HEADERS_OCTETS)) return -1;
+    const { view } = port.arena;
+    const { at } = port;
+    view.setInt32(at, ethernet0);
+    view.setInt32(at + 4, ethernet1);
+    view.setInt32(at + 8, ethernet2);
+    view.setUint16(at + ethernet.TYPE, ethernet.TYPE_IPV4);
+    return at;
+  }
+
+  /** A segment of headers only, apart from any connection. */
+  #writeBare(
+    port: SwitchPort,
+    at: number,
+    source: number,
+    destination: number,
+    ports: number,
+    sequence: Seq,
+    ack: Seq,
+    flags: number,
+  ): void {
+    const { view } = port.arena;
+    const ipAt = at + ethernet.HEADER_OCTETS;
+    const tcpAt = ipAt + ipv4.HEADER_OCTETS;
+    ipv4.emit(view, ipAt, HEADERS_OCTETS, 0, ipv4.DONT_FRAGMENT, 64, ipv4.PROTOCOL_TCP, source, destination);
+    tcp.emit(view, tcpAt, ports >>> 16, ports & 0xffff, sequence, ack, tcp.HEADER_OCTETS, flags, 0);
+    let sum = pseudoHeaderSum(source, destination, ipv4.PROTOCOL_TCP, tcp.HEADER_OCTETS);
+    for (let i = 0; i < tcp.HEADER_OCTETS; i += 2) sum += view.getUint16(tcpAt + i);
+    tcp.setChecksum(view, tcpAt, finish(sum));
+    port.commit(ethernet.HEADER_OCTETS + HEADERS_OCTETS);
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * Segments that came before their turn. RFC 9293 3.10.7.4 (SHLD-31: keep them). Copied into chunks of the shared pool,
+ * one after another, with a sorted list of what lies where; where segments overlap, what came first stays. Everything
+ * is inside the window that was offered. Limits: `MAX_CHUNKS` chunks and `MAX_SEGMENTS` segments; beyond them a segment
+ * is dropped, and its sender repeats it.
+ */
+
+import type { Chunk, ChunkPool } from '../chunk-pool.ts';
+import { CHUNK_OCTETS } from '../chunk-pool.ts';
+import type { Fragments } from '../fragment-list.ts';
+import { type Seq, seqAdd, seqGt, seqLeq, seqLt, seqSub } from './seq.ts';
+
+const MAX_CHUNKS = 16;
+const MAX_SEGMENTS = 1024;
+
+interface Piece {
+  start: Seq;
+  octets: number;
+  readonly chunk: Chunk;
+  offset: number;
+}
+
+export class TcpReassembly {
+  readonly #pool: ChunkPool;
+  readonly #chunks: Chunk[] = [];
+  readonly #pieces: Piece[] = [];
+  /** Octets used of the last chunk. */
+  #used = 0;
+
+  constructor(pool: ChunkPool) {
+    this.#pool = pool;
+  }
+
+  get empty(): boolean {
+    return this.#pieces.length === 0;
+  }
+
+  /** Pieces that wait. */
+  get size(): number {
+    return this.#pieces.length;
+  }
+
+  /** Keeps `list`'s octets, the first of which is number `start`; false: not all of what was new found room. */
+  insert(start: Seq, list: Fragments): boolean {
+    let from = start;
+    const end = seqAdd(start, list.octets);
+    let index = 0;
+    while (index < this.#pieces.length && seqLeq(this.#end(index), from)) index++;
+    while (seqLt(from, end)) {
+      const next = this.#pieces[index];
+      const until = next && seqLt(next.start, end) ? next.start : end;
+      if (seqLt(from, until)) {
+        const added = this.#add(index, from, seqSub(until, from), list, seqSub(from, start));
+        if (added < 0) return false;
+        index += added;
+      }
+      if (until === end) break;
+      if (seqGt(this.#end(index), from)) from = this.#end(index);
+      index++;
+    }
+    return true;
+  }
+
+  /** Moves what now follows on from `next` to `into`; returns the first number that is missing still. */
+  take(next: Seq, into: Fragments): Seq {
+    let at = next;
+    let count = 0;
+    for (const piece of this.#pieces) {
+      if (seqGt(piece.start, at)) break;
+      count++;
+      const skip = seqSub(at, piece.start);
+      if (skip >= piece.octets) continue;
+      into.push(piece.chunk.arena, piece.offset + skip, piece.octets - skip);
+      at = seqAdd(piece.start, piece.octets);
+    }
+    this.#pieces.splice(0, count);
+    return at;
+  }
+
+  /** Gives back memory when nothing waits. What `take` gave must have been handed over. */
+  settle(): void {
+    if (this.#pieces.length === 0 && this.#chunks.length > 0) this.clear();
+  }
+
+  clear(): void {
+    this.#pieces.length = 0;
+    this.#used = 0;
+    for (let chunk = this.#chunks.pop(); chunk; chunk = this.#chunks.pop()) this.#pool.give(chunk);
+  }
+
+  #end(index: number): Seq {
+    const piece = this.#pieces[index]!;
+    return seqAdd(piece.start, piece.octets);
+  }
+
+  /** Copies a gap's worth of `list`, `skip` octets into it, in front of piece `index`; returns the pieces made, -1: no room. */
+  #add(index: number, start: Seq, octets: number, list: Fragments, skip: number): number {
+    let made = 0;
+    let done = 0;
+    let before = 0;
+    for (let i = 0; i < list.count && done < octets; i++) {
+      const { arena, offset, length } = list.items[i]!;
+      let within = Math.max(0, skip + done - before);
+      while (within < length && done < octets) {
+        const room = this.#room();
+        if (room === 0 || this.#pieces.length === MAX_SEGMENTS) return -1;
+        const count = Math.min(room, length - within, octets - done);
+        const chunk = this.#chunks[this.#chunks.length - 1]!;
+        const at = chunk.offset + this.#used;
+        chunk.arena.bytes.set(arena.bytes.subarray(offset + within, offset + within + count), at);
+        const last = made > 0 ? this.#pieces[index + made - 1] : this.#pieces[index - 1];
+        if (
+          last &&
+          last.chunk === chunk &&
+          last.offset + last.octets === at &&
+          this.#end(index + made - 1) === seqAdd(start, done)
+        ) {
+          last.octets += count;
+        } else {
+          this.#pieces.splice(index + made, 0, { start: seqAdd(start, done), octets: count, chunk, offset: at });
+          made++;
+        }
+        this.#used += count;
+        done += count;
+        within += count;
+      }
+      before += length;
+    }
+    return made;
+  }
+
+  /** Octets free in the last chunk, after taking another where there is none. */
+  #room(): number {
+    if (this.#chunks.length > 0 && this.#used < CHUNK_OCTETS) return CHUNK_OCTETS - this.#used;
+    if (this.#chunks.length === MAX_CHUNKS || !this.#pool.next(this.#chunks.length)) return 0;
+    this.#chunks.push(this.#pool.take()!);
+    this.#used = 0;
+    return CHUNK_OCTETS;
+  }
+}

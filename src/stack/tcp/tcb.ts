@@ -1,0 +1,175 @@
+/**
+ * The transmission control block: what TCP knows about one connection. RFC 9293 3.3.1, with the variables of
+ * RFC 5681, 6298, 6582 and 7323 beside it. Nothing here acts: segment-arrives.ts, send.ts and timeout.ts do.
+ */
+
+import type { ChunkPool } from '../chunk-pool.ts';
+import type { Drops } from '../drops.ts';
+import type { Fragments } from '../fragment-list.ts';
+import type { CloseReason, TcpConnection, TcpHandler, TcpState } from '../port.ts';
+import type { Sender, SwitchPort } from '../switch-port.ts';
+import { Timer, type TimerOwner } from '../timers.ts';
+import type { TcpReassembly } from './reassembly.ts';
+import { INITIAL_RTO_MS } from './rtt.ts';
+import { SendQueue } from './send-queue.ts';
+import { type Seq, seq } from './seq.ts';
+
+/** What a connection asks of the endpoint it belongs to. */
+export interface TcpContext {
+  readonly pool: ChunkPool;
+  readonly drops: Drops;
+  /** There may be something to send. */
+  ready(c: Tcb): void;
+  /** The timers' earliest deadline may have come nearer. */
+  schedule(c: Tcb): void;
+  /** Octets have arrived in order, to be handed over at the end of the batch: returns the list to gather them in. */
+  arrived(c: Tcb): Fragments;
+  /** The connection is over: everything it holds is given back, its owner told. */
+  release(c: Tcb, reason: CloseReason): void;
+  /** Both FINs are acknowledged and we sent the first: the owner is told, the tuple stays taken for a while. */
+  timeWait(c: Tcb, nowMs: number): void;
+  /** Sends RST (with ACK where `ack` is given) from our side of the connection. */
+  reset(c: Tcb, sequence: Seq, ack?: Seq): void;
+}
+
+export abstract class Tcb implements Sender, TimerOwner {
+  readonly context: TcpContext;
+  /** Where the guest is. Set before anything is sent. */
+  declare port: SwitchPort;
+  declare connection: TcpConnection;
+  declare handler: TcpHandler;
+  state: TcpState = 'CLOSED';
+  /** A forwarded SYN that waits for accept or reject. */
+  held = false;
+  /** We opened it. */
+  active = false;
+
+  /** The guest's and the peer's IPv4 address and both ports, as the header wants them. */
+  guestWord = 0;
+  peerWord = 0;
+  portsWord = 0;
+  /** Ethernet header up to our MAC's last four octets, and partial sums of what never changes in the two headers. */
+  ethernet0 = 0;
+  ethernet1 = 0;
+  ethernet2 = 0;
+  ipSum = 0;
+  tcpSum = 0;
+  identification = 0;
+
+  // Send sequence space.
+  /** ISS: initial send sequence number. */
+  iss: Seq = seq(0);
+  /** SND.UNA: oldest unacknowledged sequence number. */
+  sndUna: Seq = seq(0);
+  /** SND.NXT: next sequence number to be sent; goes back to SND.UNA on a timeout. */
+  sndNxt: Seq = seq(0);
+  /** One beyond the highest sequence number ever sent. */
+  sndMax: Seq = seq(0);
+  /** SND.WND: octets the peer takes beyond SND.UNA, scaled. */
+  sndWnd = 0;
+  /** SND.WL1, SND.WL2: SEG.SEQ and SEG.ACK of the last window update. */
+  sndWl1: Seq = seq(0);
+  sndWl2: Seq = seq(0);
+  /** MAX.SND.WND: RFC 5961 5.2, RFC 9293 3.8.6.2.1. */
+  sndWndMax = 0;
+  sndWndShift = 0;
+  /** Largest payload of a segment we send. RFC 9293 3.7.1. */
+  sndMss = 536;
+
+  // Receive sequence space.
+  /** IRS: initial receive sequence number. */
+  irs: Seq = seq(0);
+  /** RCV.NXT: next sequence number expected. */
+  rcvNxt: Seq = seq(0);
+  /** RCV.NXT + RCV.WND: the right edge offered last; never moves left. */
+  rcvAdv: Seq = seq(0);
+  /** RCV.NXT as acknowledged last. */
+  rcvAcked: Seq = seq(0);
+  rcvWndShift = 0;
+  /** The most that the window is opened. */
+  rcvLimit = 0;
+  /** The most the owner ever promised. */
+  rcvMost = 0;
+  /** Largest payload of a segment the peer sends: what we told it. */
+  rcvMss = 536;
+
+  // Octets.
+  readonly queue: SendQueue;
+  /** Made when the first segment comes out of order. */
+  reassembly: TcpReassembly | undefined = undefined;
+  /** In order, to be handed over at the end of the batch. */
+  arriving: Fragments | undefined = undefined;
+  /** Our FIN follows the last octet of the queue. */
+  finQueued = false;
+  /** Our FIN has been sent at least once (SND.MAX covers it). */
+  finSent = false;
+  finReceived = false;
+  /** The owner was refused a place in the queue and is to be told of room. */
+  wantsRoom = false;
+  /** The queue's limit held the owner back since the limit was set. */
+  queueWasFull = false;
+  /** The most that the queue's limit grows to. */
+  queueMost = 0;
+
+  // Congestion control and loss recovery: congestion.ts.
+  cwnd = 0;
+  ssthresh = 0;
+  duplicateAcks = 0;
+  recovering = false;
+  /** RFC 6582's recover. */
+  recover: Seq = seq(0);
+  /** The segment at SND.UNA is to be sent again, whatever the windows say. */
+  retransmitDue = false;
+  retransmissions = 0;
+  /** Timeouts or probes in a row; and those without any answer. */
+  backoff = 0;
+  unanswered = 0;
+
+  // Round-trip time: rtt.ts.
+  srttMs = -1;
+  rttvarMs = 0;
+  rtoMs: number = INITIAL_RTO_MS;
+  timing = false;
+  timedEnd: Seq = seq(0);
+  timedAtMs = 0;
+
+  // Output that is due.
+  /** SYN, or SYN-ACK. */
+  synDue = false;
+  /** An acknowledgement, whether or not there is data to carry it. */
+  ackDue = false;
+  /** Duplicates of it: one per segment out of order, for the peer's fast retransmit. */
+  extraAcks = 0;
+  /** One octet beyond a closed window. RFC 9293 3.8.6.1. */
+  probeDue = false;
+  keepaliveDue = false;
+  /** The exchange is request and answer: the answer will carry the acknowledgement. */
+  pingPong = false;
+  lastReceivedAtMs = 0;
+
+  // Deadlines; Infinity: none. One timer serves them all.
+  readonly timer: Timer;
+  /** Retransmission or persist. */
+  retransmitAtMs: number = Number.POSITIVE_INFINITY;
+  /** The delayed acknowledgement. */
+  ackAtMs: number = Number.POSITIVE_INFINITY;
+  /** The end of TIME-WAIT, the next keep-alive of FIN-WAIT-2, or the end of patience with an unknown neighbour. */
+  closeAtMs: number = Number.POSITIVE_INFINITY;
+  /** Challenge ACKs: RFC 5961 7. */
+  challenges = 0;
+  challengesAtMs = 0;
+
+  octetsToGuest = 0;
+  octetsToHost = 0;
+
+  nextReady: Sender | undefined = undefined;
+  isReady = false;
+
+  constructor(context: TcpContext, queueLimit: number) {
+    this.context = context;
+    this.queue = new SendQueue(context.pool, queueLimit);
+    this.timer = new Timer(this);
+  }
+
+  abstract expired(nowMs: number): void;
+}
