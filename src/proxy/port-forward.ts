@@ -49,6 +49,7 @@ export class PortForwarder {
   readonly #options: PortForwarderOptions;
   readonly #datagramPorts = new Set<DatagramPort>();
   readonly #gatewayPorts = new GatewayPorts();
+  readonly #open = new Set<ExposedPort>();
 
   constructor(options: PortForwarderOptions) {
     this.#options = options;
@@ -69,6 +70,11 @@ export class PortForwarder {
     }
   }
 
+  /** Takes back everything that is exposed. */
+  close(): void {
+    for (const exposed of [...this.#open]) exposed.close();
+  }
+
   /** Gives up clients of UDP ports that have been idle for too long. */
   expire(): void {
     for (const port of this.#datagramPorts) port.expire();
@@ -82,17 +88,28 @@ export class PortForwarder {
       splice.joinConnection(netstack.connect({ ...guest, peerAddress: gateway, peerPort: 0 }, guestSide));
       return hostSide;
     });
-    return exposed(listener);
+    return this.#exposed(listener);
   }
 
   async #exposeUdp({ hostAddress, hostPort }: ExposeRequest, guest: Guest): Promise<ExposedPort> {
     const port = new DatagramPort(this.#options, guest, this.#gatewayPorts);
     const listener = await this.#options.host.listenDatagram(hostAddress, hostPort, port);
     this.#datagramPorts.add(port);
-    return exposed(listener, () => {
+    return this.#exposed(listener, () => {
       this.#datagramPorts.delete(port);
       port.close();
     });
+  }
+
+  #exposed(listener: HostListener, alsoClose?: () => void): ExposedPort {
+    const close = (): void => {
+      this.#open.delete(exposed);
+      listener.close();
+      alsoClose?.();
+    };
+    const exposed = { port: listener.port, close };
+    this.#open.add(exposed);
+    return exposed;
   }
 }
 
@@ -103,14 +120,6 @@ interface Guest {
 
 const wildcards = new Set(['0.0.0.0', '::']);
 const missingFamily = new Set(['EAFNOSUPPORT', 'EADDRNOTAVAIL', 'EPROTONOSUPPORT']);
-
-function exposed(listener: HostListener, alsoClose?: () => void): ExposedPort {
-  const close = (): void => {
-    listener.close();
-    alsoClose?.();
-  };
-  return { port: listener.port, close };
-}
 
 /** Docker's own words, which are Go's: scripts match them. */
 const bindErrors: Readonly<Record<string, string>> = {

@@ -1,0 +1,190 @@
+/**
+ * The composition root of the network core alone: one netstack with its DHCP and DNS servers, the policy gate, the
+ * proxies to the host's sockets and the published ports. Links are attached to it.
+ *
+ * It is also the edge where the stack meets the event loop: work wakes it, everything that has become ready in one turn
+ * of the loop is followed by one `poll` (so that what goes out goes in one write), and one timer stands for all of the
+ * stack's and the DNS server's. Nothing keeps the process alive but links and sockets.
+ */
+
+import { getRandomValues } from 'node:crypto';
+import { HostResolvers } from './proxy/adapter/host-resolvers.ts';
+import { NodeHostNet } from './proxy/adapter/node-host-net.ts';
+import { DhcpServer } from './proxy/dhcp.ts';
+import { standardNames } from './proxy/dns/built-in-names.ts';
+import { DnsForwarder } from './proxy/dns.ts';
+import { IcmpProxy } from './proxy/icmp-proxy.ts';
+import { Policy } from './proxy/policy.ts';
+import type { NameServer } from './proxy/port.ts';
+import { type ExposedPort, type ExposeRequest, PortForwarder } from './proxy/port-forward.ts';
+import { TcpProxy } from './proxy/tcp-proxy.ts';
+import { UdpProxy } from './proxy/udp-proxy.ts';
+import { Netstack } from './stack/netstack.ts';
+import type { Clock, FlowRecord, LinkPort, Random } from './stack/port.ts';
+import { type Address, ipv4Word, ofIpv4, parseSubnet } from './stack/wire/address.ts';
+
+/** Octets sent per poll: more waits for the next turn, so that host sockets have theirs. */
+const BUDGET_OCTETS = 1024 * 1024;
+/** How often idle UDP mappings are looked for. */
+const EXPIRE_MS = 30_000;
+/** The gateway's MAC address: locally administered, the one that VPNKit has. */
+const GATEWAY_MAC = Uint8Array.of(0xf6, 0x16, 0x36, 0xbc, 0xf9, 0xc6);
+
+export interface NetworkOptions {
+  /** CIDR form. The gateway is its host number 1, the host alias 2, guests are from 3 on. */
+  readonly subnet: string;
+  /** Told to guests by DHCP. */
+  readonly mtu: number;
+  /** Whom DNS queries go to; undefined or empty: the host's own name servers, as `resolvConf` has them. */
+  readonly nameServers?: readonly NameServer[];
+  readonly resolvConf?: string;
+  /** False: the host alias does not lead to the host's loopback. */
+  readonly hostLoopback?: boolean;
+}
+
+/** Addresses of a network, by their host numbers. */
+export interface NetworkAddresses {
+  readonly gateway: Address;
+  readonly hostAlias: Address;
+  readonly firstGuest: Address;
+}
+
+export class Network {
+  readonly addresses: NetworkAddresses;
+  readonly #clock: Clock = { nowMs: () => performance.now() };
+  readonly #netstack: Netstack;
+  readonly #dns: DnsForwarder;
+  readonly #dhcp: DhcpServer;
+  readonly #udp: UdpProxy;
+  readonly #forwarder: PortForwarder;
+  readonly #links = new Set<LinkPort>();
+  readonly #expiry: NodeJS.Timeout;
+  readonly #run = () => this.#poll();
+  #scheduled = false;
+  #timer: NodeJS.Timeout | undefined;
+  #timerDueMs = Number.POSITIVE_INFINITY;
+  #closed = false;
+
+  constructor(options: NetworkOptions) {
+    const subnet = parseSubnet(options.subnet);
+    if (!subnet || subnet.prefix < 96) throw new Error(`'${options.subnet}' is not a subnet such as 192.168.65.0/24`);
+    const { gateway, hostAlias, firstGuest } = (this.addresses = addressesOf(subnet.address));
+    const wake = (): void => this.#wake();
+    const clock = this.#clock;
+    const random: Random = { fill: (into) => void getRandomValues(into) };
+    const hostNet = new NodeHostNet(wake);
+    const hostLoopback = options.hostLoopback ?? true;
+    const policy = new Policy({ subnets: [subnet], gateways: [gateway], hostAliases: [hostAlias], hostLoopback });
+    const tcp = new TcpProxy(hostNet, policy);
+    const netstack: Netstack = new Netstack({
+      macAddress: GATEWAY_MAC,
+      gateway,
+      hostAlias,
+      prefix: subnet.prefix - 96,
+      clock,
+      random,
+      forwarder: {
+        tcp: (connection) => tcp.tcp(connection),
+        tcpGone: (connection) => tcp.tcpGone(connection),
+        udp: (datagram) => this.#udp.udp(datagram),
+        echo: (request) => icmp.echo(request),
+      },
+      wake,
+    });
+    const icmp = new IcmpProxy(policy, netstack);
+    this.#netstack = netstack;
+    this.#udp = new UdpProxy({ host: hostNet, policy, netstack, clock, hostAliases: [hostAlias] });
+    this.#forwarder = new PortForwarder({ host: hostNet, netstack, clock, gateway });
+    const resolvers = new HostResolvers(clock, options.resolvConf);
+    resolvers.use(options.nameServers);
+    this.#dns = new DnsForwarder(
+      { netstack, hostNet, resolvers, policy, clock, random },
+      { addresses: [gateway], names: standardNames([gateway], [hostAlias]) },
+    );
+    this.#dhcp = new DhcpServer(
+      netstack,
+      {
+        subnet,
+        gateway,
+        dns: [gateway],
+        reserved: [hostAlias],
+        first: firstGuest,
+        mtu: options.mtu,
+        search: () => resolvers.current().search,
+      },
+      clock,
+    );
+    this.#expiry = setInterval(() => {
+      this.#udp.expire();
+      this.#forwarder.expire();
+    }, EXPIRE_MS).unref();
+  }
+
+  /** Plugs a link in; returns its switch port's number. */
+  attach(link: LinkPort): number {
+    this.#links.add(link);
+    return this.#netstack.attach(link);
+  }
+
+  /** Publishes a port of a guest, or of a container behind it, on the host. */
+  expose(request: ExposeRequest): Promise<ExposedPort> {
+    return this.#forwarder.expose(request);
+  }
+
+  flows(): readonly FlowRecord[] {
+    return this.#netstack.flows();
+  }
+
+  /** Frames and datagrams that went nowhere, by reason. */
+  drops(): Readonly<Record<string, number>> {
+    return { ...this.#netstack.drops, ...this.#udp.drops };
+  }
+
+  /** Closes links and host sockets. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    clearInterval(this.#expiry);
+    this.#forwarder.close();
+    this.#dns.close();
+    this.#dhcp.close();
+    this.#udp.close();
+    for (const link of this.#links) link.close();
+  }
+
+  #wake(): void {
+    if (this.#scheduled || this.#closed) return;
+    this.#scheduled = true;
+    setImmediate(this.#run);
+  }
+
+  #poll(): void {
+    this.#scheduled = false;
+    if (this.#closed) return;
+    const nowMs = this.#clock.nowMs();
+    this.#dns.poll(nowMs);
+    this.#netstack.poll(nowMs, BUDGET_OCTETS);
+    const dueMs = Math.min(this.#netstack.pollAt(), this.#dns.pollAt());
+    if (dueMs <= nowMs) this.#wake();
+    else if (dueMs < this.#timerDueMs) this.#arm(dueMs, nowMs);
+  }
+
+  /** A timer that is due too early only looks again: deadlines mostly move away. */
+  #arm(dueMs: number, nowMs: number): void {
+    clearTimeout(this.#timer);
+    this.#timerDueMs = dueMs;
+    this.#timer = setTimeout(
+      () => {
+        this.#timerDueMs = Number.POSITIVE_INFINITY;
+        this.#poll();
+      },
+      Math.ceil(dueMs - nowMs),
+    );
+  }
+}
+
+function addressesOf(network: Address): NetworkAddresses {
+  const host = (number: number): Address => ofIpv4(ipv4Word(network) + number);
+  return { gateway: host(1), hostAlias: host(2), firstGuest: host(3) };
+}
