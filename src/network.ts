@@ -53,6 +53,7 @@ export class Network {
   readonly addresses: NetworkAddresses;
   readonly #clock: Clock = { nowMs: () => performance.now() };
   readonly #netstack: Netstack;
+  readonly #resolvers: HostResolvers;
   readonly #dns: DnsForwarder;
   readonly #dhcp: DhcpServer;
   readonly #udp: UdpProxy;
@@ -96,6 +97,7 @@ export class Network {
     this.#udp = new UdpProxy({ host: hostNet, policy, netstack, clock, hostAliases: [hostAlias] });
     this.#forwarder = new PortForwarder({ host: hostNet, netstack, clock, gateway });
     const resolvers = new HostResolvers(clock, options.resolvConf);
+    this.#resolvers = resolvers;
     resolvers.use(options.nameServers);
     this.#dns = new DnsForwarder(
       { netstack, hostNet, resolvers, policy, clock, random },
@@ -129,6 +131,11 @@ export class Network {
   /** Publishes a port of a guest, or of a container behind it, on the host. */
   expose(request: ExposeRequest): Promise<ExposedPort> {
     return this.#forwarder.expose(request);
+  }
+
+  /** Sends DNS queries to these from now on; undefined or empty: to the host's own name servers. */
+  useNameServers(nameServers: readonly NameServer[] | undefined): void {
+    this.#resolvers.use(nameServers);
   }
 
   flows(): readonly FlowRecord[] {

@@ -11,12 +11,15 @@ import type { SettingsPort } from './config/port.ts';
 import { defaults, type Settings } from './config/schema.ts';
 import type { Home } from './home.ts';
 import type { MachineHost } from './hypervisor/keeper.ts';
+import { QemuStreamLink } from './hypervisor/link/qemu-stream.ts';
 import type { MachineSpec } from './hypervisor/port.ts';
 import { VmmHost, type VmmMachine } from './hypervisor/vmm-client.ts';
+import { Network } from './network.ts';
 import { PublishingSocket } from './proxy/adapter/publishing-socket.ts';
 import { unprivilegedPortStart } from './proxy/adapter/unprivileged-ports.ts';
+import { parseNameServers } from './proxy/dns/name-servers.ts';
 import type { PublishRules } from './proxy/published-ports.ts';
-import { Supervisor } from './supervisor.ts';
+import { type NetworkCore, Supervisor } from './supervisor.ts';
 
 const GIB = 2 ** 30;
 
@@ -89,6 +92,34 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
   };
 }
 
+/** The network core, on QEMU's socket; it dials until the machine is there. */
+function openNetwork(home: Home, settings: Settings, log: (line: string) => void): NetworkCore {
+  const mtu = settings['network.mtu'];
+  const network = new Network({
+    subnet: settings['network.subnet'],
+    mtu,
+    nameServers: parseNameServers(settings['network.dns']),
+  });
+  const link = QemuStreamLink.connect(home.networkSocket, { mtu, report: log });
+  network.attach(link);
+  return {
+    get connected() {
+      return link.attached;
+    },
+    flows: () => network.flows(),
+    drops: () => network.drops(),
+    expose: (request) => network.expose(request),
+    apply: (changed) => network.useNameServers(parseNameServers(changed['network.dns'])),
+    close: () => network.close(),
+  };
+}
+
+/** The network's own address, the gateway and the host alias, which are never a container's. */
+function hostAddresses(settings: Settings): string[] {
+  const [network = ''] = settings['network.subnet'].split('/');
+  return [`${network}/31`, network.replace(/\d+$/, (last) => `${Number(last) + 2}/32`)];
+}
+
 function specify(home: Home, settings: Settings, imageDirectory: string): MachineSpec {
   return {
     imageDirectory,
@@ -126,7 +157,7 @@ function publishRules(settings: Settings): PublishRules {
     }),
     limit: settings['ports.limit'],
     unprivilegedFrom: settings['ports.privileged'] === 'allow' ? 0 : unprivilegedPortStart(),
-    hostAddresses: [],
+    hostAddresses: hostAddresses(settings),
   };
 }
 

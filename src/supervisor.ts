@@ -25,7 +25,9 @@ export interface NetworkCore extends PortExposer {
   readonly connected: boolean;
   flows(): readonly FlowRecord[];
   drops(): Readonly<Record<string, number>>;
-  close(): Promise<void>;
+  /** Takes over the settings that need no restart. */
+  apply(settings: Settings): void;
+  close(): void;
 }
 
 export interface DockerReadiness {
@@ -40,7 +42,7 @@ export interface SupervisorParts {
   readonly machines: MachineHost;
   readonly docker: DockerReadiness;
   readonly specify: (settings: Settings) => MachineSpec;
-  readonly openNetwork: (settings: Settings) => Promise<NetworkCore>;
+  readonly openNetwork: (settings: Settings) => NetworkCore;
   readonly publishRules: (settings: Settings) => PublishRules;
   /** The settings that the running machine was started with, and the place to keep them. */
   readonly inForce: { load(): Settings | undefined; store(settings: Settings): void };
@@ -180,7 +182,7 @@ export class Supervisor implements PlatformPort {
     this.ports.close();
     this.#keeper.release();
     this.#parts.docker.stop();
-    await this.#closeNetwork();
+    this.#closeNetwork();
     this.#changes.complete();
   }
 
@@ -200,20 +202,19 @@ export class Supervisor implements PlatformPort {
   async #stop(): Promise<void> {
     this.#parts.docker.stop();
     await this.#keeper.stop(GRACE_MS);
-    await this.#closeNetwork();
+    this.#closeNetwork();
   }
 
   async #openNetwork(): Promise<void> {
-    await this.#closeNetwork();
+    this.#closeNetwork();
     const inForce = this.#atStart(this.settings.current);
-    this.#network = await this.#parts.openNetwork(inForce);
+    this.#network = this.#parts.openNetwork(inForce);
     await this.ports.reconcile(this.#parts.publishRules(inForce));
   }
 
-  async #closeNetwork(): Promise<void> {
-    const network = this.#network;
+  #closeNetwork(): void {
+    this.#network?.close();
     this.#network = undefined;
-    await network?.close();
   }
 
   /** `settings`, but what asks for a restart of the VM as it was at its start. */
@@ -227,6 +228,7 @@ export class Supervisor implements PlatformPort {
     this.#subscriptions.push(
       this.#keeper.changes.subscribe((machine) => this.#follow(machine)),
       this.settings.changes.subscribe((settings) => {
+        this.#network?.apply(settings);
         void this.ports.reconcile(this.#parts.publishRules(this.#atStart(settings)));
       }),
       merge(this.#nudges, this.#keeper.changes, docker.changes, this.ports.changes, this.settings.changes)

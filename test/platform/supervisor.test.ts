@@ -106,7 +106,7 @@ async function setUp(inForce?: Settings) {
     machines,
     docker,
     specify: (chosen) => ({ memoryMiB: chosen['vm.memory'] }) as MachineSpec,
-    openNetwork: async (chosen) => {
+    openNetwork: (chosen) => {
       const listening: string[] = [];
       const network = {
         subnet: chosen['network.subnet'],
@@ -122,7 +122,8 @@ async function setUp(inForce?: Settings) {
             close: () => void listening.splice(listening.indexOf(`${hostAddress}:${hostPort}`), 1),
           };
         },
-        close: async () => {
+        apply: () => undefined,
+        close: () => {
           network.open = false;
         },
       };
