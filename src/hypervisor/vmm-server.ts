@@ -8,6 +8,8 @@ import { LINE_OCTETS, parseVmmRequest, type VmmMessage, type VmmRequest } from '
 
 /** Octets that a client may leave unread before it is let go. */
 const UNREAD_OCTETS = 1 << 20;
+/** For a client to read the last status. */
+const LAST_WORDS_MS = 1000;
 
 export class VmmServer {
   readonly #machine: Machine;
@@ -38,13 +40,14 @@ export class VmmServer {
     });
   }
 
-  /** Ends every connection after what was sent on it. */
+  /** Ends every connection after what was sent on it, and soon in any case. */
   async close(): Promise<void> {
     this.#unsubscribe();
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     for (const client of this.#clients) {
       client.end();
       client.destroySoon();
+      setTimeout(() => client.destroy(), LAST_WORDS_MS).unref();
     }
     await closed;
   }
