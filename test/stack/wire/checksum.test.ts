@@ -26,12 +26,12 @@ t.test('the example of RFC 1071 3', async (t) => {
   t.equal(checksum.finish(checksum.sum(new DataView(bytes.buffer), 0, 8)), ~0xddf2 & 0xffff);
 });
 
-t.test('sum and copyAndSum at every offset and length up to 200', async (t) => {
+t.test('sum and copyAndSum at every offset and length up to 230', async (t) => {
   const bytes = pattern(256);
   const view = new DataView(bytes.buffer);
   let wrong = 0;
   for (let offset = 0; offset < 9; offset++)
-    for (let length = 0; length <= 200; length++) {
+    for (let length = 0; length <= 230; length++) {
       const expected = naive(bytes.subarray(offset, offset + length));
       if (checksum.fold(checksum.sum(view, offset, length)) !== expected) wrong++;
       if (!same(checksum.fold(checksum.sum(view, offset, length, 0x1234)), expected + 0x1234)) wrong++;
