@@ -30,9 +30,9 @@ export async function startInstance(home: Home): Promise<{ status: PlatformStatu
     if (before?.state === 'running' && before.docker.ready) return { status: before, wasUp: true };
     if (before?.state === 'paused') await api.post('/v1/resume');
     if (!before || before.state === 'failed' || before.state === 'stopped') {
-      const prepared = await prepare(progress);
+      await prepare(progress);
       if (before) await stopInstance(home);
-      await progress.step('Starting the daemon', () => startDaemon(home, api, prepared));
+      await progress.step('Starting the daemon', () => startDaemon(home, api));
     }
     const status = await progress.step('Starting the VM', () => untilReady(api, progress));
     return { status, wasUp: false };
@@ -75,11 +75,11 @@ async function settled(api: ApiClient, progress: Progress): Promise<PlatformStat
   });
 }
 
-async function startDaemon(home: Home, api: ApiClient, prepared: readonly string[]): Promise<void> {
+async function startDaemon(home: Home, api: ApiClient): Promise<void> {
   rmSync(home.crashLog, { force: true });
   const crash = openSync(home.crashLog, 'ax', 0o600);
   const main = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './main.ts' : './main.js', import.meta.url));
-  const daemon = spawn(process.execPath, [main, 'daemon', ...prepared], {
+  const daemon = spawn(process.execPath, [main, 'daemon'], {
     cwd: '/',
     detached: true,
     env: { ...process.env, SLIPWAY_HOME: home.directory },

@@ -1,0 +1,139 @@
+/** The commands that speak to a daemon, against the real API over a platform in memory. */
+
+import { spawn } from 'node:child_process';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { BehaviorSubject } from 'rxjs';
+import t from 'tap';
+import { type PlatformPort, type PlatformStatus, StateError } from '../../src/api/port.ts';
+import { ApiServer } from '../../src/api/server.ts';
+import { JsonSettings } from '../../src/config/adapter/json-settings.ts';
+import { homeAt, makeHome } from '../../src/home.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'slipway-daemon-'));
+t.teardown(() => rmSync(folder, { recursive: true }));
+const home = homeAt(join(folder, 'home'));
+makeHome(home);
+
+const up: PlatformStatus = {
+  state: 'running',
+  docker: { ready: true, version: '26.1.5' },
+  accelerator: 'tcg',
+  acceleratorReason: 'this host has no /dev/kvm',
+  channel: 'vsock',
+  versions: { slipway: '0.1.0', docker: '26.1.5' },
+  boot: { dockerd: 9.25, kernel: 1.5, network: 3 },
+  startedAtMs: 1,
+  home: home.directory,
+  sockets: { docker: home.dockerSocket },
+  pids: {},
+  network: { subnet: '192.168.65.0/24', mtu: 1500, connected: true },
+  ports: [
+    {
+      protocol: 'tcp',
+      hostAddress: '0.0.0.0',
+      hostPort: 8080,
+      containerAddress: '172.17.0.2',
+      containerPort: 80,
+      bound: ['127.0.0.1'],
+    },
+  ],
+  restarts: 2,
+  pendingRestart: ['vm.memory'],
+};
+
+/** What the status is, at each time that it is asked for; the last stays. */
+let story: PlatformStatus[] = [up];
+const calls: string[] = [];
+const settings = await JsonSettings.open(home.settingsFile);
+const platform: PlatformPort = {
+  status: () => (story.length > 1 ? story.shift()! : story[0]!),
+  changes: new BehaviorSubject(up),
+  settings,
+  flows: () => [],
+  drops: () => ({}),
+  restart: async () => void calls.push('restart'),
+  pause: async () => void calls.push('pause'),
+  resume: () => Promise.reject(new StateError('the VM is running, not paused')),
+  shutdown: async () => void calls.push('shutdown'),
+};
+const api = await ApiServer.listen(platform, home.apiSocket);
+t.teardown(() => api.close(0));
+
+/** A docker client without contexts. */
+const bin = join(folder, 'bin');
+mkdirSync(bin);
+writeFileSync(join(bin, 'docker'), `#!/bin/sh\n[ "$2" != inspect ] || exit 1\necho "$*" >>${folder}/asked\n`);
+chmodSync(join(bin, 'docker'), 0o755);
+
+function slipway(...argv: readonly string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
+  const { NODE_OPTIONS: _, ...env } = process.env;
+  const child = spawn(join(import.meta.dirname, '../../bin/slipway'), argv, {
+    env: { ...env, SLIPWAY_HOME: home.directory, PATH: `${bin}:${env.PATH}` },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const said = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const)
+    child[name].on('data', (octets) => {
+      said[name] += octets;
+    });
+  return new Promise((resolve) => child.once('close', (status) => resolve({ status, ...said })));
+}
+
+t.test('status', async (t) => {
+  const { stdout } = await slipway('status');
+  for (const line of [
+    /^state: +running$/m,
+    /^docker: +answers \(26\.1\.5\)$/m,
+    /^accelerator: +tcg \(this host has no \/dev\/kvm\)$/m,
+    /^boot: +kernel 1\.5 s, network 3\.0 s, dockerd 9\.3 s$/m,
+    /^restarts: +2$/m,
+    /^settings: +'slipway restart' puts vm\.memory into force$/m,
+    /^ports: +1, see 'slipway ports list'$/m,
+  ])
+    t.match(stdout, line);
+  t.same(JSON.parse((await slipway('status', '--json')).stdout), up);
+});
+
+t.test('up finds it running, makes the context and says how to use it', async (t) => {
+  const { status, stdout, stderr } = await slipway('up');
+  t.equal(status, 0, stderr);
+  t.match(stdout, /^Slipway is running already: Docker 26\.1\.5 answers \(tcg\)\.\n/);
+  t.match(stdout, /docker --context slipway run/);
+  t.same(JSON.parse((await slipway('up', '--json')).stdout), up);
+});
+
+t.test('up waits for a boot, and tells why it failed', async (t) => {
+  const booting = { ...up, state: 'starting', docker: { ready: false } } as const;
+  story = [booting, { ...booting, boot: {} }, { ...up, docker: { ready: false } }, up];
+  t.match(await slipway('up'), {
+    status: 0,
+    stdout: /^Slipway is up: Docker 26\.1\.5 answers 9\.3 s after the VM's start/,
+    stderr: /^Starting the VM: done in \d/m,
+  });
+  story = [booting, { ...booting, state: 'failed', reason: 'no disk space: free some' }];
+  t.match(await slipway('up'), { status: 1, stderr: /slipway: no disk space: free some\n$/ });
+  story = [up];
+});
+
+t.test('ports', async (t) => {
+  t.match((await slipway('ports', 'list')).stdout, /^tcp +127\.0\.0\.1:8080 +172\.17\.0\.2:80$/m);
+  t.same(JSON.parse((await slipway('ports', 'list', '--json')).stdout), up.ports);
+});
+
+t.test('pause, resume, down', async (t) => {
+  t.equal((await slipway('pause')).status, 0);
+  t.match(await slipway('resume'), { status: 1, stderr: 'slipway: the VM is running, not paused\n' });
+  t.equal((await slipway('down')).status, 0);
+  t.same(calls, ['pause', 'shutdown']);
+});
+
+t.test('settings go through the daemon', async (t) => {
+  t.equal((await slipway('config', 'set', 'ports.limit=5', 'vm.cpus=3')).status, 0);
+  t.match([settings.current['ports.limit'], settings.current['vm.cpus']], [5, 3]);
+  t.match(await slipway('config', 'set', 'ports.limit=x'), { status: 1, stderr: /must be a whole number/ });
+  t.equal((await slipway('config', 'get', 'ports.limit')).stdout, '5\n');
+  t.equal((await slipway('config', 'unset', 'ports.limit', 'vm.cpus')).status, 0);
+  t.same(settings.chosen, {});
+});
