@@ -34,6 +34,10 @@ export interface DhcpOptions {
   readonly fixed?: ReadonlyMap<number, Address>;
   /** Most leases that one switch port may have. */
   readonly perPort?: number;
+  /** Told of every acknowledged lease: from now on the address is behind that switch port, at that MAC address. */
+  readonly bound?: (address: Address, ingress: number, macAddress: Uint8Array) => void;
+  /** The address is nobody's again. */
+  readonly unbound?: (address: Address) => void;
 }
 
 export interface DhcpLease {
@@ -191,12 +195,18 @@ export class DhcpServer {
     const wanted =
       wire.addressOption(view, 0, length, wire.OPTION_REQUESTED_ADDRESS) ??
       (inUse !== 0 ? inUse : this.#leases.ofMac(client)?.address);
+    const before = this.#leases.ofMac(client)?.address;
     const lease =
       wanted === undefined
         ? undefined
         : this.#leases.hold(client, wanted, ingress, 'bound', nowMs + this.#leaseMs, nowMs);
-    if (lease) this.#answer(wire.ACK, length, ingress, inUse, lease.address);
-    else this.#answer(wire.NAK, length, ingress, 0, 0);
+    if (!lease) {
+      this.#answer(wire.NAK, length, ingress, 0, 0);
+      return;
+    }
+    if (before !== undefined && before !== lease.address) this.#options.unbound?.(ofIpv4(before));
+    this.#options.bound?.(ofIpv4(lease.address), ingress, macToBytes(client));
+    this.#answer(wire.ACK, length, ingress, inUse, lease.address);
   }
 
   /** RFC 2131 4.3.3, 4.3.4. Only by the client at the switch port that has the lease: others could give it away. */
@@ -209,6 +219,7 @@ export class DhcpServer {
     if (!lease || lease.ingress !== ingress || lease.address !== address) return;
     if (declined) this.#leases.decline(lease, this.#clock.nowMs());
     else this.#leases.release(lease, this.#clock.nowMs());
+    this.#options.unbound?.(ofIpv4(lease.address));
   }
 
   #answer(type: number, length: number, ingress: number, clientAddress: number, yourAddress: number): void {

@@ -257,6 +257,23 @@ t.test('RELEASE and DECLINE, by the owner only', async (t) => {
   t.equal(bind(OTHER), '192.168.65.3', 'for a while');
 });
 
+t.test('the owner is told which address is behind which switch port', async (t) => {
+  const told: string[] = [];
+  const { ask, bind } = setUp({
+    bound: (at, ingress, mac) => void told.push(`${formatAddress(at)} ${ingress} ${Buffer.from(mac).toString('hex')}`),
+    unbound: (at) => void told.push(`${formatAddress(at)} free`),
+  });
+  bind(MAC, 2);
+  ask({ type: wire.REQUEST, ingress: 2, options: [[50, octets('192.168.65.9')]] });
+  ask({ type: wire.RELEASE, ciaddr: '192.168.65.9', ingress: 2, unicast: true });
+  t.same(told, [
+    '192.168.65.3 2 020000000001',
+    '192.168.65.3 free',
+    '192.168.65.9 2 020000000001',
+    '192.168.65.9 free',
+  ]);
+});
+
 t.test('declining everything does not empty the pool', async (t) => {
   const { ask } = setUp();
   for (let i = 0; i < 1000; i++) {
