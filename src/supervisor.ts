@@ -65,6 +65,8 @@ export class Supervisor implements PlatformPort {
   #network: NetworkCore | undefined;
   #inForce: Settings;
   #busy: string | undefined;
+  /** Settles, never rejects, when the operation under way is done. */
+  #underWay: Promise<void> = Promise.resolve();
 
   constructor(parts: SupervisorParts) {
     this.#parts = parts;
@@ -172,6 +174,7 @@ export class Supervisor implements PlatformPort {
   }
 
   async shutdown(): Promise<void> {
+    await this.#underWay;
     await this.#alone('stopping', () => this.#stop());
     this.#finish();
   }
@@ -254,11 +257,11 @@ export class Supervisor implements PlatformPort {
     if (this.#busy) throw new StateError(`the platform is ${this.#busy}; try again when it is done`);
     this.#busy = what;
     this.#nudges.next();
-    try {
-      await work();
-    } finally {
+    const done = work().finally(() => {
       this.#busy = undefined;
       this.#nudges.next();
-    }
+    });
+    this.#underWay = done.catch(() => undefined);
+    await done;
   }
 }

@@ -277,10 +277,13 @@ t.test('pause and resume, in the right states only', async (t) => {
 });
 
 t.test('one operation at a time', async (t) => {
-  const { supervisor } = await setUp();
+  const { supervisor, machines } = await setUp();
   const opening = supervisor.open();
   await t.rejects(supervisor.restart(), { code: 'STATE', message: /the platform is starting; try again/ });
+  const ending = supervisor.shutdown();
   await opening;
+  await ending;
+  t.match(machines.machines[0]!.status(), { ended: 'asked' }, 'a shutdown waits for its turn');
 });
 
 t.test('shutdown stops the machine and the network, and says that it is done', async (t) => {
