@@ -58,7 +58,7 @@ withInstance('lifecycle', async (t, slipway) => {
     'docker.sock answers while the network is dead; up brings ports back, containers never stopped',
     async (t) => {
       const started = await startedAt(slipway);
-      const { slipway: daemon, qemu } = await pids(slipway);
+      const { slipway: daemon, hypervisor } = await pids(slipway);
       process.kill(daemon!, 'SIGKILL');
       await until('the listener to go with the process', () => listeners('tcp', port).length === 0);
       t.equal(await startedAt(slipway), started, 'docker.sock answers');
@@ -67,17 +67,17 @@ withInstance('lifecycle', async (t, slipway) => {
       await until('the published port to come back', () => listeners('tcp', port).length === 2);
       t.equal(await echoed(port), 'hello', 'and its data path');
       t.equal(await startedAt(slipway), started, 'the container never stopped');
-      t.equal((await pids(slipway)).qemu, qemu, 'nor did the VM');
+      t.equal((await pids(slipway)).hypervisor, hypervisor, 'nor did the VM');
     },
   );
 
   await t.test('kill -9 of slipway-vmm leaves no VM; up starts a fresh one on the old data', async (t) => {
-    const { vmm, qemu } = await pids(slipway);
+    const { vmm, hypervisor } = await pids(slipway);
     const image = await slipway.docker('image', 'inspect', '-f', '{{.Id}}', busybox);
     process.kill(vmm!, 'SIGKILL');
-    await until('QEMU to end', () => !existsSync(`/proc/${qemu}`));
+    await until('QEMU to end', () => !existsSync(`/proc/${hypervisor}`));
     await slipway.slipway('up');
-    t.not((await pids(slipway)).qemu, qemu);
+    t.not((await pids(slipway)).hypervisor, hypervisor);
     t.equal(await slipway.docker('image', 'inspect', '-f', '{{.Id}}', busybox), image, 'the image is there');
     await until('the container to restart', async () => (await startedAt(slipway)) !== '');
     t.equal(await slipway.docker('exec', 'life', 'cat', '/kept/file'), 'persistent\n', 'the volume is there');
