@@ -1,4 +1,4 @@
-/** The pieces of QEMU's command line that a vhost-user device needs. */
+/** The pieces of QEMU's command line that the stream lanes need. */
 
 /** A comma in an option's value is written twice. */
 function quoted(value: string): string {
@@ -17,5 +17,15 @@ export function vsockDeviceArguments(socketPath: string, id = 'vsock0'): string[
     `socket,id=${id}-socket,path=${quoted(socketPath)}`,
     '-device',
     `vhost-user-vsock-pci,id=${id},chardev=${id}-socket`,
+  ];
+}
+
+/** The virtio-serial port of the portable lane, whose host end listens on `socketPath` before QEMU starts. */
+export function serialPortArguments(socketPath: string, id = 'mux0'): string[] {
+  return [
+    '-chardev',
+    `socket,id=${id}-socket,path=${quoted(socketPath)}`,
+    '-device',
+    `virtserialport,id=${id},chardev=${id}-socket,name=slipway.mux`,
   ];
 }

@@ -51,49 +51,21 @@ export class SendBuffer {
   }
 }
 
-/**
- * Keeps drained buffers for the next stall, and decides how much each connection may have held: the sum over all
- * connections stays within `totalOctets`, and late connections get less rather than none.
- */
+/** Keeps a few drained buffers of the usual size for the next stall. */
 export class SendBufferPool {
-  readonly #largest: number;
-  readonly #smallest: number;
-  readonly #total: number;
+  readonly #capacity: number;
   readonly #free: SendBuffer[] = [];
-  #reserved = 0;
 
-  constructor(largest: number, connections: number, totalOctets: number) {
-    this.#largest = largest;
-    this.#total = totalOctets;
-    this.#smallest = Math.max(4096, Math.floor(totalOctets / connections / 4));
-  }
-
-  get reserved(): number {
-    return this.#reserved;
-  }
-
-  /** Takes a share of the budget for one connection: its buf_alloc. */
-  reserve(): number {
-    const share = Math.floor((this.#total - this.#reserved) / 64);
-    const octets = Math.min(this.#largest, Math.max(this.#smallest, share));
-    this.#reserved += octets;
-    return octets;
-  }
-
-  release(octets: number): void {
-    this.#reserved -= octets;
+  constructor(capacity: number) {
+    this.#capacity = capacity;
   }
 
   take(capacity: number): SendBuffer {
-    if (capacity === this.#largest) {
-      const buffer = this.#free.pop();
-      if (buffer) return buffer;
-    }
-    return new SendBuffer(capacity);
+    return (capacity === this.#capacity ? this.#free.pop() : undefined) ?? new SendBuffer(capacity);
   }
 
   give(buffer: SendBuffer): void {
     buffer.clear();
-    if (buffer.capacity === this.#largest && this.#free.length < 8) this.#free.push(buffer);
+    if (buffer.capacity === this.#capacity && this.#free.length < 8) this.#free.push(buffer);
   }
 }

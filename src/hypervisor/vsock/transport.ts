@@ -59,6 +59,7 @@ import {
 import { SendBufferPool } from './send-buffer.ts';
 import { hostPortName } from './socket-path.ts';
 import { VsockStream } from './stream.ts';
+import { WindowBudget } from './window-budget.ts';
 
 const rxQueue = 0;
 const txQueue = 1;
@@ -93,6 +94,7 @@ export class VsockTransport implements VhostUserDevice {
   readonly #stats = emptyStreamStats();
   readonly #table = new ConnectionTable<VsockStream>();
   readonly #pool: SendBufferPool;
+  readonly #budget: WindowBudget;
   readonly #requests: DeadlineQueue<VsockStream>;
   readonly #lingering: DeadlineQueue<VsockStream>;
   readonly #redials: DeadlineQueue<VsockStream>;
@@ -123,7 +125,8 @@ export class VsockTransport implements VhostUserDevice {
     const { limits, timers } = options;
     this.#options = options;
     this.#poller = options.poller;
-    this.#pool = new SendBufferPool(limits.streamOctets, limits.streams, limits.totalOctets);
+    this.#pool = new SendBufferPool(limits.streamOctets);
+    this.#budget = new WindowBudget(limits.streamOctets, limits.streams, limits.totalOctets);
     this.#requests = new DeadlineQueue(limits.connectTimeoutMs, timers, (stream) => {
       this.#stats.timeouts++;
       this.#release(stream, true);
@@ -312,7 +315,7 @@ export class VsockTransport implements VhostUserDevice {
     }
     const stream = this.#makeRoom() ? this.#newStream(dstPort, srcPort, 'DIALLING', -1) : undefined;
     if (!stream || !this.#table.addGuestOpened(stream)) {
-      if (stream) this.#pool.release(stream.connection.bufAlloc);
+      if (stream) this.#budget.release(stream.connection.bufAlloc);
       this.#stats.refused++;
       this.#refuse(undefined);
       return;
@@ -626,7 +629,7 @@ export class VsockTransport implements VhostUserDevice {
   // Life of a stream.
 
   #newStream(hostPort: number, guestPort: number, state: ConnectionState, fd: number): VsockStream {
-    const connection = new VsockConnection(hostPort, guestPort, this.#pool.reserve(), state);
+    const connection = new VsockConnection(hostPort, guestPort, this.#budget.reserve(), state);
     return new VsockStream(connection, fd, this.#pool);
   }
 
@@ -660,7 +663,7 @@ export class VsockTransport implements VhostUserDevice {
     this.#draining.delete(stream);
     stream.discard();
     this.#closeDescriptor(stream);
-    this.#pool.release(stream.connection.bufAlloc);
+    this.#budget.release(stream.connection.bufAlloc);
   }
 
   #closeDescriptor(stream: VsockStream): void {
