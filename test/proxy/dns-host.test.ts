@@ -9,7 +9,7 @@ import { NodeHostNet } from '../../src/proxy/adapter/node-host-net.ts';
 import { parseNameServers } from '../../src/proxy/dns/name-servers.ts';
 import { DnsForwarder } from '../../src/proxy/dns.ts';
 import { Policy } from '../../src/proxy/policy.ts';
-import { address, countingRandom, FakeNetstack, type SentDatagram } from './gateway-fakes.ts';
+import { address, FakeNetstack, type SentDatagram, seededRandom } from './gateway-fakes.ts';
 
 const GATEWAY = '192.168.65.1';
 
@@ -80,7 +80,7 @@ function setUp(servers: string) {
       resolvers: { current: () => config },
       policy,
       clock,
-      random: countingRandom(),
+      random: seededRandom(),
     },
     { addresses: [gateway], names: new Map() },
   );

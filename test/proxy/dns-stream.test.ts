@@ -8,12 +8,12 @@ import { DnsForwarder } from '../../src/proxy/dns.ts';
 import { Policy } from '../../src/proxy/policy.ts';
 import {
   address,
-  countingRandom,
   FakeClock,
   FakeHostNet,
   FakeNetstack,
   FakeResolvers,
   type FakeStream,
+  seededRandom,
 } from './gateway-fakes.ts';
 
 const GATEWAY = '192.168.65.1';
@@ -59,7 +59,7 @@ function setUp(servers = ['10.9.9.1', '10.9.9.2'], limits = {}) {
   const gateway = address(GATEWAY);
   const policy = new Policy({ subnets: [], gateways: [gateway], hostAliases: [], limits });
   const dns = new DnsForwarder(
-    { netstack, hostNet, resolvers: new FakeResolvers(...servers), policy, clock, random: countingRandom() },
+    { netstack, hostNet, resolvers: new FakeResolvers(...servers), policy, clock, random: seededRandom() },
     { addresses: [gateway], names: standardNames([gateway], [address('192.168.65.2')]) },
   );
   const open = (ingress = 0) => netstack.open(GATEWAY, 53, ingress);

@@ -36,12 +36,17 @@ export class FakeClock implements Clock {
   }
 }
 
-/** Counts up: every octet differs from the last. */
-export const countingRandom = (): Random => {
-  let next = 1;
+/** The same octets in every run (Marsaglia's xorshift32). */
+export const seededRandom = (): Random => {
+  let state = 2463534242;
   return {
     fill(into) {
-      for (let i = 0; i < into.length; i++) into[i] = next++;
+      for (let i = 0; i < into.length; i++) {
+        state ^= state << 13;
+        state ^= state >>> 17;
+        state ^= state << 5;
+        into[i] = state >>> 8;
+      }
     },
   };
 };
@@ -223,17 +228,21 @@ export class FakeSocket implements HostDatagramSocket {
   readonly port = 1;
   readonly family: 4 | 6;
   readonly handler: HostDatagramHandler;
+  readonly #hostNet: FakeHostNet;
   readonly sent: { payload: Uint8Array; server: string }[] = [];
   closed = false;
   accepts = true;
 
-  constructor(family: 4 | 6, handler: HostDatagramHandler) {
+  constructor(family: 4 | 6, handler: HostDatagramHandler, hostNet: FakeHostNet) {
     this.family = family;
     this.handler = handler;
+    this.#hostNet = hostNet;
   }
   send(payload: FragmentList, to: Address, port: number): boolean {
-    if (this.accepts) this.sent.push({ payload: octetsOf(payload), server: `${formatAddress(to)}#${port}` });
-    return this.accepts;
+    if (!this.accepts) return false;
+    this.sent.push({ payload: octetsOf(payload), server: `${formatAddress(to)}#${port}` });
+    this.#hostNet.lastSender = this;
+    return true;
   }
   close(): void {
     this.closed = true;
@@ -282,12 +291,13 @@ export class FakeStream implements HostStream {
 export class FakeHostNet implements Pick<HostNetPort, 'bindDatagram' | 'connect'> {
   readonly sockets: FakeSocket[] = [];
   readonly streams: FakeStream[] = [];
+  lastSender: FakeSocket | undefined;
   /** Set: there are no more sockets. */
   exhausted = false;
 
   bindDatagram(family: 4 | 6, handler: HostDatagramHandler): HostDatagramSocket {
     if (this.exhausted) throw Object.assign(new Error('too many open files'), { code: 'EMFILE' });
-    const socket = new FakeSocket(family, handler);
+    const socket = new FakeSocket(family, handler, this);
     this.sockets.push(socket);
     return socket;
   }
