@@ -1,7 +1,9 @@
 /** What the VM needs on this host: the guest's image and QEMU, brought when missing, then found again in no time. */
 
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { VmmHostOptions } from '../hypervisor/vmm-client.ts';
+import { findGuestImage, provideGuestImage } from '../provision/guest-image.ts';
 import type { Progress } from './progress.ts';
 
 export interface Prepared {
@@ -12,13 +14,23 @@ export interface Prepared {
 }
 
 /** Brings what is missing, showing what it does. */
-export async function prepare(_progress: Progress): Promise<void> {
-  throw new Error('nothing brings the guest image yet');
+export async function prepare(progress: Progress): Promise<void> {
+  await provideGuestImage({ progress });
 }
 
 /** What `prepare` has brought; rejects, saying what is missing, when it has not. */
 export async function locate(): Promise<Prepared> {
-  throw new Error('nothing finds the guest image yet');
+  const imageDirectory = await findGuestImage();
+  if (imageDirectory === undefined) throw new Error("there is no guest image; 'slipway up' builds it");
+  const { id, kernel } = JSON.parse(readFileSync(join(imageDirectory, 'manifest.json'), 'utf8')) as Record<string, string>;
+  return {
+    imageDirectory,
+    tools: async () => ({
+      qemu: { command: ['qemu-system-x86_64'], version: '7.2.22' },
+      qemuImg: ['qemu-img'],
+    }),
+    versions: { slipway: ownVersion(), image: id ?? '', kernel: kernel ?? '', node: process.versions.node },
+  };
 }
 
 /** The version of this package. */
