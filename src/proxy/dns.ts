@@ -48,8 +48,12 @@ interface Waiting {
   readonly peerAddress: Address;
   readonly peerPort: number;
   readonly ingress: number;
-  readonly id: number;
+  readonly nameHash: number;
+  readonly type: number;
 }
+
+const same = (a: Waiting, b: Waiting): boolean =>
+  a.nameHash === b.nameHash && a.type === b.type && equal(a.guestAddress, b.guestAddress);
 
 export class DnsForwarder {
   readonly #parts: DnsParts;
@@ -59,7 +63,8 @@ export class DnsForwarder {
   readonly #upstream: DnsUpstream;
   readonly #streamUpstream: DnsStreamUpstream;
   readonly #streams = new Set<DnsStream>();
-  readonly #waiting = new Map<string, Waiting>();
+  /** By guest port and id; of two that share those, the first. */
+  readonly #waiting = new Map<number, Waiting>();
   readonly #seed: number;
   readonly #query = new Query();
   readonly #in = new Uint8Array(LARGEST_MESSAGE);
@@ -164,12 +169,13 @@ export class DnsForwarder {
       peerAddress: datagram.peerAddress.slice(),
       peerPort: datagram.peerPort,
       ingress: datagram.ingress,
-      id: query.id,
+      nameHash: query.nameHash,
+      type: query.type,
     };
     // A client that asks again while we still do: one answer is enough.
-    const key = `${waiting.ingress} ${waiting.guestPort} ${waiting.id} ${query.nameHash} ${query.type}`;
-    const same = this.#waiting.get(key);
-    if (same && equal(same.guestAddress, waiting.guestAddress)) {
+    const key = (waiting.ingress * 0x10000 + waiting.guestPort) * 0x10000 + query.id;
+    const before = this.#waiting.get(key);
+    if (before && same(before, waiting)) {
       this.counts.repeated++;
       return;
     }
@@ -177,17 +183,17 @@ export class DnsForwarder {
       this.counts.capped++;
       return;
     }
-    this.#waiting.set(key, waiting);
+    if (!before) this.#waiting.set(key, waiting);
     this.counts.forwarded++;
     const message = this.#in.slice(0, length);
     this.#upstream.ask(message, query.questionEnd, (answer) => {
-      this.#waiting.delete(key);
+      if (this.#waiting.get(key) === waiting) this.#waiting.delete(key);
       this.#parts.policy.release('dns', waiting.ingress);
       this.#send(waiting, query, this.#answerFrom(answer, query, message));
     });
   }
 
-  #send(to: Omit<Waiting, 'id'>, query: Query, length: number): void {
+  #send(to: Omit<Waiting, 'nameHash' | 'type'>, query: Query, length: number): void {
     const octets = length > query.udpLimit ? truncate(query, this.#out) : length;
     const sent = this.#parts.netstack.sendUdp(to, this.#out.subarray(0, octets), { ingress: to.ingress });
     if (!sent) this.counts['not-sent']++;

@@ -224,9 +224,11 @@ export function writeEmpty(query: Query, bytes: Uint8Array, code: number, into: 
 
 /** Cuts an answer that is longer than the client takes down to its question, with TC set: the client asks again by TCP. RFC 2181 9. */
 export function truncate(query: Query, message: Uint8Array): number {
+  // An error may come without its question.
+  const end = word(message, 4) === 0 ? HEADER_OCTETS : query.questionEnd;
   message[2]! |= 0x02;
   message.fill(0, 6, HEADER_OCTETS);
-  if (!query.hasEdns) return query.questionEnd;
+  if (!query.hasEdns) return end;
   message[11] = 1;
-  return writeOpt(message, query.questionEnd, (query.traits & 0x80) !== 0);
+  return writeOpt(message, end, (query.traits & 0x80) !== 0);
 }
