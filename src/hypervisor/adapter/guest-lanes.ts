@@ -1,8 +1,9 @@
 /** The stream channels there are: vsock where guest memory can be shared, the serial multiplexer everywhere. */
 
 import { join } from 'node:path';
-import { vsockDeviceArguments } from '../vhost-user/qemu-arguments.ts';
+import { serialPortArguments, vsockDeviceArguments } from '../vhost-user/qemu-arguments.ts';
 import { VsockDevice } from '../vsock/device.ts';
+import { SerialMux } from '../vsock/serial-mux.ts';
 import type { GuestLane, OpenLane } from './guest-lane.ts';
 
 /** The guest's port of the Docker API (vm/README.md). */
@@ -20,12 +21,12 @@ export function openLanes({ directory, dockerSocket, log }: LanesOptions): OpenL
   return async (channel, spec): Promise<GuestLane> => {
     const forwards = [{ path: dockerSocket, port: DOCKER_PORT }];
     const socketPath = join(directory, `${channel}.sock`);
-    if (channel === 'serial') throw new Error('no serial');
-    const device = new VsockDevice({ socketPath, directory: spec.socketDirectory, forwards, log });
-    device.start();
+    const options = { socketPath, directory: spec.socketDirectory, forwards, log };
+    const device = channel === 'vsock' ? new VsockDevice(options) : new SerialMux(options);
+    await device.start();
     return {
       channel,
-      arguments: vsockDeviceArguments(socketPath),
+      arguments: channel === 'vsock' ? vsockDeviceArguments(socketPath) : serialPortArguments(socketPath),
       connect: (port) => device.connect(port),
       close: () => device.close(),
     };

@@ -8,6 +8,7 @@
 
 import type { GuestImage } from '../disk/guest-image.ts';
 import type { Accelerator, MachineSpec } from '../port.ts';
+import { sharedMemoryArguments } from '../vhost-user/qemu-arguments.ts';
 
 /** The descriptor on which QEMU finds its QMP socket. */
 export const QMP_FD = 3;
@@ -79,12 +80,12 @@ export function qemuArguments(input: QemuArgumentsInput): string[] {
   // vhost-user maps the guest's memory into our process, so it must be a file that can be shared.
   const shared = channel.channel === 'vsock';
   const memory = shared
-    ? ['-object', `memory-backend-memfd,id=memory,size=${spec.memoryMiB}M,share=on`]
-    : ['-object', `memory-backend-ram,id=memory,size=${spec.memoryMiB}M`];
+    ? sharedMemoryArguments(spec.memoryMiB)
+    : ['-object', `memory-backend-ram,id=mem,size=${spec.memoryMiB}M`, '-machine', 'memory-backend=mem'];
   const block = (name: string, options: string): string[] => ['-blockdev', `node-name=${name},${options}`];
   return [
     ...['-name', 'slipway', '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
-    ...['-machine', `${machineType(image.arch)},memory-backend=memory`, ...memory],
+    ...['-machine', machineType(image.arch), ...memory],
     ...['-accel', acceleratorOption(accelerator, version), '-cpu', cpuModel(accelerator, image.arch)],
     ...['-smp', String(spec.cpus), '-m', `${spec.memoryMiB}M`, '-rtc', 'base=utc'],
     ...['-kernel', image.kernel, '-initrd', image.initramfs, '-append', kernelCommandLine(input)],
@@ -95,7 +96,7 @@ export function qemuArguments(input: QemuArgumentsInput): string[] {
     ...['-device', 'virtio-blk-pci,drive=data,serial=slipway-data,werror=enospc'],
     ...['-netdev', `stream,id=net,server=on,addr.type=unix,addr.path=${quote(spec.networkSocket)}`],
     ...['-device', `virtio-net-pci,netdev=net,mac=${spec.macAddress},host_mtu=${spec.mtu},romfile=,${offloadsOff}`],
-    ...['-device', 'virtio-rng-pci', '-device', 'virtio-serial-pci,id=serial'],
+    ...['-device', 'virtio-rng-pci', ...(channel.channel === 'serial' ? ['-device', 'virtio-serial-pci'] : [])],
     ...channel.arguments,
     ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
     ...['-chardev', `socket,id=qmp,fd=${QMP_FD}`, '-mon', 'chardev=qmp,mode=control'],

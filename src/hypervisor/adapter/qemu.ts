@@ -21,7 +21,7 @@ import {
   hostFacts,
 } from './accelerator.ts';
 import { GuestEvents } from './guest-events.ts';
-import type { OpenLane } from './guest-lane.ts';
+import type { GuestLane, OpenLane } from './guest-lane.ts';
 import { qemuArguments } from './qemu-arguments.ts';
 import { QemuMachine } from './qemu-machine.ts';
 import { RingFile } from './ring-file.ts';
@@ -123,14 +123,26 @@ export class QemuHypervisor implements HypervisorPort {
     return outcome === 'silent' ? `no sign of life within ${trialMs / 1000} s` : outcome;
   }
 
+  /** 'auto' is vsock on Linux, where guest memory can be shared, unless that does not come about. */
+  async #openLane(spec: MachineSpec): Promise<GuestLane> {
+    const { openLane } = this.#options;
+    if (spec.channel !== 'auto') return openLane(spec.channel, spec);
+    if (this.#facts.platform !== 'linux') return openLane('serial', spec);
+    try {
+      return await openLane('vsock', spec);
+    } catch (error) {
+      this.#log(`no vsock, so streams travel over virtio-serial: ${(error as Error).message}`);
+      return openLane('serial', spec);
+    }
+  }
+
   async #launch(
     spec: MachineSpec,
     image: GuestImage,
     heldFd: number,
     { accelerator, reason }: AcceleratorChoice,
   ): Promise<QemuMachine> {
-    const { qemu, openLane, consoleLog } = this.#options;
-    const channel = spec.channel === 'auto' ? (this.#facts.platform === 'linux' ? 'vsock' : 'serial') : spec.channel;
+    const { qemu, consoleLog } = this.#options;
     rmSync(spec.networkSocket, { force: true });
     const console = new RingFile(consoleLog, CONSOLE_OCTETS);
     let machine: QemuMachine | undefined;
@@ -144,7 +156,7 @@ export class QemuHypervisor implements HypervisorPort {
     };
     try {
       await events.listen();
-      const lane = await openLane(channel, spec);
+      const lane = await this.#openLane(spec);
       try {
         const { version } = qemu;
         const { platform } = this.#facts;

@@ -114,6 +114,7 @@ t.test('what depends on version, accelerator, channel, platform and architecture
   t.same(values(qemuArguments({ ...input, accelerator: 'kvm' }), '-cpu'), ['host']);
   const serial = qemuArguments({ ...input, channel: { channel: 'serial', arguments: [] }, platform: 'darwin' });
   t.match(values(serial, '-object')[0], /memory-backend-ram/);
+  t.ok(values(serial, '-device').includes('virtio-serial-pci'));
   t.same(values(serial, '-sandbox'), [], 'the sandbox is of Linux');
   const image = { ...input.image, arch: 'arm64', kernel: '/image/Image' } as const;
   const arm = qemuArguments({ ...input, image });

@@ -198,6 +198,19 @@ t.test('hardware acceleration is on trial at its first start', async (t) => {
   await forced.kill();
 });
 
+t.test('without vsock, streams travel over virtio-serial', async (t) => {
+  const { hypervisor, spec } = world('plain', {
+    openLane: async (channel) => {
+      if (channel === 'vsock') throw new Error('no shared memory here');
+      return new FakeLane(channel);
+    },
+  });
+  await t.rejects(hypervisor.start({ ...spec, channel: 'vsock' }), /no shared memory here/);
+  const machine = await hypervisor.start(spec);
+  t.equal(machine.status().channel, 'serial');
+  await machine.kill();
+});
+
 t.test('what cannot start says why, and leaves nothing behind', async (t) => {
   const refused = world('refuses');
   await t.rejects(refused.hypervisor.start(refused.spec), /QEMU ended with status 1: this is no machine/);
