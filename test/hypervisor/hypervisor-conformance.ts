@@ -7,6 +7,8 @@ export interface Conformant {
   readonly hypervisor: HypervisorPort;
   /** A machine of its own at each call. */
   specify(): MachineSpec;
+  /** Waits until the guest can be asked to power down; at once for a guest that is played. */
+  booted?(machine: Machine): Promise<void>;
 }
 
 /** Resolves with the first status, now or later, that `wanted` takes. */
@@ -26,12 +28,13 @@ export const whenState = (machine: Machine, state: MachineState): Promise<Machin
   whenStatus(machine, (status) => status.state === state);
 
 /** One machine through its whole life, then a second one killed: two starts, as a start may be a real boot. */
-export async function hypervisorConformance(t: Test, { hypervisor, specify }: Conformant): Promise<void> {
+export async function hypervisorConformance(t: Test, { hypervisor, specify, booted }: Conformant): Promise<void> {
   const spec = specify();
   const machine = await hypervisor.start(spec);
   const seen: MachineState[] = [];
   const stop = machine.onStatus((status) => seen.push(status.state));
   await whenState(machine, 'running');
+  await booted?.(machine);
 
   const status = machine.status();
   t.equal(status.ended, undefined, 'it has not ended');
@@ -63,8 +66,8 @@ export async function hypervisorConformance(t: Test, { hypervisor, specify }: Co
   t.equal(machine.status().state, 'stopped', 'a machine that has ended takes any more of it');
   await t.rejects(machine.pause(), 'but does not come back');
   t.same(
-    seen.filter((state, at) => state !== seen[at - 1] && state !== 'starting'),
-    seen[0] === 'running' ? expected : expected.slice(1),
+    seen.filter((state, at) => state !== seen[at - 1] && (at > 0 || state !== 'running')),
+    ['paused', 'running', 'paused', 'stopping', 'stopped'],
     'every change was told',
   );
   stop();
@@ -77,5 +80,3 @@ export async function hypervisorConformance(t: Test, { hypervisor, specify }: Co
   t.match(again.status(), { state: 'stopped', ended: 'asked' }, 'the disk was free again, and kill ends it');
   t.equal(after, 0, 'a listener that has left is left alone');
 }
-
-const expected: MachineState[] = ['running', 'paused', 'running', 'paused', 'stopping', 'stopped'];

@@ -264,13 +264,17 @@ export class QemuMachine implements Machine {
     this.#untie();
     this.#abort.abort();
     this.#options.lane.close();
-    const end = this.#end(code, signal);
     const { reason: _, ...status } = this.#status.current;
+    const end = this.#end(code, signal, status);
     this.#options.log(`the machine ended: ${end.ended}${end.reason ? `, ${end.reason}` : ''}`);
     this.#status.replace({ ...status, ...end });
   }
 
-  #end(code: number | null, signal: NodeJS.Signals | null): Pick<MachineStatus, 'state' | 'ended' | 'reason'> {
+  #end(
+    code: number | null,
+    signal: NodeJS.Signals | null,
+    status: MachineStatus,
+  ): Pick<MachineStatus, 'state' | 'ended' | 'reason'> {
     const stopped = (ended: Ended, reason?: string) =>
       ({ state: 'stopped', ended, ...(reason && { reason }) }) as const;
     const failed = (ended: Ended, reason: string) => ({ state: 'failed', ended, reason }) as const;
@@ -279,7 +283,11 @@ export class QemuMachine implements Machine {
     if (this.#spawnError?.code === 'ENOENT')
       return failed('lost', 'QEMU is missing; install it (Debian: apt install qemu-system-x86)');
     if (this.#spawnError) return failed('lost', `QEMU cannot be started: ${this.#spawnError.message}`);
-    if (code === 0 && this.#shutdownReason === 'guest-shutdown') return stopped('poweroff', 'the guest powered off');
+    if (code === 0 && this.#shutdownReason === 'guest-shutdown') {
+      // A guest that gives up its boot says why on its way out.
+      const words = this.#panic ?? ('dockerd' in status.boot ? '' : lastLines(this.console(), 2));
+      return stopped('poweroff', `the guest powered off${words && `: ${words}`}`);
+    }
     if (code === 0 && this.#shutdownReason?.startsWith('guest-')) {
       const panic = this.#panic ?? panicOnConsole(this.console());
       if (panic) return failed('panic', `the guest's kernel panicked: ${panic}; 'slipway logs' has its console`);

@@ -117,7 +117,7 @@ t.test('the guest is asked to power off; its power button comes next, and the gr
 t.test('the guest ends by itself', async (t) => {
   const { hypervisor, spec } = world('plain');
   for (const [signal, wanted] of [
-    ['SIGUSR2', { state: 'stopped', ended: 'poweroff' }],
+    ['SIGUSR2', { state: 'stopped', ended: 'poweroff', reason: /the guest powered off: Linux version/ }],
     ['SIGHUP', { state: 'stopped', ended: 'reboot' }],
     ['SIGUSR1', { state: 'failed', ended: 'panic', reason: /panicked: Attempted to kill init!/ }],
     ['SIGKILL', { state: 'failed', ended: 'lost', reason: /QEMU was ended by SIGKILL: Linux version/ }],
