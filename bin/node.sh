@@ -7,3 +7,6 @@ while [ "$dir" != / ]; do
 done
 [ -n "$node" ] || { echo "slipway: its Node is missing; run 'npm install' in $(dirname "$here")" >&2; exit 1; }
 if [ -d "$here/../src" ]; then tree=src ext=ts; else tree=dist ext=js; fi
+# Compiled code is kept, the first module's too: a start costs half the time and memory.
+: "${NODE_COMPILE_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/slipway/code}"
+export NODE_COMPILE_CACHE
