@@ -1,0 +1,177 @@
+/* See services.h. Each service's output goes to a log of its own in /run/log, or in /var/log for those that run on the
+ * data disk; a log beyond its bound is moved aside, once. */
+
+#include "services.h"
+#include "events.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOG_OCTETS (4 << 20)
+#define LOOK_SECONDS 30
+#define RESTART_SECONDS 1
+
+struct program {
+	const char *name;
+	const char *log;
+	/* The kernel's inclination to end it when memory is short. */
+	const char *oom_score;
+	const char *argv[16];
+	pid_t pid;
+	time_t due;
+	int stopped;
+};
+
+static struct program programs[SERVICES] = {
+	[MUX] = { "slipway-mux", "/run/log/mux.log", "-1000", { "/usr/lib/slipway/slipway-mux" } },
+	[AGENT] = { "slipway-agent", "/run/log/agent.log", "-1000", { "/usr/lib/slipway/slipway-agent" } },
+	[DHCP] = { "udhcpc",
+		   "/run/log/dhcp.log",
+		   "-1000",
+		   { "/usr/bin/busybox", "udhcpc", "-f", "-i", "eth0", "-s", "/usr/lib/slipway/dhcp", "-O", "mtu", "-t", "5",
+		     "-T", "1", "-A", "2" } },
+	[CONTAINERD] = { "containerd",
+			 "/var/log/containerd.log",
+			 "-999",
+			 { "/usr/bin/containerd", "--config", "/etc/containerd/config.toml" } },
+	[DOCKERD] = { "dockerd",
+		      "/var/log/dockerd.log",
+		      "-500",
+		      { "/usr/sbin/dockerd", "--config-file", "/run/slipway/daemon.json", "--containerd",
+			"/run/containerd/containerd.sock" } },
+};
+
+static time_t now(void)
+{
+	struct timespec time;
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec;
+}
+
+pid_t fork_clean(void)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		sigset_t none;
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		setsid();
+	}
+	return pid;
+}
+
+static void redirect(const char *log)
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	dup2(null, 0);
+	if (fd < 0)
+		return;
+	dup2(fd, 1);
+	dup2(fd, 2);
+}
+
+void service_start(enum service service)
+{
+	struct program *program = &programs[service];
+	program->due = 0;
+	program->pid = fork_clean();
+	if (program->pid < 0) {
+		event_log("%s cannot be started: %s", program->name, strerror(errno));
+		program->due = now() + RESTART_SECONDS;
+	}
+	if (program->pid != 0)
+		return;
+	int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (score >= 0 && write(score, program->oom_score, strlen(program->oom_score)) < 0)
+		fprintf(stderr, "slipway: %s: no OOM score\n", program->name);
+	redirect(program->log);
+	execv(program->argv[0], (char *const *)program->argv);
+	fprintf(stderr, "%s: %s\n", program->argv[0], strerror(errno));
+	_exit(127);
+}
+
+int service_ended(pid_t pid, int status)
+{
+	for (int i = 0; i < SERVICES; i++) {
+		struct program *program = &programs[i];
+		if (program->pid != pid)
+			continue;
+		program->pid = 0;
+		if (program->stopped)
+			return 1;
+		event_log("%s ended (%s %d) and is started again", program->name, WIFEXITED(status) ? "status" : "signal",
+			  WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+		program->due = now() + RESTART_SECONDS;
+		return 1;
+	}
+	return 0;
+}
+
+/* The service appends, so that its log can be cut while it is open. */
+static void bound_log(const char *log)
+{
+	static char octets[65536];
+	char aside[64];
+	struct stat stat;
+	if (lstat(log, &stat) != 0 || stat.st_size <= LOG_OCTETS)
+		return;
+	snprintf(aside, sizeof aside, "%s.1", log);
+	int from = open(log, O_RDWR | O_CLOEXEC);
+	int into = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ssize_t length = 1;
+	while (from >= 0 && into >= 0 && (length = read(from, octets, sizeof octets)) > 0)
+		if (write(into, octets, (size_t)length) != length)
+			break;
+	if (from >= 0 && ftruncate(from, 0) != 0)
+		event_log("%s cannot be cut: %s", log, strerror(errno));
+	if (from >= 0)
+		close(from);
+	if (into >= 0)
+		close(into);
+}
+
+void services_tick(void)
+{
+	static time_t looked;
+	time_t time = now();
+	for (int i = 0; i < SERVICES; i++)
+		if (programs[i].due != 0 && programs[i].due <= time && !programs[i].stopped)
+			service_start((enum service)i);
+	if (time - looked < LOOK_SECONDS)
+		return;
+	looked = time;
+	for (int i = 0; i < SERVICES; i++)
+		bound_log(programs[i].log);
+}
+
+void service_stop(enum service service, int seconds)
+{
+	struct program *program = &programs[service];
+	program->stopped = 1;
+	if (program->pid <= 0)
+		return;
+	kill(program->pid, SIGTERM);
+	for (int hundredth = 0; program->pid > 0; hundredth++) {
+		int status;
+		pid_t pid;
+		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+			service_ended(pid, status);
+		if (pid < 0 && errno == ECHILD)
+			return;
+		if (hundredth == seconds * 100) {
+			event_log("%s did not end within %d s and is killed", program->name, seconds);
+			kill(program->pid, SIGKILL);
+		}
+		if (program->pid > 0)
+			usleep(10000);
+	}
+}
