@@ -80,6 +80,11 @@ export class Poller {
     return this.#watched.size;
   }
 
+  /** Ends a batch of work that began elsewhere, such as in a timer. */
+  settle(): void {
+    if (!this.#closed) this.#settled();
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

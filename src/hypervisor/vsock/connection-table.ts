@@ -21,6 +21,10 @@ export class ConnectionTable<T extends Ports> {
     return this.#byHostPort.size + this.#byGuestPort.size;
   }
 
+  get guestOpened(): number {
+    return this.#byGuestPort.size;
+  }
+
   find(hostPort: number, guestPort: number): T | undefined {
     const opened = this.#byHostPort.get(hostPort);
     if (opened?.guestPort === guestPort) return opened;

@@ -4,6 +4,7 @@
  */
 
 import type { Duplex } from 'node:stream';
+import type { GuestChannelPort } from '../port.ts';
 import { VhostUserBackEnd } from '../vhost-user/back-end.ts';
 import { Poller } from '../vhost-user/poller.ts';
 import { connectGuest } from './connect-client.ts';
@@ -34,7 +35,7 @@ export interface VsockStats extends StreamStats {
   readonly brokenQueues: number;
 }
 
-export class VsockDevice {
+export class VsockDevice implements GuestChannelPort {
   readonly #options: VsockDeviceOptions;
   readonly #limits: StreamLimits;
   #poller: Poller | undefined;

@@ -83,7 +83,11 @@ export class HostListeners {
         if (fd < 0) {
           // Out of descriptors, most likely; readiness is told once only.
           log(`cannot accept on ${path}: ${errnoName(fd)}`);
-          timers.after(acceptRetryMs, () => this.#listeners.some((entry) => entry.fd === listener) && accept());
+          timers.after(acceptRetryMs, () => {
+            if (!this.#listeners.some((entry) => entry.fd === listener)) return;
+            accept();
+            poller.settle();
+          });
           return;
         }
         accepted(fd);

@@ -37,6 +37,7 @@ import { randomBytes } from 'node:crypto';
 import net from 'node:net';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
+import type { GuestChannelPort } from '../port.ts';
 import { connectGuest } from './connect-client.ts';
 import { DeadlineQueue, systemTimers, type Timers } from './deadline-queue.ts';
 import { HostServer, listenPrivately } from './host-server.ts';
@@ -49,6 +50,8 @@ import { WindowBudget } from './window-budget.ts';
 
 const redialMs = 10;
 const maxRedials = 200;
+/** How much of the streams a guest may open. */
+const guestShare = 0.75;
 
 export interface SerialMuxOptions {
   /** Unix socket that QEMU's chardev connects to. */
@@ -71,7 +74,7 @@ export interface SerialMuxStats extends StreamStats {
   readonly lost: number;
 }
 
-export class SerialMux {
+export class SerialMux implements GuestChannelPort {
   readonly #options: SerialMuxOptions;
   readonly #limits: StreamLimits;
   readonly #budget: WindowBudget;
@@ -96,6 +99,7 @@ export class SerialMux {
   #up = false;
   #lost = 0;
   #nextId = 2;
+  #guestOpened = 0;
   #pumping = false;
 
   constructor(options: SerialMuxOptions) {
@@ -259,12 +263,14 @@ export class SerialMux {
       link.send(frameType.RESET, 0, id, 0);
       return;
     }
-    if (this.#full) {
+    // The guest never takes the last quarter, so that the host can always reach it.
+    if (this.#full || this.#guestOpened >= this.#limits.streams * guestShare) {
       this.#stats.refused++;
       link.send(frameType.RESET, 0, id, 0);
       return;
     }
     const stream = this.#newStream(link, id, port, false, 'DIALLING');
+    this.#guestOpened++;
     stream.credit = payload.readUInt32LE(0);
     this.#dial(stream);
   }
@@ -382,6 +388,7 @@ export class SerialMux {
   #forget(stream: MuxStream): void {
     if (this.#streams.get(stream.id) !== stream) return;
     this.#streams.delete(stream.id);
+    if (stream.id % 2 === 1) this.#guestOpened--;
     this.#requests.delete(stream);
     this.#redials.delete(stream);
     this.#ready.delete(stream);

@@ -74,6 +74,8 @@ const maxResets = 256;
 /** A host socket whose backlog is full is tried again this often. */
 const redialMs = 10;
 const maxRedials = 200;
+/** How much of the streams a guest may open. */
+const guestShare = 0.75;
 
 export interface TransportOptions {
   readonly guestCid: number;
@@ -144,7 +146,7 @@ export class VsockTransport implements VhostUserDevice {
   }
 
   get stats(): StreamStats {
-    return { ...this.#stats, open: this.#table.size };
+    return { ...this.#stats, open: this.#table.size + this.#draining.size };
   }
 
   /** Whether a driver runs in the guest. */
@@ -313,7 +315,9 @@ export class VsockTransport implements VhostUserDevice {
       this.#invalid(existing);
       return;
     }
-    const stream = this.#makeRoom() ? this.#newStream(dstPort, srcPort, 'DIALLING', -1) : undefined;
+    // The guest never takes the last quarter, so that the host can always reach it.
+    const mayOpen = this.#table.guestOpened < this.#options.limits.streams * guestShare && this.#makeRoom();
+    const stream = mayOpen ? this.#newStream(dstPort, srcPort, 'DIALLING', -1) : undefined;
     if (!stream || !this.#table.addGuestOpened(stream)) {
       if (stream) this.#budget.release(stream.connection.bufAlloc);
       this.#stats.refused++;
