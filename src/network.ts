@@ -20,11 +20,10 @@ import { type ExposedPort, type ExposeRequest, PortForwarder } from './proxy/por
 import { TcpProxy } from './proxy/tcp-proxy.ts';
 import { UdpProxy } from './proxy/udp-proxy.ts';
 import { Netstack } from './stack/netstack.ts';
+import { Pipeline } from './stack/pipeline.ts';
 import type { Clock, FlowRecord, LinkPort, Random } from './stack/port.ts';
 import { type Address, ipv4Word, ofIpv4, parseSubnet } from './stack/wire/address.ts';
 
-/** Octets sent per poll: more waits for the next turn, so that host sockets have theirs. */
-const BUDGET_OCTETS = 1024 * 1024;
 /** How often idle UDP mappings are looked for. */
 const EXPIRE_MS = 30_000;
 /** The gateway's MAC address: locally administered, the one that VPNKit has. */
@@ -60,20 +59,17 @@ export class Network {
   readonly #forwarder: PortForwarder;
   readonly #links = new Set<LinkPort>();
   readonly #expiry: NodeJS.Timeout;
-  readonly #run = () => this.#poll();
-  #scheduled = false;
+  readonly #pipeline: Pipeline;
   #timer: NodeJS.Timeout | undefined;
-  #timerDueMs = Number.POSITIVE_INFINITY;
   #closed = false;
 
   constructor(options: NetworkOptions) {
     const subnet = parseSubnet(options.subnet);
     if (!subnet || subnet.prefix < 96) throw new Error(`'${options.subnet}' is not a subnet such as 192.168.65.0/24`);
     const { gateway, hostAlias, firstGuest } = (this.addresses = addressesOf(subnet.address));
-    const wake = (): void => this.#wake();
     const clock = this.#clock;
     const random: Random = { fill: (into) => void getRandomValues(into) };
-    const hostNet = new NodeHostNet(wake);
+    const hostNet = new NodeHostNet(() => this.#pipeline.wake());
     const hostLoopback = options.hostLoopback ?? true;
     const policy = new Policy({ subnets: [subnet], gateways: [gateway], hostAliases: [hostAlias], hostLoopback });
     const tcp = new TcpProxy(hostNet, policy);
@@ -90,7 +86,6 @@ export class Network {
         udp: (datagram) => this.#udp.udp(datagram),
         echo: (request) => icmp.echo(request),
       },
-      wake,
     });
     const icmp = new IcmpProxy(policy, netstack);
     this.#netstack = netstack;
@@ -103,6 +98,12 @@ export class Network {
       { netstack, hostNet, resolvers, policy, clock, random },
       { addresses: [gateway], names: standardNames([gateway], [hostAlias]) },
     );
+    this.#pipeline = new Pipeline({
+      netstack,
+      services: [this.#dns],
+      clock,
+      schedule: (at, run) => this.#schedule(at, run),
+    });
     this.#dhcp = new DhcpServer(
       netstack,
       {
@@ -125,7 +126,7 @@ export class Network {
   /** Plugs a link in; returns its switch port's number. */
   attach(link: LinkPort): number {
     this.#links.add(link);
-    return this.#netstack.attach(link);
+    return this.#pipeline.attach(link);
   }
 
   /** Publishes a port of a guest, or of a container behind it, on the host. */
@@ -160,34 +161,15 @@ export class Network {
     for (const link of this.#links) link.close();
   }
 
-  #wake(): void {
-    if (this.#scheduled || this.#closed) return;
-    this.#scheduled = true;
-    setImmediate(this.#run);
-  }
-
-  #poll(): void {
-    this.#scheduled = false;
+  /** The pipeline's way to be called later. A timer that fires too early only looks again: deadlines mostly move away. */
+  #schedule(at: number | 'soon', run: () => void): void {
     if (this.#closed) return;
-    const nowMs = this.#clock.nowMs();
-    this.#dns.poll(nowMs);
-    this.#netstack.poll(nowMs, BUDGET_OCTETS);
-    const dueMs = Math.min(this.#netstack.pollAt(), this.#dns.pollAt());
-    if (dueMs <= nowMs) this.#wake();
-    else if (dueMs < this.#timerDueMs) this.#arm(dueMs, nowMs);
-  }
-
-  /** A timer that is due too early only looks again: deadlines mostly move away. */
-  #arm(dueMs: number, nowMs: number): void {
+    if (at === 'soon') {
+      setImmediate(run);
+      return;
+    }
     clearTimeout(this.#timer);
-    this.#timerDueMs = dueMs;
-    this.#timer = setTimeout(
-      () => {
-        this.#timerDueMs = Number.POSITIVE_INFINITY;
-        this.#poll();
-      },
-      Math.ceil(dueMs - nowMs),
-    );
+    this.#timer = setTimeout(run, Math.ceil(at - this.#clock.nowMs()));
   }
 }
 

@@ -149,10 +149,7 @@ export class Netstack implements NetstackPort {
     const port = new SwitchPort(ingress, link, this.#drops);
     this.#ports.set(ingress, port);
     link.start({
-      input: (batch) => {
-        this.input(ingress, batch, this.#clock.nowMs());
-        this.#wake();
-      },
+      input: (batch) => this.input(ingress, batch, this.#clock.nowMs()),
       writable: () => {
         port.blocked = false;
         this.#wake();

@@ -7,7 +7,9 @@
  * The pipeline owns no timer: the composition root gives it a clock and a way to be called later.
  */
 
-import { type Observable, Subject } from 'rxjs';
+import type { Observable } from 'rxjs';
+// The whole of rxjs would cost the core alone a tenth of a second and 4 MB; this is one file of it.
+import { Subject } from 'rxjs/internal/Subject';
 import { FrameBatch } from './frame-batch.ts';
 import type { Netstack } from './netstack.ts';
 import type { Arena, Clock, LinkHandler, LinkOffload, LinkPort } from './port.ts';
@@ -21,8 +23,15 @@ export interface TappedBatch {
   readonly nowMs: number;
 }
 
+/** What has deadlines of its own and is polled along with the stack, such as the DNS forwarder. */
+export interface Polled {
+  pollAt(): number;
+  poll(nowMs: number): void;
+}
+
 export interface PipelineOptions {
   readonly netstack: Netstack;
+  readonly services?: readonly Polled[];
   readonly clock: Clock;
   /** Calls `run` soon (in this turn of the event loop or the next), or at a time by the clock. A later call replaces an earlier `at`. */
   readonly schedule: (at: number | 'soon', run: () => void) => void;
@@ -35,6 +44,7 @@ const BUDGET_OCTETS = 1 << 20;
 
 export class Pipeline {
   readonly #netstack: Netstack;
+  readonly #services: readonly Polled[];
   readonly #clock: Clock;
   readonly #schedule: PipelineOptions['schedule'];
   readonly #budgetOctets: number;
@@ -47,6 +57,7 @@ export class Pipeline {
 
   constructor(options: PipelineOptions) {
     this.#netstack = options.netstack;
+    this.#services = options.services ?? [];
     this.#clock = options.clock;
     this.#schedule = options.schedule;
     this.#budgetOctets = options.budgetOctets ?? BUDGET_OCTETS;
@@ -78,9 +89,11 @@ export class Pipeline {
     if (this.#running) return;
     this.#running = true;
     const nowMs = this.#clock.nowMs();
+    for (const service of this.#services) service.poll(nowMs);
     this.#netstack.poll(nowMs, this.#budgetOctets);
     this.#running = false;
-    const next = this.#netstack.pollAt();
+    let next = this.#netstack.pollAt();
+    for (const service of this.#services) next = Math.min(next, service.pollAt());
     // The budget is spent and there is more: let host sockets and other links have their turn first.
     if (next <= nowMs) this.wake();
     else if (next < this.#at) {
