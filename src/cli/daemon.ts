@@ -5,6 +5,7 @@
  */
 
 import { rmSync } from 'node:fs';
+import { distinctUntilChanged, map } from 'rxjs';
 import { ApiServer } from '../api/server.ts';
 import { JsonSettings } from '../config/adapter/json-settings.ts';
 import { type Home, makeHome } from '../home.ts';
@@ -49,13 +50,12 @@ async function serve(home: Home): Promise<void> {
   write(`slipway ${versions.slipway} begins (process ${process.pid}, home ${home.directory})`);
   settings.watch();
   const { supervisor, release } = await startPlatform({ home, settings, imageDirectory, tools, versions, log: write });
-  const states = supervisor.changes.subscribe(({ state, reason }) => noteState(state, reason));
-  let said = '';
-  function noteState(state: string, reason?: string): void {
-    const text = reason ? `${state}: ${reason}` : state;
-    if (text !== said) write(`the VM is ${text}`);
-    said = text;
-  }
+  const states = supervisor.changes
+    .pipe(
+      map(({ state, reason }) => (reason ? `${state}: ${reason}` : state)),
+      distinctUntilChanged(),
+    )
+    .subscribe((state) => write(`the VM is ${state}`));
   const api = await ApiServer.listen(supervisor, home.apiSocket);
   const signalled = new Promise<void>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());

@@ -90,7 +90,8 @@ async function startDaemon(home: Home, api: ApiClient): Promise<void> {
   daemon.once('error', () => (ended = true));
   daemon.once('exit', () => (ended = true));
   const deadline = performance.now() + DAEMON_MS;
-  while (!(await api.statusIfRunning())) {
+  // A daemon that fails while it starts resets the connection.
+  while (!(await api.statusIfRunning().catch(() => undefined))) {
     if (ended) throw new Error(lastWords(home));
     if (performance.now() > deadline)
       throw new Error(`the daemon (process ${daemon.pid}) does not answer; see 'slipway logs slipway'`);

@@ -22,7 +22,10 @@ export async function prepare(progress: Progress): Promise<void> {
 export async function locate(): Promise<Prepared> {
   const imageDirectory = await findGuestImage();
   if (imageDirectory === undefined) throw new Error("there is no guest image; 'slipway up' builds it");
-  const { id, kernel } = JSON.parse(readFileSync(join(imageDirectory, 'manifest.json'), 'utf8')) as Record<string, string>;
+  const { id, kernel } = JSON.parse(readFileSync(join(imageDirectory, 'manifest.json'), 'utf8')) as Record<
+    string,
+    string
+  >;
   return {
     imageDirectory,
     tools: async () => ({
