@@ -52,7 +52,7 @@ export class DriverQueue {
   #usedIndex = 0;
   kicks = 0;
 
-  constructor(memory: GuestRam, size: number) {
+  constructor(memory: GuestRam, size: number, base = 0) {
     this.size = size;
     this.#view = memory.view;
     this.descriptors = memory.allocate(size * 16, 16);
@@ -60,6 +60,10 @@ export class DriverQueue {
     this.used = memory.allocate(6 + size * 8, 16);
     this.#free = Array.from({ length: size }, (_, index) => size - 1 - index);
     new BigUint64Array(this.#one)[0] = 1n;
+    this.#availableIndex = base;
+    this.#usedIndex = base;
+    this.#view.setUint16(this.available + 2, base, true);
+    this.#view.setUint16(this.used + 2, base, true);
   }
 
   get freeDescriptors(): number {
