@@ -22,7 +22,7 @@ import { VmmServer } from './vmm-server.ts';
 
 const LOG_OCTETS = 1 << 20;
 /** For the vmm before us, whose machine has ended and which is putting its sockets away. */
-const LOCK_PATIENCE_MS = 5000;
+const LOCK_PATIENCE_MS = 10_000;
 const SIGNAL_GRACE_MS = 20_000;
 
 async function main(): Promise<void> {

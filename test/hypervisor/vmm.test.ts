@@ -79,7 +79,7 @@ t.test('it outlives who started it, is attached to, and its end is told to all',
   for (const name of readdirSync(at('.'))) t.equal(statSync(at(name)).mode & 0o077, 0, `${name} is its user's alone`);
   t.same(
     sockets().sort(),
-    ['00000002.0000f3a9', 'connect', 'docker.sock', 'network.sock', 'vmm.sock', 'vsock.sock'],
+    ['00000002.0000f3a9', 'connect', 'docker.sock', 'guest.sock', 'network.sock', 'vmm.sock'],
     'its sockets',
   );
   first.detach();

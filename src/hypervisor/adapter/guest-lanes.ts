@@ -20,7 +20,7 @@ export interface LanesOptions {
 export function openLanes({ directory, dockerSocket, log }: LanesOptions): OpenLane {
   return async (channel, spec): Promise<GuestLane> => {
     const forwards = [{ path: dockerSocket, port: DOCKER_PORT }];
-    const socketPath = join(directory, `${channel}.sock`);
+    const socketPath = join(directory, 'guest.sock');
     const options = { socketPath, directory: spec.socketDirectory, forwards, log };
     const device = channel === 'vsock' ? new VsockDevice(options) : new SerialMux(options);
     await device.start();

@@ -27,8 +27,8 @@ import { QemuMachine } from './qemu-machine.ts';
 import { RingFile } from './ring-file.ts';
 
 const CONSOLE_OCTETS = 256 << 10;
-/** For an owner of the disk that is ending: QEMU follows its killed parent within milliseconds. */
-const LOCK_PATIENCE_MS = 3000;
+/** For an owner of the disk that is ending: QEMU follows its killed parent as soon as its memory is given back. */
+const LOCK_PATIENCE_MS = 10_000;
 /** Far more than a guest under hardware acceleration takes to its first mark. */
 const TRIAL_MS = 10_000;
 /** Host port of the guest's events (vm/README.md). */
