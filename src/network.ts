@@ -23,6 +23,7 @@ import { Netstack } from './stack/netstack.ts';
 import { Pipeline } from './stack/pipeline.ts';
 import type { Clock, FlowRecord, LinkPort, Random } from './stack/port.ts';
 import { type Address, ipv4Word, ofIpv4, parseSubnet } from './stack/wire/address.ts';
+import { macOfBytes } from './stack/wire/ethernet.ts';
 
 /** How often idle UDP mappings are looked for. */
 const EXPIRE_MS = 30_000;
@@ -37,6 +38,11 @@ export interface NetworkOptions {
   /** Whom DNS queries go to; undefined or empty: the host's own name servers, as `resolvConf` has them. */
   readonly nameServers?: readonly NameServer[];
   readonly resolvConf?: string;
+  /**
+   * The one guest of the first link, known before it says anything: it has the first guest's address, and what lies
+   * behind guests (containers) is behind it. A network that is made anew under a running guest needs to know it.
+   */
+  readonly guestMacAddress?: Uint8Array;
   /** False: the host alias does not lead to the host's loopback. */
   readonly hostLoopback?: boolean;
 }
@@ -57,6 +63,7 @@ export class Network {
   readonly #dhcp: DhcpServer;
   readonly #udp: UdpProxy;
   readonly #forwarder: PortForwarder;
+  readonly #guestMacAddress: Uint8Array | undefined;
   readonly #links = new Set<LinkPort>();
   readonly #expiry: NodeJS.Timeout;
   readonly #pipeline: Pipeline;
@@ -67,6 +74,7 @@ export class Network {
     const subnet = parseSubnet(options.subnet);
     if (!subnet || subnet.prefix < 96) throw new Error(`'${options.subnet}' is not a subnet such as 192.168.65.0/24`);
     const { gateway, hostAlias, firstGuest } = (this.addresses = addressesOf(subnet.address));
+    this.#guestMacAddress = options.guestMacAddress;
     const clock = this.#clock;
     const random: Random = { fill: (into) => void getRandomValues(into) };
     const hostNet = new NodeHostNet(() => this.#pipeline.wake());
@@ -114,6 +122,9 @@ export class Network {
         first: firstGuest,
         mtu: options.mtu,
         search: () => resolvers.current().search,
+        ...(options.guestMacAddress && { fixed: new Map([[macOfBytes(options.guestMacAddress), firstGuest]]) }),
+        bound: (address, ingress, macAddress) => netstack.pinNeighbor(address, ingress, macAddress),
+        unbound: (address) => netstack.unpinNeighbor(address),
       },
       clock,
     );
@@ -125,8 +136,13 @@ export class Network {
 
   /** Plugs a link in; returns its switch port's number. */
   attach(link: LinkPort): number {
+    const ingress = this.#pipeline.attach(link);
+    if (this.#guestMacAddress && this.#links.size === 0) {
+      this.#netstack.pinNeighbor(this.addresses.firstGuest, ingress, this.#guestMacAddress);
+      this.#netstack.route(ofIpv4(0), 0, ingress, this.#guestMacAddress);
+    }
     this.#links.add(link);
-    return this.#pipeline.attach(link);
+    return ingress;
   }
 
   /** Publishes a port of a guest, or of a container behind it, on the host. */
@@ -169,7 +185,7 @@ export class Network {
       return;
     }
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(run, Math.ceil(at - this.#clock.nowMs()));
+    this.#timer = setTimeout(run, Math.max(1, Math.ceil(at - this.#clock.nowMs())));
   }
 }
 
