@@ -99,6 +99,7 @@ function openNetwork(home: Home, settings: Settings, log: (line: string) => void
     subnet: settings['network.subnet'],
     mtu,
     nameServers: parseNameServers(settings['network.dns']),
+    guestMacAddress: macAddress(home),
   });
   const link = QemuStreamLink.connect(home.networkSocket, { mtu, report: log });
   network.attach(link);
@@ -127,7 +128,7 @@ function specify(home: Home, settings: Settings, imageDirectory: string): Machin
     memoryMiB: settings['vm.memory'],
     cpus: settings['vm.cpus'],
     mtu: settings['network.mtu'],
-    macAddress: macAddress(home),
+    macAddress: [...macAddress(home)].map((octet) => octet.toString(16).padStart(2, '0')).join(':'),
     kernelArguments: ['slipway.hostname=slipway'],
     accelerator: settings['vm.accelerator'],
     channel: settings['vm.channel'],
@@ -137,9 +138,8 @@ function specify(home: Home, settings: Settings, imageDirectory: string): Machin
 }
 
 /** Locally administered, and the same at every start of the same home. */
-function macAddress(home: Home): string {
-  const digest = createHash('sha256').update(home.directory).digest();
-  return [0x02, ...digest.subarray(0, 5)].map((octet) => octet.toString(16).padStart(2, '0')).join(':');
+function macAddress(home: Home): Uint8Array {
+  return Uint8Array.of(0x02, ...createHash('sha256').update(home.directory).digest().subarray(0, 5));
 }
 
 const words = (text: string): string[] =>

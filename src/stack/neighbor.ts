@@ -65,7 +65,9 @@ export class Neighbors {
 
   /** A lease: this address is behind this port and MAC address, whatever others say. */
   pin(address: number, port: SwitchPort, mac: number): void {
-    this.#set(address, { mac, port, pinned: true });
+    const entry = { mac, port, pinned: true };
+    this.#set(address, entry);
+    this.#guest ??= entry;
   }
 
   unpin(address: number): void {
