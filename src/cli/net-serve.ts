@@ -1,45 +1,59 @@
 /** `slipway net serve`: the network core alone on an attachment, in the foreground until SIGTERM. */
 
-import { closeSync, statSync, writeSync } from 'node:fs';
+import { closeSync, writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { parseSetting } from '../config/schema.ts';
-import { QemuStreamLink } from '../hypervisor/link/qemu-stream.ts';
-import { Network, type NetworkOptions } from '../network.ts';
-import { parseNameServers } from '../proxy/dns/name-servers.ts';
-import { formatAddress } from '../stack/wire/address.ts';
-import { type PublishSpec, parsePublishSpec } from './publish-spec.ts';
+import { Network } from '../network.ts';
+import type { LinkPort } from '../stack/port.ts';
+import {
+  type CoreOptions,
+  coreHelp,
+  coreOptions,
+  firstGuest,
+  publishAll,
+  readCoreOptions,
+  usage,
+} from './core-options.ts';
 import { UsageError } from './usage-error.ts';
 
 const help = `usage: slipway net serve --qemu PATH|connect:PATH [OPTIONS]
+       slipway net serve --tap NAME [--netns PATH] [--configure] [OPTIONS]
 
 Runs the network core alone, in the foreground: DHCP, DNS, NAT to the host's sockets and published ports for
 whoever is attached. Prints 'ready' when it is; SIGTERM ends it.
 
   --qemu PATH           listen on a unix socket for QEMU's -netdev stream,server=off
   --qemu connect:PATH   connect to a QEMU with server=on, and again whenever it is gone
-  --mtu N               largest IP packet, 576 to 65520 (default 1500)
-  --subnet CIDR         the guests' network (default 192.168.65.0/24): gateway and DNS .1, host .2, first guest .3
-  --publish SPEC        publish a port of a guest on the host; may be repeated. SPEC is
-                        [tcp|udp:][HOSTIP:]HOSTPORT[-LAST]:[GUESTIP:]GUESTPORT[-LAST], IPv6 addresses in brackets;
-                        without HOSTIP 127.0.0.1 and ::1, without GUESTIP the first guest
-  --dns FILE|ADDR       name servers: a file such as /etc/resolv.conf (the default), or ADDR[#PORT][,...]
-  --ready-fd N          when ready, write a line to this file descriptor too, and close it
+  --tap NAME            make the TAP device NAME (Linux), with checksum and segmentation offload
+  --netns PATH          make it in this network namespace, such as /run/netns/NAME or /proc/PID/ns/net
+  --configure           give it the first guest's address, the MTU and the default route, and bring it and lo up
+  --no-offload          without offload: every segment is cut and summed, for comparison
+${coreHelp}  --ready-fd N          when ready, write a line to this file descriptor too, and close it
   -h, --help            show this help
 
-Example:
+Examples:
   $ slipway net serve --qemu /tmp/net.sock --publish 8080:80
   $ qemu-system-x86_64 ... -netdev stream,id=n,server=off,addr.type=unix,addr.path=/tmp/net.sock \\
       -device virtio-net-pci,netdev=n
+
+  $ slipway net serve --tap tap0 --netns /run/netns/box --configure
 `;
 
 /** Attachments and options of the network core that this version has not. */
-const absent = ['vhost-user', 'vmnet', 'vfkit', 'tap', 'netns', 'configure', 'pcap', 'policy', 'api'];
+const absent = ['vhost-user', 'vmnet', 'vfkit', 'pcap', 'policy', 'api'];
 
-interface ServeOptions extends NetworkOptions {
-  readonly qemu: string;
-  readonly publish: readonly PublishSpec[];
+interface TapAttachment {
+  readonly tap: string;
+  readonly netns: string | undefined;
+  readonly configure: boolean;
+  readonly offload: boolean;
+}
+
+interface ServeOptions extends CoreOptions {
+  readonly attachment: { readonly qemu: string } | TapAttachment;
   readonly readyFd: number | undefined;
 }
+
+type Report = (line: string) => void;
 
 export async function run(argv: readonly string[]): Promise<number> {
   const options = parse(argv);
@@ -47,25 +61,23 @@ export async function run(argv: readonly string[]): Promise<number> {
     process.stdout.write(help);
     return 0;
   }
-  const report = (line: string): void => void process.stderr.write(`slipway: ${line}\n`);
   const network = new Network(options);
+  const ended = Promise.withResolvers<number>();
+  const report: Report = (line) => void process.stderr.write(`slipway: ${line}\n`);
   try {
-    const link = await attachment(options, report);
-    network.attach(link);
-    for (const spec of options.publish) await publish(network, spec);
+    network.attach(await attach(network, options, report, () => ended.resolve(1)));
+    await publishAll(network, options.publish);
   } catch (error) {
     network.close();
     throw error;
   }
-  const ended = new Promise<void>((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());
-  });
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => ended.resolve(0));
   process.stdout.write('ready\n');
   if (options.readyFd !== undefined) tellReady(options.readyFd);
-  await ended;
+  const status = await ended.promise;
   network.close();
   // Flows that are still open would keep the process; the sockets' files are gone by now.
-  process.exit(0);
+  process.exit(status);
 }
 
 function parse(argv: readonly string[]): ServeOptions | undefined {
@@ -75,70 +87,76 @@ function parse(argv: readonly string[]): ServeOptions | undefined {
     parseArgs({
       args: [...argv],
       options: {
+        ...coreOptions,
         help: { ...flag, short: 'h' },
         qemu: one,
-        mtu: one,
-        subnet: one,
-        publish: { ...one, multiple: true },
-        dns: one,
+        tap: one,
+        netns: one,
+        configure: flag,
+        'no-offload': flag,
         'ready-fd': one,
-        ...Object.fromEntries(absent.map((name) => [name, name === 'configure' ? flag : one])),
+        ...Object.fromEntries(absent.map((name) => [name, one])),
       },
     }),
   );
   if (values.help) return undefined;
   const given = absent.find((name) => name in values);
-  if (given) throw new UsageError(`--${given} is not part of this version; attach with --qemu`);
-  const { qemu, mtu = '1500', subnet = '192.168.65.0/24', publish = [], dns, 'ready-fd': readyFd } = values;
-  if (!qemu || qemu === 'connect:') throw new UsageError('say what to attach to: --qemu PATH, or --qemu connect:PATH');
+  if (given) throw new UsageError(`--${given} is not part of this version; attach with --qemu or --tap`);
+  const { 'ready-fd': readyFd } = values;
   if (readyFd !== undefined && !/^\d{1,9}$/.test(readyFd)) throw new UsageError('--ready-fd wants a file descriptor');
   return {
-    qemu,
-    mtu: usage(() => parseSetting('network.mtu', mtu), '--mtu: '),
-    subnet: usage(() => parseSetting('network.subnet', subnet), '--subnet: '),
-    publish: publish.flatMap(parsePublishSpec),
+    ...readCoreOptions(values),
+    attachment: attachment(values),
     readyFd: readyFd === undefined ? undefined : Number(readyFd),
-    ...(dns === undefined ? {} : resolving(dns)),
   };
 }
 
-/** What is wrong with an option is wrong usage. */
-function usage<T>(read: () => T, prefix = ''): T {
-  try {
-    return read();
-  } catch (error) {
-    throw new UsageError(prefix + (error as Error).message);
+function attachment(values: {
+  readonly qemu?: string;
+  readonly tap?: string;
+  readonly netns?: string;
+  readonly configure?: boolean;
+  readonly 'no-offload'?: boolean;
+}): ServeOptions['attachment'] {
+  const { qemu, tap, netns, configure = false, 'no-offload': bare = false } = values;
+  if (tap === undefined) {
+    const alone = netns !== undefined ? 'netns' : configure ? 'configure' : bare ? 'no-offload' : undefined;
+    if (alone) throw new UsageError(`--${alone} goes with --tap`);
+    if (!qemu || qemu === 'connect:')
+      throw new UsageError('say what to attach to: --qemu PATH, --qemu connect:PATH or --tap NAME');
+    return { qemu };
   }
+  if (qemu !== undefined) throw new UsageError('--qemu and --tap exclude each other');
+  if (!/^[^\s/:]{1,15}$/.test(tap)) throw new UsageError(`--tap: '${tap}' is no name for a network interface`);
+  return { tap, netns, configure, offload: !bare };
 }
 
-function resolving(dns: string): Pick<NetworkOptions, 'nameServers' | 'resolvConf'> {
-  if (statSync(dns, { throwIfNoEntry: false })?.isFile()) return { resolvConf: dns };
-  return { nameServers: usage(() => parseNameServers(dns), '--dns: there is no such file, and ') };
-}
-
-function attachment({ qemu, mtu }: ServeOptions, report: (line: string) => void): Promise<QemuStreamLink> {
+/** Only what the attachment needs is loaded. */
+async function attach(network: Network, options: ServeOptions, report: Report, lost: () => void): Promise<LinkPort> {
+  const { mtu, attachment } = options;
+  if ('tap' in attachment) {
+    const { tap: name, netns, configure, offload } = attachment;
+    if (process.platform !== 'linux') throw new Error('--tap is for Linux: this system has no TAP devices');
+    const { openTapIn } = await import('../hypervisor/link/tap-namespace.ts');
+    const { TapLink } = await import('../hypervisor/link/tap.ts');
+    const request = { name, offload, ...(configure && { addresses: firstGuest(network, options) }) };
+    const tap = await openTapIn(netns, request);
+    return new TapLink(tap.fd, {
+      name: tap.name,
+      mtu,
+      offload,
+      lost: (error) => {
+        report(error.message);
+        lost();
+      },
+    });
+  }
+  const { QemuStreamLink } = await import('../hypervisor/link/qemu-stream.ts');
   const prefix = 'connect:';
+  const { qemu } = attachment;
   if (!qemu.startsWith(prefix)) return QemuStreamLink.listen(qemu, { mtu, report });
-  return Promise.resolve(QemuStreamLink.connect(qemu.slice(prefix.length), { mtu, report }));
+  return QemuStreamLink.connect(qemu.slice(prefix.length), { mtu, report });
 }
-
-async function publish(network: Network, spec: PublishSpec): Promise<void> {
-  const guestAddress = spec.guestAddress ?? formatAddress(network.addresses.firstGuest);
-  const { protocol, guestPort } = spec;
-  let { hostPort } = spec;
-  for (const hostAddress of spec.hostAddress === undefined ? ['127.0.0.1', '::1'] : [spec.hostAddress]) {
-    try {
-      const exposed = await network.expose({ protocol, hostAddress, hostPort, guestAddress, guestPort });
-      hostPort = exposed.port;
-    } catch (error) {
-      // A host without IPv6 has no ::1; nobody asked for it by name.
-      const { code } = error as NodeJS.ErrnoException;
-      if (spec.hostAddress !== undefined || hostAddress !== '::1' || !noAddress.has(code ?? '')) throw error;
-    }
-  }
-}
-
-const noAddress = new Set(['EADDRNOTAVAIL', 'EAFNOSUPPORT', 'EPROTONOSUPPORT']);
 
 function tellReady(fd: number): void {
   try {

@@ -42,6 +42,9 @@ export const errno = {
   EINTR: koffi.os.errno.EINTR!,
   EPIPE: koffi.os.errno.EPIPE!,
   ENOENT: koffi.os.errno.ENOENT!,
+  EPERM: koffi.os.errno.EPERM!,
+  EBUSY: koffi.os.errno.EBUSY!,
+  EINVAL: koffi.os.errno.EINVAL!,
   ECONNREFUSED: koffi.os.errno.ECONNREFUSED!,
   EADDRINUSE: koffi.os.errno.EADDRINUSE!,
 } as const;
@@ -63,7 +66,10 @@ export function viewOf(address: number, octets: number): ArrayBuffer {
 }
 
 export const AF_UNIX = 1;
+export const AF_INET = 2;
 export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
+export const SOCK_SEQPACKET = 5;
 export const SOCK_NONBLOCK = 0x800;
 export const SOCK_CLOEXEC = 0x80000;
 export const SHUT_RD = 0;
@@ -111,8 +117,11 @@ export const bindSocket = bind3('int bind(int, uintptr_t, uint32_t)');
 export const connectSocket = bind3('int connect(int, uintptr_t, uint32_t)');
 export const listenSocket = bind2('int listen(int, int)');
 export const accept4 = bind4('int accept4(int, uintptr_t, uintptr_t, int)');
+export const socketpair = bind4('int socketpair(int, int, int, uintptr_t)');
 export const shutdown = bind2('int shutdown(int, int)');
 export const poll = bind3('int poll(uintptr_t, unsigned long, int)');
+export const ioctl = bind3('int ioctl(int, unsigned long, uintptr_t)');
+export const setns = bind2('int setns(int, int)');
 export const eventfd = bind2('int eventfd(unsigned int, int)');
 export const epollCreate = bind1('int epoll_create1(int)');
 export const epollControl = bind4('int epoll_ctl(int, int, int, uintptr_t)');

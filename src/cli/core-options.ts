@@ -1,0 +1,108 @@
+/** Options that every command of the network core alone has: how they are read, and what they lead to. */
+
+import { readFileSync, statSync } from 'node:fs';
+import { parseSetting } from '../config/schema.ts';
+import type { TapAddresses } from '../hypervisor/link/tap-device.ts';
+import type { Network, NetworkOptions } from '../network.ts';
+import { parseNameServers } from '../proxy/dns/name-servers.ts';
+import { formatAddress, ofIpv4, parseSubnet } from '../stack/wire/address.ts';
+import { type PublishSpec, parsePublishSpec } from './publish-spec.ts';
+import { UsageError } from './usage-error.ts';
+
+/** For `parseArgs`. */
+export const coreOptions = {
+  mtu: { type: 'string' },
+  subnet: { type: 'string' },
+  publish: { type: 'string', multiple: true },
+  dns: { type: 'string' },
+} as const;
+
+export const coreHelp = `  --mtu N               largest IP packet, 576 to 65520 (default 1500)
+  --subnet CIDR         the guests' network (default 192.168.65.0/24): gateway and DNS .1, host .2, first guest .3
+  --publish SPEC        publish a port of a guest on the host; may be repeated. SPEC is
+                        [tcp|udp:][HOSTIP:]HOSTPORT[-LAST]:[GUESTIP:]GUESTPORT[-LAST], IPv6 addresses in brackets;
+                        without HOSTIP 127.0.0.1 and ::1, without GUESTIP the first guest
+  --dns FILE|ADDR       name servers: a file such as /etc/resolv.conf (the default), or ADDR[#PORT][,...]
+`;
+
+export interface CoreOptions extends NetworkOptions {
+  readonly publish: readonly PublishSpec[];
+}
+
+interface CoreValues {
+  readonly mtu?: string | undefined;
+  readonly subnet?: string | undefined;
+  readonly publish?: string[] | undefined;
+  readonly dns?: string | undefined;
+}
+
+export function readCoreOptions(values: CoreValues): CoreOptions {
+  const { mtu = '1500', subnet = '192.168.65.0/24', publish = [], dns } = values;
+  return {
+    mtu: usage(() => parseSetting('network.mtu', mtu), '--mtu: '),
+    subnet: usage(() => parseSetting('network.subnet', subnet), '--subnet: '),
+    publish: publish.flatMap(parsePublishSpec),
+    ...(dns === undefined ? {} : resolving(dns)),
+  };
+}
+
+/** What is wrong with an option is wrong usage. */
+export function usage<T>(read: () => T, prefix = ''): T {
+  try {
+    return read();
+  } catch (error) {
+    throw new UsageError(prefix + (error as Error).message);
+  }
+}
+
+function resolving(dns: string): Pick<NetworkOptions, 'nameServers' | 'resolvConf'> {
+  if (statSync(dns, { throwIfNoEntry: false })?.isFile()) return { resolvConf: dns };
+  return { nameServers: usage(() => parseNameServers(dns), '--dns: there is no such file, and ') };
+}
+
+/** Publishes all of them; throws for the first that cannot be. */
+export async function publishAll(network: Network, specs: readonly PublishSpec[]): Promise<void> {
+  for (const spec of specs) await publish(network, spec);
+}
+
+async function publish(network: Network, spec: PublishSpec): Promise<void> {
+  const guestAddress = spec.guestAddress ?? formatAddress(network.addresses.firstGuest);
+  const { protocol, guestPort } = spec;
+  let { hostPort } = spec;
+  for (const hostAddress of spec.hostAddress === undefined ? ['127.0.0.1', '::1'] : [spec.hostAddress]) {
+    try {
+      const exposed = await network.expose({ protocol, hostAddress, hostPort, guestAddress, guestPort });
+      hostPort = exposed.port;
+    } catch (error) {
+      // A host without IPv6 has no ::1; nobody asked for it by name.
+      const { code } = error as NodeJS.ErrnoException;
+      if (spec.hostAddress !== undefined || hostAddress !== '::1' || !noAddress.has(code ?? '')) throw error;
+    }
+  }
+}
+
+const noAddress = new Set(['EADDRNOTAVAIL', 'EAFNOSUPPORT', 'EPROTONOSUPPORT']);
+
+/** The first guest's addresses, for whoever sets up its interface without DHCP. */
+export function firstGuest(network: Network, options: CoreOptions): TapAddresses {
+  const { gateway, firstGuest } = network.addresses;
+  const prefix = parseSubnet(options.subnet)!.prefix - 96;
+  return {
+    address: formatAddress(firstGuest),
+    netmask: formatAddress(ofIpv4(-1 << (32 - prefix))),
+    gateway: formatAddress(gateway),
+    mtu: options.mtu,
+  };
+}
+
+/** A resolv.conf that asks the network's own name server, with the search list and options of the host's. */
+export function guestResolvConf(network: Network, options: CoreOptions): string {
+  let host = '';
+  try {
+    host = readFileSync(options.resolvConf ?? '/etc/resolv.conf', 'utf8');
+  } catch {
+    // Without one there is nothing to take over.
+  }
+  const kept = host.split('\n').filter((line) => /^(search|domain|options)\s/.test(line));
+  return [`nameserver ${formatAddress(network.addresses.gateway)}`, ...kept, ''].join('\n');
+}
