@@ -200,7 +200,7 @@ export class FrontEnd {
     this.socket = new MessageSocket(fd);
     this.#poller.add(fd, EPOLLIN, () => this.#receive());
     this.queues.forEach((queue, index) => {
-      this.#poller.add(queue.callFd, EPOLLIN, () => setImmediate(() => this.onCall(index)));
+      this.#poller.add(queue.callFd, EPOLLIN, () => setImmediate(() => !this.#over && this.onCall(index)));
     });
   }
 

@@ -163,8 +163,12 @@ export class SyntheticGuest {
   readonly #txOffsets = new Map<number, number>();
   readonly #freeSlots: number[] = [];
   readonly #controls: (() => void)[] = [];
+  readonly #held: number[] = [];
+  /** A guest that gives no receive buffer back until `offerHeldBuffers`. */
+  holdReceiveBuffers = false;
   readonly #header = emptyHeader();
   #nextPort = 0x1000;
+  #closed = false;
   /** Sees every packet from the host before the stack does; true: the test has dealt with it. */
   intercept: (header: PacketHeader, data: Buffer) => boolean = () => false;
 
@@ -206,6 +210,11 @@ export class SyntheticGuest {
     this.#rxOffsets.set(head, offset);
   }
 
+  offerHeldBuffers(): void {
+    for (const offset of this.#held.splice(0)) this.#offerRx(offset);
+    this.frontEnd.queues[rx]!.kick();
+  }
+
   /** Takes in whatever the device has returned. */
   poll(): void {
     const { ram, queues } = this.frontEnd;
@@ -216,7 +225,8 @@ export class SyntheticGuest {
       parsePacketHeader(ram.view, offset, header);
       const data = Buffer.from(ram.bytes.slice(offset + headerOctets, offset + length));
       if (!this.intercept(header, data)) this.#receive(header, data);
-      this.#offerRx(offset);
+      if (this.holdReceiveBuffers) this.#held.push(offset);
+      else this.#offerRx(offset);
     }
     if (again.length > 0) queues[rx]!.kick();
     while (this.#controls.length > 0 && this.#freeSlots.length > 0) this.#controls.shift()!();
@@ -302,6 +312,7 @@ export class SyntheticGuest {
 
   /** Sends any packet at all; waits for a slot if need be. Addresses and length are filled in unless given. */
   raw(header: PacketHeader, data: Uint8Array = new Uint8Array(0), keep = false): void {
+    if (this.#closed) return;
     const slot = this.#freeSlots.pop();
     if (slot === undefined) {
       const copy = Uint8Array.from(data);
@@ -318,6 +329,7 @@ export class SyntheticGuest {
   }
 
   close(): void {
+    this.#closed = true;
     for (const stream of [...this.#streams.values()]) {
       stream.on('error', () => {});
       this.forget(stream);
