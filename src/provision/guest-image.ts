@@ -8,7 +8,7 @@
  */
 
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cacheDirectory, demandSpace, makeCacheFolder } from './cache-directory.ts';
 import { fetchPackages, sha256, unpackPackages } from './debian-packages.ts';
@@ -25,6 +25,8 @@ import type { DebianArch, ProvisionProgress } from './port.ts';
 
 /** Counted up when the builder makes something else of the same sources. */
 const BUILDER = 1;
+/** Images that stay in the cache. */
+const KEPT_IMAGES = 4;
 /** What unpacking, building and the result take at most. */
 const BUILD_OCTETS = 1 << 30;
 
@@ -53,7 +55,16 @@ export async function provideGuestImage(options: GuestImageOptions): Promise<str
   if (!options.anew && (await isWhole(folder))) return folder;
   await makeCacheFolder(images);
   await build(sources, images, folder, options);
+  await removeOldImages(images);
   return folder;
+}
+
+/** Leaves the newest few: another checkout or version may use them. */
+async function removeOldImages(images: string): Promise<void> {
+  const names = (await readdir(images)).filter((name) => /^[0-9a-f]{32}$/.test(name));
+  const aged = await Promise.all(names.map(async (name) => ({ name, ms: (await stat(join(images, name))).mtimeMs })));
+  for (const { name } of aged.sort((one, other) => other.ms - one.ms).slice(KEPT_IMAGES))
+    await rm(join(images, name), { recursive: true, force: true });
 }
 
 /** The folder of the image if it has been built, without a look at its files' content. */

@@ -1,13 +1,13 @@
 /**
  * Makes a lock file anew: the newest versions that the mirror has of a recipe's packages, as apt sees them.
  *
- * apt runs with state of its own below the cache, never the machine's: its sources are the mirror's archives of the
+ * apt runs with state of its own, thrown away afterwards, never the machine's: its sources are the mirror's archives of the
  * release, its installed packages none, its architecture whichever is asked for. Signatures are checked with Debian's
  * keyring.
  */
 
 import { existsSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cacheDirectory, makeCacheFolder } from './cache-directory.ts';
 import { type DebianMirror, findMirror } from './debian-mirror.ts';
@@ -20,52 +20,45 @@ const KEYRINGS = ['/usr/share/keyrings/debian-archive-keyring.gpg', '/usr/share/
 export interface ResolveOptions {
   readonly release: string;
   readonly arch: DebianArch;
-  /** Names of packages; for a metapackage of a kernel, the kernel it depends on. */
+  /** Names of packages; the metapackage of a kernel stands for the kernel that it depends on. */
   readonly packages: readonly string[];
-  /** Whether the packages that these depend on are wanted too. */
-  readonly closure: boolean;
-  readonly without?: readonly string[];
   readonly progress: ProvisionProgress;
   readonly cache?: string;
   readonly mirror?: DebianMirror;
 }
 
 export async function resolvePackages(options: ResolveOptions): Promise<LockedPackage[]> {
-  const { release, arch, packages, closure, without = [], progress } = options;
-  const state = join(options.cache ?? cacheDirectory(), 'apt', `${release}-${arch}`);
-  await makeCacheFolder(state);
-  const apt = await aptOptions(state, release, arch, options.mirror ?? (await findMirror()));
-  await progress.step(`Reading Debian's list of packages (${release}, ${arch})`, () =>
-    run('apt-get', [...apt, 'update', '-qq']),
-  );
-  let names = [...packages];
-  if (closure) {
-    const plan = await run('apt-get', [...apt, 'install', '--no-install-recommends', '-s', '-qq', ...packages]);
-    names = [...plan.toString().matchAll(/^Inst (\S+)/gm)].map((match) => match[1]!);
+  const { release, arch, packages, progress } = options;
+  const parent = options.cache ?? cacheDirectory();
+  await makeCacheFolder(parent);
+  const state = await mkdtemp(join(parent, '.apt-'));
+  try {
+    const apt = await aptOptions(state, release, arch, options.mirror ?? (await findMirror()));
+    await progress.step(`Reading Debian's list of packages (${release}, ${arch})`, () =>
+      run('apt-get', [...apt, 'update', '-qq', '-oAPT::Update::Error-Mode=any']),
+    );
+    const show = async (names: readonly string[]): Promise<string> =>
+      (await run('apt-cache', [...apt, 'show', '--no-all-versions', ...names])).toString();
+    const names = await Promise.all(
+      packages.map(async (name) => (isKernelMetapackage(name) ? kernelOf(name, await show([name])) : name)),
+    );
+    const known = parseStanzas(await show(names));
+    return [...new Set(names)].sort().map((name) => {
+      const found = known.get(name);
+      if (!found) throw new Error(`Debian ${release} has no package ${name} for ${arch}`);
+      return found;
+    });
+  } finally {
+    await rm(state, { recursive: true, force: true });
   }
-  names = names.filter((name) => !without.includes(name)).map((name) => name.replace(/:.*$/, ''));
-  const shown = await run('apt-cache', [...apt, 'show', '--no-all-versions', ...names]);
-  const locked = parseStanzas(shown.toString());
-  const found: LockedPackage[] = [];
-  for (const name of [...new Set(names)].sort()) {
-    const one = locked.get(name);
-    if (!one) throw new Error(`Debian ${release} has no package ${name} for ${arch}`);
-    found.push(one);
-  }
-  return found;
 }
 
-/** The kernel package that a metapackage such as linux-image-amd64 stands for. */
-export async function resolveKernel(
-  options: Omit<ResolveOptions, 'packages' | 'closure'>,
-  meta: string,
-): Promise<string> {
-  const state = join(options.cache ?? cacheDirectory(), 'apt', `${options.release}-${options.arch}`);
-  const apt = await aptOptions(state, options.release, options.arch, options.mirror ?? (await findMirror()));
-  const shown = (await run('apt-cache', [...apt, 'show', '--no-all-versions', meta])).toString();
-  const name = /^Depends:.*?\b(linux-image-\d[^\s,(]*)/m.exec(shown)?.[1];
-  if (!name) throw new Error(`${meta} names no kernel`);
-  return name;
+const isKernelMetapackage = (name: string): boolean => /^linux-image-(?!\d)/.test(name);
+
+function kernelOf(name: string, stanza: string): string {
+  const kernel = /^Depends:.*?\b(linux-image-\d[^\s,(]*)/m.exec(stanza)?.[1];
+  if (!kernel) throw new Error(`${name} names no kernel`);
+  return kernel;
 }
 
 function parseStanzas(text: string): Map<string, LockedPackage> {
