@@ -40,13 +40,15 @@ export class VmmServer {
     });
   }
 
-  /** Ends every connection after what was sent on it, and soon in any case. */
+  /**
+   * Ends every connection: what was sent is read to its end, then the client closes, soon in any case. Closed by us, a
+   * request that is on its way would meet a reset, and the last status be lost to it.
+   */
   async close(): Promise<void> {
     this.#unsubscribe();
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     for (const client of this.#clients) {
       client.end();
-      client.destroySoon();
       setTimeout(() => client.destroy(), LAST_WORDS_MS).unref();
     }
     await closed;
