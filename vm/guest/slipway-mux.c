@@ -412,14 +412,19 @@ static void forget_all(void)
 	}
 }
 
-static void lose_sync(const char *why)
+static void end_session(void)
 {
-	say("out of step with the host: %s", why);
 	forget_all();
 	up = 0;
 	hunting = 1;
 	peer_nonce = 0;
 	draw_nonce();
+}
+
+static void lose_sync(const char *why)
+{
+	say("out of step with the host: %s", why);
+	end_session();
 	hello();
 }
 
@@ -531,7 +536,9 @@ static void read_device(void)
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0) {
-			/* 0: the host's end is not there. Readiness is told when it is. */
+			/* 0: the host's end is not there. Readiness is told when it is, and it says HELLO first. */
+			if (got == 0 && up)
+				end_session();
 			device_readable = 0;
 			return;
 		}

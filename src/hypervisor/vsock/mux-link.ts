@@ -18,6 +18,8 @@ const slabOctets = 256 * 1024;
 const roomOctets = 512 * 1024;
 const stopOctets = 1024 * 1024;
 const sparesKept = 4;
+/** A batch up to this size is copied out, so that small writes do not each hold a slab. */
+const smallOctets = 8192;
 
 export interface MuxLinkEvents {
   readonly onFrame: FrameHandler;
@@ -38,6 +40,8 @@ export class MuxLink {
   #slab: Buffer | undefined;
   #filled = 0;
   #waiting = 0;
+  #parsing = false;
+  #flushing = false;
   #closed = false;
 
   constructor(duplex: Duplex, events: MuxLinkEvents) {
@@ -45,8 +49,11 @@ export class MuxLink {
     this.#events = events;
     this.#parser = new FrameParser(events.onFrame, events.onLost);
     duplex.on('data', (octets: Buffer) => {
+      this.#parsing = true;
       this.#parser.push(octets);
+      this.#parsing = false;
       events.onBatch();
+      this.flush();
     });
     duplex.on('error', () => {});
     duplex.once('end', () => this.close());
@@ -77,18 +84,34 @@ export class MuxLink {
     this.#filled += sealFrame(this.#slab!, at, type, flags, id, value, payload.length);
   }
 
+  /** Sends what has been appended; within a batch of frames that happens at its end. */
   flush(): void {
+    if (!this.#parsing) this.#write();
+  }
+
+  /** Flushes at the end of the loop's turn: for frames that come singly and are in no hurry. */
+  flushSoon(): void {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    setImmediate(() => {
+      this.#flushing = false;
+      this.#write();
+    });
+  }
+
+  #write(): void {
     const slab = this.#slab;
     const octets = this.#filled;
     if (!slab || octets === 0 || this.#closed) return;
-    this.#slab = undefined;
     this.#filled = 0;
     this.#waiting += octets;
     if (this.#waiting > stopOctets) this.#duplex.pause();
-    this.#duplex.write(slab.subarray(0, octets), () => {
+    const small = octets <= smallOctets;
+    if (!small) this.#slab = undefined;
+    this.#duplex.write(small ? Buffer.from(slab.subarray(0, octets)) : slab.subarray(0, octets), () => {
       const hadRoom = this.room;
       this.#waiting -= octets;
-      if (this.#spares.length < sparesKept) this.#spares.push(slab);
+      if (!small && this.#spares.length < sparesKept) this.#spares.push(slab);
       if (this.#closed) return;
       if (this.#waiting < stopOctets && this.#duplex.isPaused()) this.#duplex.resume();
       if (!hadRoom && this.room) this.#events.onRoom();
@@ -104,7 +127,7 @@ export class MuxLink {
 
   /** Where the next `octets` go; a slab without that much left goes out first. */
   #reserve(octets: number): number {
-    if (this.#slab && this.#filled + octets > slabOctets) this.flush();
+    if (this.#slab && this.#filled + octets > slabOctets) this.#write();
     this.#slab ??= this.#spares.pop() ?? Buffer.allocUnsafeSlow(slabOctets);
     return this.#filled;
   }

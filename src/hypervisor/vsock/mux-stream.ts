@@ -143,7 +143,7 @@ export class MuxStream {
     if ((this.#sent | flags) === this.#sent || this.#over || this.#released) return;
     this.#sent |= flags;
     this.#link.send(frameType.SHUTDOWN, this.#sent, this.id, 0);
-    this.#link.flush();
+    this.#link.flushSoon();
     this.#finish();
   }
 
@@ -161,7 +161,7 @@ export class MuxStream {
     if (this.#owed * 2 < this.window || (this.#received & shutdownSend) !== 0 || this.#released) return;
     this.#used -= this.#owed;
     this.#link.send(frameType.CREDIT, 0, this.id, this.#owed);
-    this.#link.flush();
+    this.#link.flushSoon();
     this.#owed = 0;
   }
 }

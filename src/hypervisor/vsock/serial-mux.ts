@@ -143,7 +143,7 @@ export class SerialMux implements GuestChannelPort {
     const link = new MuxLink(duplex, {
       onFrame: (type, flags, id, value, payload) => this.#frame(link, type, flags, id, value, payload),
       onLost: (reason) => this.#loseStep(link, reason),
-      onBatch: () => this.#endBatch(link),
+      onBatch: () => this.#endBatch(),
       onRoom: () => this.#pump(),
       onClose: () => this.#linkClosed(link),
     });
@@ -250,11 +250,10 @@ export class SerialMux implements GuestChannelPort {
     else this.#invalid(stream);
   }
 
-  #endBatch(link: MuxLink): void {
+  #endBatch(): void {
     for (const stream of this.#touched) stream.flush();
     this.#touched.clear();
     this.#pump();
-    link.flush();
   }
 
   #opened(link: MuxLink, id: number, port: number, payload: Buffer): void {
@@ -380,7 +379,7 @@ export class SerialMux implements GuestChannelPort {
   #reset(stream: MuxStream): void {
     this.#stats.resets++;
     this.#link?.send(frameType.RESET, 0, stream.id, 0);
-    this.#link?.flush();
+    this.#link?.flushSoon();
     this.#forget(stream);
   }
 
