@@ -23,7 +23,7 @@ const total: Counts = { passed: 0, failed: 0, skipped: 0 };
 
 /** Runs test files under tap; prints a line per file, and all that a failing file said. */
 async function run(files: readonly string[], jobs: number, env: NodeJS.ProcessEnv): Promise<void> {
-  const tap = join(root, 'node_modules/tap/dist/esm/bin.mjs');
+  const tap = join(root, 'node_modules/tap/dist/esm/run.mjs');
   const argv = ['run', '--disable-coverage', '--reporter=tap', '--timeout=600', `--jobs=${jobs}`, ...files];
   const child = spawn(process.execPath, [tap, ...argv], { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'] });
   let said: string[] = [];
