@@ -5,7 +5,7 @@
  */
 
 import { spawn, spawnSync } from 'node:child_process';
-import { globSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, globSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -19,11 +19,21 @@ interface Counts {
 }
 
 const root = join(import.meta.dirname, '..');
+const tap = join(root, 'node_modules/tap/dist/esm/run.mjs');
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+
+/** tap is assembled from the plugins that package.json names, once after each install. */
+function buildTap(): void {
+  const stamp = join(root, 'node_modules/@tapjs/test/.slipway-built');
+  if (existsSync(stamp)) return;
+  console.log('Assembling the test runner ...');
+  const built = spawnSync(process.execPath, [tap, 'build'], { cwd: root, encoding: 'utf8' });
+  if (built.status !== 0) throw new Error(`tap build failed:\n${built.stdout}${built.stderr}`);
+  writeFileSync(stamp, '');
+}
 
 /** Runs test files under tap; prints a line per file, and all that a failing file said. */
 async function run(files: readonly string[], jobs: number, env: NodeJS.ProcessEnv): Promise<void> {
-  const tap = join(root, 'node_modules/tap/dist/esm/run.mjs');
   const argv = ['run', '--disable-coverage', '--reporter=tap', '--timeout=600', `--jobs=${jobs}`, ...files];
   const child = spawn(process.execPath, [tap, ...argv], { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'] });
   let said: string[] = [];
@@ -63,6 +73,7 @@ async function main(chosen: readonly string[]): Promise<void> {
   const inVm = all.filter((file) => file.startsWith('test/vm/'));
   const plain = all.filter((file) => !file.startsWith('test/vm/'));
   ensureDebianPackages([...startPackages, ...testPackages]);
+  buildTap();
   if (plain.length > 0) await run(plain, 2, process.env);
   if (inVm.length === 0) return;
   const home = mkdtempSync(join(tmpdir(), 'slipway-test-'));
