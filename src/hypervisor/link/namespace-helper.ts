@@ -14,6 +14,8 @@ export interface Helper {
   readonly child: ChildProcess;
   /** The device; rejects with what the helper had to say when it ends without making one. */
   readonly tap: Promise<OpenedTap>;
+  /** Lines that the helper has said so far, though it went on. */
+  warnings(): readonly string[];
   /** The device is served: the command may begin. */
   go(): void;
 }
@@ -47,11 +49,17 @@ export function startHelper(
   const own = command.length > 0 ? 'inherit' : 'ignore';
   const child = spawn(file!, argv, { stdio: [own, own, 'pipe', theirs, 2, ...more] });
   close(theirs);
+  let said = '';
+  child.stderr!.on('data', (octets) => {
+    said += octets;
+  });
+  const lines = (): string[] => said.split('\n').filter((line) => line !== '');
   const stopped = (): void => void close(ours);
   child.once('close', stopped).once('error', stopped);
   return {
     child,
-    tap: tapFrom(child, file!, ours),
+    tap: tapFrom(child, file!, ours, lines),
+    warnings: lines,
     go() {
       const octet = new ArrayBuffer(1);
       write(ours, addressOf(octet), 1);
@@ -59,11 +67,7 @@ export function startHelper(
   };
 }
 
-function tapFrom(child: ChildProcess, file: string, socket: number): Promise<OpenedTap> {
-  let said = '';
-  child.stderr!.on('data', (octets) => {
-    said += octets;
-  });
+function tapFrom(child: ChildProcess, file: string, socket: number, said: () => string[]): Promise<OpenedTap> {
   return new Promise((resolve, reject) => {
     const poll = koffi.node.poll(socket, { readable: true }, () => {
       const message = receiveDescriptor(socket);
@@ -79,7 +83,7 @@ function tapFrom(child: ChildProcess, file: string, socket: number): Promise<Ope
     });
     child.once('close', (_code, signal) => {
       poll.close();
-      reject(new HelperError(said.trim().split('\n').at(-1)!, signal));
+      reject(new HelperError(said().at(-1) ?? '', signal));
     });
   });
 }

@@ -8,7 +8,7 @@
  * shell. The command dies with the process that started it (PR_SET_PDEATHSIG).
  */
 
-import { existsSync, mkdtempSync, readSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import koffi from 'koffi';
@@ -20,8 +20,11 @@ import { configureInterface, openTap } from './tap-device.ts';
 const RESOLV_CONF = '/etc/resolv.conf';
 /** Ways to the host's resolver that lead past the network: they answer to nobody in here. */
 const RESOLVER_SOCKETS = ['/run/systemd/resolve/io.systemd.Resolve', '/run/nscd/socket', '/var/run/nscd/socket'];
+/** Where bin/node.sh has Node keep compiled code: ours, and nothing to a command that runs on Node too. */
+const OWN_CACHE = '/slipway/code';
 const MS_BIND = 4096;
 const PR_SET_PDEATHSIG = 1;
+const F_SETFD = 2;
 const SIGKILL = 9;
 const SIGPIPE = 13;
 const SIGXFSZ = 25;
@@ -31,8 +34,14 @@ const libc = koffi.load(null);
 const mount = libc.func('int mount(const char *, const char *, const char *, unsigned long, const void *)');
 const prctl = libc.func('int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)');
 const dup2 = libc.func('int dup2(int, int)');
+const fcntl = libc.func('int fcntl(int, int, int)');
 const signal = libc.func('intptr_t signal(int, intptr_t)');
 const execvp = libc.func('int execvp(const char *, const char **)');
+
+/** Written by system call: whose stderr descriptor 2 is changes underneath Node. */
+function say(line: string): void {
+  writeSync(2, `${line}\n`);
+}
 
 function bind(source: string, target: string): void {
   if (mount(source, target, null, MS_BIND, null) < 0)
@@ -62,13 +71,16 @@ function become(command: readonly string[]): never {
   dup2(STDERR_FD, 2);
   close(STDERR_FD);
   close(CONTROL_FD);
+  // Node starts by having every descriptor closed on exec, these too.
+  for (const fd of [0, 1]) fcntl(fd, F_SETFD, 0);
+  if (process.env['NODE_COMPILE_CACHE']?.endsWith(OWN_CACHE)) delete process.env['NODE_COMPILE_CACHE'];
   // Node ignores these two, and what is ignored stays so across exec.
   signal(SIGPIPE, 0);
   signal(SIGXFSZ, 0);
   execvp(command[0]!, [...command, null]);
   const code = koffi.errno();
   const why = code === ENOENT ? 'there is no such command' : errnoName(code);
-  process.stderr.write(`slipway: cannot run '${command[0]}': ${why}\n`);
+  say(`slipway: cannot run '${command[0]}': ${why}`);
   process.exit(code === ENOENT ? 127 : 126);
 }
 
@@ -89,6 +101,6 @@ try {
   const [request, ...command] = process.argv.slice(2);
   main(JSON.parse(request!) as NamespaceRequest, command);
 } catch (error) {
-  process.stderr.write(`${(error as Error).message}\n`);
+  say((error as Error).message);
   process.exitCode = 1;
 }

@@ -35,7 +35,6 @@ const SIOCSIFFLAGS = 0x8914;
 const SIOCSIFADDR = 0x8916;
 const SIOCSIFNETMASK = 0x891c;
 const SIOCSIFMTU = 0x8922;
-const SIOCSIFTXQLEN = 0x8943;
 const IFF_UP = 0x0001;
 const RTF_UP = 0x0001;
 const RTF_GATEWAY = 0x0002;
@@ -53,8 +52,6 @@ const RTENTRY_FLAGS = 56;
 
 /** struct virtio_net_hdr without the count of merged buffers: with it before an Ethernet, IPv4 and TCP header, payload begins at octet 64. */
 export const VNET_HEADER_OCTETS = 10;
-/** Frames that wait in the device to be read: a full receive window of 4 MiB in frames of 1514 octets. */
-const QUEUE_FRAMES = 3000;
 
 /** How an interface is to be set up: IPv4, dotted. */
 export interface TapAddresses {
@@ -113,7 +110,6 @@ export function configureInterface(name: string, addresses: TapAddresses): void 
     };
     up('lo');
     set(SIOCSIFMTU, (view) => view.setInt32(IFREQ_UNION, addresses.mtu, true), 'MTU');
-    set(SIOCSIFTXQLEN, (view) => view.setInt32(IFREQ_UNION, QUEUE_FRAMES, true), 'queue length');
     set(SIOCSIFADDR, (view) => socketAddress(view, IFREQ_UNION, addresses.address), 'address');
     set(SIOCSIFNETMASK, (view) => socketAddress(view, IFREQ_UNION, addresses.netmask), 'netmask');
     up(name);

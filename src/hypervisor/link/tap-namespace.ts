@@ -4,7 +4,7 @@
  * such), a helper enters both.
  */
 
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, statSync } from 'node:fs';
 import { close, errno, errnoName, ioctl, setns } from '../vhost-user/libc.ts';
 import { HelperError, startHelper } from './namespace-helper.ts';
 import type { NamespaceRequest } from './namespace-request.ts';
@@ -53,13 +53,15 @@ function openHere(request: NamespaceRequest): OpenedTap {
 async function openByHelper(path: string, namespace: number, request: NamespaceRequest): Promise<OpenedTap> {
   const owner = ioctl(namespace, NS_GET_USERNS, 0);
   const refused = `this user may not enter the network namespace '${path}'`;
-  if (owner < 0) throw new Error(`${refused}: run as root, or as the user who made it`);
+  const remedy = 'run as root, or as the user who made it';
+  if (owner < 0) throw new Error(`${refused}: ${remedy}`);
   try {
-    const enter = ['nsenter', '--user=/proc/self/fd/6', '--net=/proc/self/fd/5', '--'];
+    if (fstatSync(owner).ino === statSync('/proc/self/ns/user').ino) throw new Error(`${refused}: ${remedy}`);
+    const enter = ['nsenter', '--user=/proc/self/fd/6', '--net=/proc/self/fd/5', '--preserve-credentials', '--'];
     return await startHelper(enter, request, [], [namespace, owner]).tap;
   } catch (error) {
     if (!(error instanceof HelperError) || !error.said.startsWith('nsenter:')) throw error;
-    throw new Error(`${refused}: run as root, or as the user who made it (${error.said})`);
+    throw new Error(`${refused}: ${remedy} (${error.said})`);
   } finally {
     close(owner);
   }
