@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { PlatformStatus } from '../api/port.ts';
 import { type Home, makeHome } from '../home.ts';
-import { VmmHost } from '../hypervisor/vmm-client.ts';
+import { VmmHost, type VmmMachine } from '../hypervisor/vmm-client.ts';
 import { type ApiClient, withApi } from './api-client.ts';
 import { prepare } from './prepare.ts';
 import { Progress } from './progress.ts';
@@ -53,10 +53,13 @@ export async function stopInstance(home: Home): Promise<boolean> {
   });
 }
 
-/** A VM whose daemon was killed. */
+/** A VM that runs though its daemon was killed. */
+export async function attachOrphan(home: Home): Promise<VmmMachine | undefined> {
+  return new VmmHost({ paths: home, tools: () => Promise.reject(new Error('nothing is started here')) }).attach();
+}
+
 async function stopOrphan(home: Home, progress: Progress): Promise<boolean> {
-  const vmm = new VmmHost({ paths: home, tools: () => Promise.reject(new Error('nothing is started here')) });
-  const machine = await vmm.attach();
+  const machine = await attachOrphan(home);
   if (!machine) return false;
   await progress.step('Stopping the VM, whose daemon is gone', () => machine.shutdown(GRACE_MS));
   return true;

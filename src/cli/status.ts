@@ -5,28 +5,37 @@ import type { Home } from '../home.ts';
 import { withApi } from './api-client.ts';
 import { command, printJson, runCommand } from './command.ts';
 import { currentHome } from './current-home.ts';
+import { attachOrphan } from './instance.ts';
 
 export async function run(argv: readonly string[]): Promise<number> {
   const program = command('status', 'show the state of the VM, Docker, ports and sockets', 'slipway status --json')
     .option('--json', 'print everything as JSON')
     .action(async (options: { json?: boolean }) => {
       const home = currentHome();
-      const status = await withApi(home, (api) => api.statusIfRunning());
-      if (options.json) printJson(status ?? stopped(home));
-      else process.stdout.write(describe(status ?? stopped(home)));
+      const status = (await withApi(home, (api) => api.statusIfRunning())) ?? (await withoutDaemon(home));
+      if (options.json) printJson(status);
+      else process.stdout.write(describe(status));
     });
   return runCommand(program, argv);
 }
 
-/** What is said of an instance whose daemon does not run. */
-function stopped(home: Home): Partial<PlatformStatus> & Pick<PlatformStatus, 'state' | 'home'> {
-  return { state: 'stopped', docker: { ready: false }, home: home.directory, ports: [], pids: {} };
+type Shown = Partial<PlatformStatus> & Pick<PlatformStatus, 'state' | 'home'>;
+
+/** What is said of an instance whose daemon does not run; its VM may. */
+async function withoutDaemon(home: Home): Promise<Shown> {
+  const shown: Shown = { state: 'stopped', docker: { ready: false }, home: home.directory, ports: [], pids: {} };
+  const machine = await attachOrphan(home);
+  if (!machine) return shown;
+  const { pid, ended: _, ...status } = machine.status();
+  machine.detach();
+  const reason = "its daemon is gone, and the network with it; 'slipway up' starts a new one";
+  return { ...shown, ...status, reason, pids: { vmm: machine.vmmPid, ...(pid !== undefined && { hypervisor: pid }) } };
 }
 
 /** Boot steps in their order, those of the contract first. */
 const steps = ['kernel', 'initramfs', 'init', 'disk', 'network', 'containerd', 'dockerd', 'docker'];
 
-function describe(status: ReturnType<typeof stopped>): string {
+function describe(status: Shown): string {
   const rows: [title: string, value: string | undefined][] = [
     ['state', status.reason ? `${status.state}: ${status.reason}` : status.state],
     ['docker', dockerWords(status)],
