@@ -123,7 +123,9 @@ export class Connection extends Tcb implements TcpConnection, ChunkWaiter {
   }
 
   roomGrew(): void {
-    if (this.state === 'CLOSED' || this.held || !worthUpdate(this)) return;
+    // Before the handshake is through there is no window to open; the SYN will say what there is.
+    if (this.state === 'CLOSED' || this.state === 'SYN-SENT' || this.state === 'SYN-RECEIVED') return;
+    if (!worthUpdate(this)) return;
     this.ackDue = true;
     this.context.ready(this);
   }

@@ -37,7 +37,7 @@ import { Segment } from './segment.ts';
 import { Arrival, deliver, readSynOptions, segmentArrives } from './segment-arrives.ts';
 import { prepare } from './segment-writer.ts';
 import { output } from './send.ts';
-import { type Seq, seq, seqAdd, seqGeq, seqGt, seqLeq, seqLt, seqSub } from './seq.ts';
+import { type Seq, seq, seqAdd, seqGeq, seqGt, seqLeq, seqLt } from './seq.ts';
 import type { Tcb } from './tcb.ts';
 import { TIME_WAIT_MS } from './timeout.ts';
 
@@ -179,13 +179,15 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
       if (!sender) break;
       const c = sender as Connection;
       if (c.state === 'CLOSED') continue;
-      sent += output(c, nowMs, Math.min(QUANTUM_OCTETS, budget - sent));
+      const most = Math.min(QUANTUM_OCTETS, budget - sent);
+      const octets = output(c, nowMs, most);
+      sent += octets;
       if (port.blocked) {
         port.putBack(c);
         break;
       }
-      // More than its quantum: behind the others.
-      if (this.#hasMore(c)) port.pushReady(c);
+      // It used up its turn, and may have more: behind the others.
+      if (octets >= most) port.pushReady(c);
     }
     return sent;
   }
@@ -365,14 +367,6 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   }
 
   // Inside.
-
-  #hasMore(c: Connection): boolean {
-    if (c.synDue || c.ackDue || c.retransmitDue) return true;
-    const inFlight = seqSub(c.sndNxt, c.sndUna);
-    const unsent = c.queue.octets - inFlight;
-    if (unsent <= 0) return false;
-    return Math.min(c.cwnd, c.sndWnd) - inFlight >= Math.min(unsent, c.sndMss);
-  }
 
   #find(packet: Packet, ports: number): Connection | undefined {
     const key = this.#key;

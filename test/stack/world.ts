@@ -1,0 +1,111 @@
+/** A netstack on a fake link, under a fake clock, with a forwarder that keeps what it is given. */
+
+import { Netstack } from '../../src/stack/netstack.ts';
+import type { EchoRequest, Forwarder, LinkOffload, TcpConnection, UdpDatagram } from '../../src/stack/port.ts';
+import type { TcpLimits } from '../../src/stack/tcp/endpoint.ts';
+import { formatAddress, parseIpv4 } from '../../src/stack/wire/address.ts';
+import { macToBytes } from '../../src/stack/wire/ethernet.ts';
+import { FakeLink } from './fake-link.ts';
+
+export const GATEWAY_MAC = 0x02_00_00_00_00_01;
+export const GUEST_MAC = 0x02_00_00_00_00_03;
+
+export const address = (text: string): Uint8Array => parseIpv4(text)!;
+
+/** Numbers that are the same on every run. */
+export function seededRandom(seed: number): () => number {
+  let state = seed >>> 0 || 1;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) / 0x1_0000_0000;
+  };
+}
+
+export interface WorldOptions {
+  readonly mtu?: number;
+  readonly offload?: LinkOffload;
+  readonly limits?: Partial<TcpLimits>;
+  readonly seed?: number;
+  readonly forwarder?: Partial<Forwarder>;
+}
+
+export class World {
+  nowMs = 1000;
+  readonly link: FakeLink;
+  readonly netstack: Netstack;
+  readonly ingress: number;
+  /** SYNs handed to the forwarder. */
+  readonly dialled: TcpConnection[] = [];
+  readonly gone: TcpConnection[] = [];
+  /** What else was forwarded, as text. */
+  readonly forwarded: string[] = [];
+  readonly payloads: Uint8Array[] = [];
+  woken = 0;
+
+  constructor(options: WorldOptions = {}) {
+    this.link = new FakeLink(options.mtu, options.offload);
+    const random = seededRandom(options.seed ?? 1);
+    this.netstack = new Netstack({
+      clock: { nowMs: () => this.nowMs },
+      random: {
+        fill: (into) => {
+          for (let i = 0; i < into.length; i++) into[i] = random() * 256;
+        },
+      },
+      forwarder: {
+        tcp: (connection) => this.dialled.push(connection),
+        tcpGone: (connection) => this.gone.push(connection),
+        udp: (datagram) => this.#datagram('udp', datagram),
+        echo: (request) => this.#datagram(`echo ${request.identifier}/${request.sequence}`, request),
+        ...options.forwarder,
+      },
+      macAddress: macToBytes(GATEWAY_MAC),
+      gateway: address('192.168.65.1'),
+      hostAlias: address('192.168.65.2'),
+      prefix: 24,
+      wake: () => this.woken++,
+      ...(options.limits && { limits: options.limits }),
+    });
+    this.ingress = this.netstack.attach(this.link);
+  }
+
+  poll(): void {
+    this.netstack.poll(this.nowMs, 1 << 30);
+  }
+
+  /** Lets time pass, polling whenever the stack asks for it. */
+  advance(ms: number): void {
+    const end = this.nowMs + ms;
+    for (let polls = 0; ; polls++) {
+      const at = this.netstack.pollAt();
+      if (at > end) break;
+      if (polls > 1_000_000) throw new Error('polled for ever');
+      this.nowMs = Math.max(this.nowMs, at);
+      this.poll();
+    }
+    this.nowMs = end;
+    this.poll();
+  }
+
+  /** Drops that were counted, without those that were not. */
+  drops(): Record<string, number> {
+    return Object.fromEntries(Object.entries(this.netstack.drops).filter(([, count]) => count > 0));
+  }
+
+  #datagram(what: string, datagram: UdpDatagram | EchoRequest): void {
+    const { payload } = datagram;
+    const bytes = new Uint8Array(payload.octets);
+    let at = 0;
+    for (let i = 0; i < payload.count; i++) {
+      const { arena, offset, length } = payload.items[i]!;
+      bytes.set(arena.bytes.subarray(offset, offset + length), at);
+      at += length;
+    }
+    this.payloads.push(bytes);
+    const from = `${formatAddress(datagram.guestAddress)}:${datagram.guestPort}`;
+    const to = `${formatAddress(datagram.peerAddress)}:${datagram.peerPort}`;
+    this.forwarded.push(`${what} ${from} > ${to} ${bytes.length}`);
+  }
+}
