@@ -123,8 +123,9 @@ export class LossyWire {
     for (let i = 0; i < copies; i++) {
       const copy = bytes.slice();
       if (this.#random() < corruption) {
-        const bit = Math.floor(this.#random() * copy.length * 8);
-        copy[bit >> 3]! ^= 1 << (bit & 7);
+        // Not in the Ethernet header: there no checksum of ours would notice, and on a real wire the FCS does.
+        const bit = Math.floor(this.#random() * (copy.length - 14) * 8);
+        copy[14 + (bit >> 3)]! ^= 1 << (bit & 7);
       }
       from.onWire++;
       const atMs = this.nowMs + delayMs + this.#random() * jitterMs;

@@ -105,7 +105,8 @@ function sendData(c: Tcb, window: number, nowMs: number, budget: number): number
       // The sender's silly window: a segment is full, or all there is, or half of what the peer ever offered.
       // RFC 9293 3.8.6.2.1. There is no Nagle: whoever wrote to the host socket has decided already.
       if (octets === 0) break;
-      if (octets < c.sndMss && octets < c.sndWndMax >> 1 && !c.probeDue) break;
+      const again = c.probeDue || seqLt(c.sndNxt, c.sndMax);
+      if (octets < c.sndMss && octets < c.sndWndMax >> 1 && !again) break;
       if (octets > c.sndMss) octets -= octets % c.sndMss;
     }
     const last = octets === unsent;
