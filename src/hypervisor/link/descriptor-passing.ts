@@ -11,6 +11,7 @@ import {
   recvmsg,
   SCM_RIGHTS,
   SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
   SOCK_SEQPACKET,
   SOL_SOCKET,
   sendmsg,
@@ -41,9 +42,14 @@ function message(textOctets: number): { memory: ArrayBuffer; view: DataView; add
 }
 
 /** Two connected sockets that keep messages apart; both close on exec. */
-export function messageSocketPair(): readonly [number, number] {
+export function messageSocketPair(nonBlocking = false): readonly [number, number] {
   const pair = new Int32Array(new ArrayBuffer(8));
-  const result = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, addressOf(pair.buffer));
+  const result = socketpair(
+    AF_UNIX,
+    SOCK_SEQPACKET | SOCK_CLOEXEC | (nonBlocking ? SOCK_NONBLOCK : 0),
+    0,
+    addressOf(pair.buffer),
+  );
   if (result < 0) throw new Error(`cannot make a pair of sockets: ${errnoName(result)}`);
   return [pair[0]!, pair[1]!];
 }

@@ -73,7 +73,7 @@ function become(command: readonly string[]): never {
   close(CONTROL_FD);
   // Node starts by having every descriptor closed on exec, these too.
   for (const fd of [0, 1]) fcntl(fd, F_SETFD, 0);
-  if (process.env['NODE_COMPILE_CACHE']?.endsWith(OWN_CACHE)) delete process.env['NODE_COMPILE_CACHE'];
+  if (process.env.NODE_COMPILE_CACHE?.endsWith(OWN_CACHE)) delete process.env.NODE_COMPILE_CACHE;
   // Node ignores these two, and what is ignored stays so across exec.
   signal(SIGPIPE, 0);
   signal(SIGXFSZ, 0);

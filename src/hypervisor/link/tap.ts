@@ -186,8 +186,8 @@ export class TapLink implements LinkPort {
       at += (result + ALIGNMENT - 1) & -ALIGNMENT;
     }
     if (batch.count > 0) this.#handler?.input(batch);
-    if (result < 0 && result !== -errno.EAGAIN && result !== -errno.EINTR)
-      this.#end(new Error(`${this.name}: the device is gone (${errnoName(result)})`));
+    if (result > 0 || result === -errno.EAGAIN || result === -errno.EINTR) return;
+    this.#end(new Error(`${this.name}: the device is gone${result < 0 ? ` (${errnoName(result)})` : ''}`));
   }
 
   #write(octets: number): void {
