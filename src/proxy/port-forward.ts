@@ -50,6 +50,7 @@ export class PortForwarder {
   readonly #datagramPorts = new Set<DatagramPort>();
   readonly #gatewayPorts = new GatewayPorts();
   readonly #open = new Set<ExposedPort>();
+  readonly #splices = new Set<TcpSplice>();
 
   constructor(options: PortForwarderOptions) {
     this.#options = options;
@@ -70,9 +71,10 @@ export class PortForwarder {
     }
   }
 
-  /** Takes back everything that is exposed. */
+  /** Takes back everything that is exposed, and resets the connections that came in by it. */
   close(): void {
     for (const exposed of [...this.#open]) exposed.close();
+    for (const splice of [...this.#splices]) splice.connection?.abort();
   }
 
   /** Gives up clients of UDP ports that have been idle for too long. */
@@ -83,7 +85,8 @@ export class PortForwarder {
   async #exposeTcp({ hostAddress, hostPort }: ExposeRequest, guest: Guest): Promise<ExposedPort> {
     const { host, netstack, gateway } = this.#options;
     const listener = await host.listen(hostAddress, hostPort, (stream) => {
-      const splice = new TcpSplice();
+      const splice: TcpSplice = new TcpSplice(() => this.#splices.delete(splice));
+      this.#splices.add(splice);
       splice.joinStream(stream);
       splice.joinConnection(netstack.connect({ ...guest, peerAddress: gateway, peerPort: 0 }, guestSide));
       return hostSide;

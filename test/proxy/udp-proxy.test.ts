@@ -217,6 +217,10 @@ t.test('published TCP: the guest sees the gateway, and a refusal is a reset', as
   host.connect(address('127.0.0.1'), exposed.port, late);
   settle();
   t.equal(late.code, 'ECONNREFUSED');
+  t.notOk(client.isClosed, 'what is under way stays');
+  forwarder.close();
+  settle();
+  t.equal(client.code, 'ECONNRESET', 'until everything is taken back');
 });
 
 t.test('a wildcard of a family that the host has not is granted without a listener', async (t) => {
