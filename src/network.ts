@@ -62,6 +62,7 @@ export class Network {
   readonly #dns: DnsForwarder;
   readonly #dhcp: DhcpServer;
   readonly #udp: UdpProxy;
+  readonly #icmp: IcmpProxy;
   readonly #forwarder: PortForwarder;
   readonly #guestMacAddress: Uint8Array | undefined;
   readonly #links = new Set<LinkPort>();
@@ -92,10 +93,19 @@ export class Network {
         tcp: (connection) => tcp.tcp(connection),
         tcpGone: (connection) => tcp.tcpGone(connection),
         udp: (datagram) => this.#udp.udp(datagram),
-        echo: (request) => icmp.echo(request),
+        echo: (request) => this.#icmp.echo(request),
       },
     });
-    const icmp = new IcmpProxy(policy, netstack);
+    this.#icmp = new IcmpProxy({
+      policy,
+      netstack,
+      clock,
+      // Loaded when somebody pings: few do, and the foreign functions it needs are not small.
+      load: async () => {
+        const { LinuxEcho } = await import('./proxy/adapter/linux-echo.ts');
+        return new LinuxEcho(() => this.#pipeline.wake());
+      },
+    });
     this.#netstack = netstack;
     this.#udp = new UdpProxy({ host: hostNet, policy, netstack, clock, hostAliases: [hostAlias] });
     this.#forwarder = new PortForwarder({ host: hostNet, netstack, clock, gateway });
@@ -130,6 +140,7 @@ export class Network {
     );
     this.#expiry = setInterval(() => {
       this.#udp.expire();
+      this.#icmp.expire();
       this.#forwarder.expire();
     }, EXPIRE_MS).unref();
   }
@@ -174,6 +185,7 @@ export class Network {
     this.#dns.close();
     this.#dhcp.close();
     this.#udp.close();
+    this.#icmp.close();
     for (const link of this.#links) link.close();
   }
 

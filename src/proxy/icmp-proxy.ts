@@ -1,24 +1,176 @@
 /**
  * The guest's echo requests to the outside. The stack answers for the gateway and the host alias itself; nothing else
- * is answered on another's behalf: a reply comes from the host that was asked, or not at all. Without a way to send
- * echo requests from the host, the guest is told that the host cannot be reached.
+ * is answered on another's behalf: a reply comes from the host that was asked, or not at all. RFC 5508.
+ *
+ * A guest's identifier (with its address) has a socket of the host, whose identifier stands for it outside; sequence
+ * numbers, hop limits and payloads pass as they are. It lives for `IDLE_MS` after the last request (REQ-2: 60 seconds
+ * at least), and a guest with as many as the policy allows loses the one unused longest. What the host hears of
+ * unreachability is passed on. Where the host lets nobody send echo requests, the guest is told that it cannot get there.
+ *
+ * The host's way to send them is loaded with the first request; those that come meanwhile wait, `WAITING` at most.
+ * No timers: the owner calls `expire` now and then.
  */
 
-import type { EchoRequest, NetstackPort } from '../stack/port.ts';
+import type { Address, Clock, EchoRequest, NetstackPort, UnreachableKind } from '../stack/port.ts';
+import { type EndpointKey, endpointKey } from './endpoint-key.ts';
+import { gather, SingleFragment } from './fragment-list.ts';
 import type { Policy } from './policy.ts';
+import type { HostEchoHandler, HostEchoPort, HostEchoSocket, HostErrorCode } from './port.ts';
 
-export class IcmpProxy {
-  readonly #policy: Pick<Policy, 'destination'>;
-  readonly #netstack: Pick<NetstackPort, 'sendUnreachable'>;
+const IDLE_MS = 60_000;
+const WAITING = 16;
+const LARGEST = 65507;
 
-  constructor(policy: Pick<Policy, 'destination'>, netstack: Pick<NetstackPort, 'sendUnreachable'>) {
-    this.#policy = policy;
-    this.#netstack = netstack;
+export interface IcmpProxyOptions {
+  readonly policy: Pick<Policy, 'destination' | 'acquire' | 'release'>;
+  readonly netstack: Pick<NetstackPort, 'sendEchoReply' | 'sendUnreachable'>;
+  readonly clock: Clock;
+  /** Loads what sends echo requests on the host; undefined, also by rejection: the host cannot. */
+  readonly load: () => Promise<HostEchoPort | undefined>;
+}
+
+const failures: Readonly<Record<HostErrorCode, UnreachableKind>> = {
+  ENETUNREACH: 'network',
+  ENETDOWN: 'network',
+  EACCES: 'prohibited',
+  EPERM: 'prohibited',
+};
+
+/** A request that outlives the call that brought it. */
+interface HeldRequest extends EchoRequest {
+  readonly payload: SingleFragment;
+}
+
+/** A guest's identifier and the socket that stands for it. */
+interface Session {
+  readonly key: EndpointKey;
+  readonly ingress: number;
+  readonly guestAddress: Address;
+  readonly identifier: number;
+  readonly socket: HostEchoSocket;
+  usedAtMs: number;
+}
+
+export class IcmpProxy implements HostEchoHandler {
+  readonly #options: IcmpProxyOptions;
+  readonly #sessions = new Map<number, Map<EndpointKey, Session>>();
+  readonly #waiting: HeldRequest[] = [];
+  #host: HostEchoPort | 'unloaded' | 'loading' | 'none' = 'unloaded';
+
+  constructor(options: IcmpProxyOptions) {
+    this.#options = options;
+  }
+
+  get sessions(): number {
+    let count = 0;
+    for (const sessions of this.#sessions.values()) count += sessions.size;
+    return count;
   }
 
   /** An echo request of the guest's (`Forwarder.echo`). */
   echo(request: EchoRequest): void {
-    const { allowed, answer } = this.#policy.destination(request.peerAddress);
-    this.#netstack.sendUnreachable(!allowed && answer === 'prohibited' ? 'prohibited' : 'host', request);
+    const { policy, netstack, clock } = this.#options;
+    const { allowed, answer, address } = policy.destination(request.peerAddress);
+    if (!allowed) {
+      netstack.sendUnreachable(answer === 'prohibited' ? 'prohibited' : 'host', request);
+      return;
+    }
+    if (typeof this.#host !== 'object' && this.#host !== 'none') {
+      this.#hold(request);
+      return;
+    }
+    const session = this.#session(request);
+    if (!session) {
+      netstack.sendUnreachable('host', request);
+      return;
+    }
+    session.usedAtMs = clock.nowMs();
+    if (!session.socket.send(address, request.sequence, request.hopLimit, request.payload))
+      netstack.sendUnreachable('host', request);
+  }
+
+  replied(socket: HostEchoSocket, peerAddress: Address, sequence: number, payload: Uint8Array): void {
+    const { guestAddress, identifier } = socket.owner as Session;
+    this.#options.netstack.sendEchoReply({ guestAddress, peerAddress, identifier, sequence }, payload);
+  }
+
+  failed(socket: HostEchoSocket, peerAddress: Address, sequence: number, code: HostErrorCode): void {
+    const { guestAddress, identifier, ingress } = socket.owner as Session;
+    const about = { guestAddress, guestPort: 0, peerAddress, peerPort: 0, ingress, identifier, sequence };
+    this.#options.netstack.sendUnreachable(failures[code] ?? 'host', about);
+  }
+
+  /** Gives up what has been idle for too long. */
+  expire(): void {
+    const limit = this.#options.clock.nowMs() - IDLE_MS;
+    for (const sessions of this.#sessions.values())
+      for (const session of sessions.values()) if (session.usedAtMs <= limit) this.#remove(session);
+  }
+
+  close(): void {
+    this.#waiting.length = 0;
+    this.#host = 'none';
+    for (const sessions of this.#sessions.values()) for (const session of sessions.values()) this.#remove(session);
+  }
+
+  /** Keeps a request until the host's way to send it is loaded. */
+  #hold(request: EchoRequest): void {
+    if (this.#waiting.length === WAITING) return;
+    const octets = new Uint8Array(Math.min(request.payload.octets, LARGEST));
+    if (gather(request.payload, octets) < 0) return;
+    this.#waiting.push({
+      ...request,
+      guestAddress: Uint8Array.from(request.guestAddress),
+      peerAddress: Uint8Array.from(request.peerAddress),
+      payload: new SingleFragment(octets),
+    });
+    if (this.#host === 'loading') return;
+    this.#host = 'loading';
+    this.#options.load().then(
+      (host) => this.#loaded(host),
+      () => this.#loaded(undefined),
+    );
+  }
+
+  #loaded(host: HostEchoPort | undefined): void {
+    if (this.#host !== 'loading') return;
+    this.#host = host ?? 'none';
+    for (const request of this.#waiting.splice(0)) this.echo(request);
+  }
+
+  #session(request: EchoRequest): Session | undefined {
+    const { ingress, identifier } = request;
+    let sessions = this.#sessions.get(ingress);
+    if (!sessions) this.#sessions.set(ingress, (sessions = new Map()));
+    const key = endpointKey(request.guestAddress, identifier);
+    const known = sessions.get(key);
+    if (known || typeof this.#host !== 'object') return known;
+    const { policy } = this.#options;
+    if (!policy.acquire('icmp', ingress)) {
+      this.#removeOldest(sessions);
+      if (!policy.acquire('icmp', ingress)) return undefined;
+    }
+    const socket = this.#host.open(this);
+    if (!socket) {
+      policy.release('icmp', ingress);
+      return undefined;
+    }
+    const guestAddress = Uint8Array.from(request.guestAddress);
+    const session: Session = { key, ingress, guestAddress, identifier, socket, usedAtMs: 0 };
+    socket.owner = session;
+    sessions.set(key, session);
+    return session;
+  }
+
+  #removeOldest(sessions: Map<EndpointKey, Session>): void {
+    let oldest: Session | undefined;
+    for (const session of sessions.values()) if (!oldest || session.usedAtMs < oldest.usedAtMs) oldest = session;
+    if (oldest) this.#remove(oldest);
+  }
+
+  #remove(session: Session): void {
+    this.#sessions.get(session.ingress)?.delete(session.key);
+    session.socket.close();
+    this.#options.policy.release('icmp', session.ingress);
   }
 }

@@ -87,6 +87,27 @@ export interface HostNetPort {
   ): Promise<HostListener & { socket: HostDatagramSocket }>;
 }
 
+export interface HostEchoHandler {
+  /** `payload` is valid during the call only. */
+  replied(socket: HostEchoSocket, address: Address, sequence: number, payload: Uint8Array): void;
+  /** Somebody said about the request of this number that it did not arrive: EHOSTUNREACH, ENETUNREACH, EACCES ... */
+  failed(socket: HostEchoSocket, address: Address, sequence: number, code: HostErrorCode): void;
+}
+
+/** Sends echo requests under an identifier of its own, and hears of their replies only. */
+export interface HostEchoSocket {
+  owner: unknown;
+  /** False: not sent. `payload` is the caller's again on return. */
+  send(address: Address, sequence: number, hopLimit: number, payload: FragmentList): boolean;
+  close(): void;
+}
+
+/** Echo requests from the host, where it lets its users send them. IPv4. */
+export interface HostEchoPort {
+  /** Undefined: the host does not allow it, or has no socket left. */
+  open(handler: HostEchoHandler): HostEchoSocket | undefined;
+}
+
 export interface NameServer {
   readonly address: Address;
   readonly port: number;

@@ -125,6 +125,7 @@ export function datagram(
 export class FakeNetstack {
   readonly sent: { from: string; to: string; payload: Buffer }[] = [];
   readonly unreachable: string[] = [];
+  readonly echoes: string[] = [];
   readonly connected: FakeConnection[] = [];
   readonly listeners = new Map<string, (datagram: UdpDatagram) => void>();
   onSent: () => void = () => {};
@@ -142,6 +143,16 @@ export class FakeNetstack {
   sendUnreachable(kind: UnreachableKind, about: Endpoints): boolean {
     this.unreachable.push(`${kind} ${formatAddress(about.peerAddress)} ${about.peerPort}`);
     this.onSent();
+    return true;
+  }
+
+  sendEchoReply(
+    to: { guestAddress: Address; peerAddress: Address; identifier: number; sequence: number },
+    payload: Uint8Array,
+  ): boolean {
+    this.echoes.push(
+      `${formatAddress(to.peerAddress)} ${formatAddress(to.guestAddress)} ${to.identifier} ${to.sequence} ${Buffer.from(payload)}`,
+    );
     return true;
   }
 

@@ -1,8 +1,7 @@
-/** Datagrams to the outside and through published ports, and echo requests, over a host that exists in memory. */
+/** Datagrams to the outside, and through published ports, over a host that exists in memory. */
 
 import t from 'tap';
 import { FakeHostNet } from '../../src/proxy/adapter/fake-host-net.ts';
-import { IcmpProxy } from '../../src/proxy/icmp-proxy.ts';
 import { Policy } from '../../src/proxy/policy.ts';
 import type { HostDatagramSocket } from '../../src/proxy/port.ts';
 import { PortForwarder } from '../../src/proxy/port-forward.ts';
@@ -231,19 +230,6 @@ t.test('a wildcard of a family that the host has not is granted without a listen
   await t.rejects(forwarder.expose({ ...request, hostAddress: '::1' }), {
     message: 'listen tcp6 [::1]:8080: bind: address family not supported by protocol',
   });
-});
-
-t.test('echo requests are not answered on behalf of others', async (t) => {
-  const { netstack, policy } = world();
-  const proxy = new IcmpProxy(policy, netstack);
-  const request = {
-    ...datagram(guest, 0, '10.0.0.1', 0, text('ping')),
-    identifier: 1,
-    sequence: 1,
-  };
-  proxy.echo(request);
-  proxy.echo({ ...request, peerAddress: address('169.254.169.254') });
-  t.same(netstack.unreachable, ['host 10.0.0.1 0', 'prohibited 169.254.169.254 0']);
 });
 
 t.test('a datagram socket that could not be had is tried again', async (t) => {

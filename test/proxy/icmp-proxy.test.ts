@@ -1,0 +1,141 @@
+/** Echo requests: over a host in memory, and through a real ping socket in a network namespace that allows them. */
+
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+import { IcmpProxy } from '../../src/proxy/icmp-proxy.ts';
+import { Policy } from '../../src/proxy/policy.ts';
+import type { HostEchoHandler, HostEchoPort, HostEchoSocket } from '../../src/proxy/port.ts';
+import { formatAddress, parseSubnet } from '../../src/stack/wire/address.ts';
+import { address, datagram, FakeNetstack, guest } from './fake-stack.ts';
+import { fragmentsOf } from './host-peer.ts';
+
+class FakeEcho implements HostEchoPort {
+  readonly open_ = new Set<HostEchoSocket>();
+  readonly sent: { socket: HostEchoSocket; handler: HostEchoHandler; text: string }[] = [];
+  available = true;
+
+  open(handler: HostEchoHandler): HostEchoSocket | undefined {
+    if (!this.available) return undefined;
+    const socket: HostEchoSocket = {
+      owner: undefined,
+      send: (to, sequence, hopLimit, payload) => {
+        const words = Buffer.concat(payload.items.map(({ arena }) => arena.bytes));
+        if (formatAddress(to) === '10.0.0.99') return false;
+        this.sent.push({ socket, handler, text: `${formatAddress(to)} ${sequence} ${hopLimit} ${words}` });
+        return true;
+      },
+      close: () => this.open_.delete(socket),
+    };
+    this.open_.add(socket);
+    return socket;
+  }
+}
+
+function world(limits?: { icmp: number }, load?: () => Promise<HostEchoPort | undefined>) {
+  const netstack = new FakeNetstack();
+  const policy = new Policy({
+    subnets: [parseSubnet('192.168.65.0/24')!],
+    gateways: [address('192.168.65.1')],
+    hostAliases: [address('192.168.65.2')],
+    ...(limits && { limits }),
+  });
+  const clock = { now: 0, nowMs: () => clock.now };
+  const host = new FakeEcho();
+  const proxy = new IcmpProxy({ policy, netstack, clock, load: load ?? (async () => host) });
+  const ping = (to: string, identifier: number, sequence: number, hopLimit = 64): void =>
+    proxy.echo({ ...datagram(guest, 0, to, 0, fragmentsOf(Buffer.from('ping'))), identifier, sequence, hopLimit });
+  const loaded = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+  return { netstack, policy, clock, host, proxy, ping, loaded };
+}
+
+t.test('requests go out as they are, those that came before it was loaded too; replies are their own', async (t) => {
+  const { netstack, host, ping, loaded, proxy } = world();
+  ping('10.0.0.1', 7, 1);
+  ping('10.0.0.1', 7, 2, 3);
+  ping('10.0.0.2', 8, 1);
+  t.same(netstack.echoes, [], 'nothing is forged');
+  await loaded();
+  ping('10.0.0.2', 8, 2);
+  t.same(
+    host.sent.map(({ text }) => text),
+    ['10.0.0.1 1 64 ping', '10.0.0.1 2 3 ping', '10.0.0.2 1 64 ping', '10.0.0.2 2 64 ping'],
+  );
+  t.equal(proxy.sessions, 2);
+  for (const { socket, handler } of [host.sent[1]!, host.sent[2]!])
+    handler.replied(socket, address('10.0.0.1'), 2, Buffer.from('pong'));
+  t.same(netstack.echoes, [`10.0.0.1 ${guest} 7 2 pong`, `10.0.0.1 ${guest} 8 2 pong`]);
+});
+
+t.test('what is unreachable is said to be, and what may not be reached', async (t) => {
+  const { netstack, host, ping, loaded } = world();
+  ping('10.0.0.1', 7, 1);
+  await loaded();
+  const { socket, handler } = host.sent[0]!;
+  for (const code of ['EHOSTUNREACH', 'ENETUNREACH', 'EACCES']) handler.failed(socket, address('10.0.0.1'), 1, code);
+  ping('169.254.169.254', 7, 2);
+  ping('192.168.65.77', 7, 2);
+  ping('10.0.0.99', 7, 3);
+  t.same(netstack.unreachable, [
+    'host 10.0.0.1 0',
+    'network 10.0.0.1 0',
+    'prohibited 10.0.0.1 0',
+    'prohibited 169.254.169.254 0',
+    'host 192.168.65.77 0',
+    'host 10.0.0.99 0',
+  ]);
+});
+
+t.test('a host that lets nobody ping is unreachable, not silent', async (t) => {
+  const none = [async () => undefined, () => Promise.reject(new Error('no koffi'))];
+  for (const load of none) {
+    const { netstack, ping, loaded } = world(undefined, load);
+    ping('10.0.0.1', 7, 1);
+    await loaded();
+    ping('10.0.0.1', 7, 2);
+    t.same(netstack.unreachable, ['host 10.0.0.1 0', 'host 10.0.0.1 0']);
+  }
+  const { netstack, ping, loaded, host, policy } = world();
+  host.available = false;
+  ping('10.0.0.1', 7, 1);
+  await loaded();
+  t.same(netstack.unreachable, ['host 10.0.0.1 0']);
+  t.equal(policy.held('icmp', 1), 0);
+});
+
+t.test('identifiers have a limit, and an end', async (t) => {
+  const { host, ping, loaded, proxy, clock, policy } = world({ icmp: 2 });
+  ping('10.0.0.1', 1, 1);
+  await loaded();
+  clock.now = 1;
+  ping('10.0.0.1', 2, 1);
+  clock.now = 2;
+  ping('10.0.0.1', 3, 1);
+  t.equal(proxy.sessions, 2);
+  t.equal(host.open_.size, 2);
+  t.notOk(host.open_.has(host.sent[0]!.socket), 'the one unused longest gives way');
+  clock.now = 60_001;
+  proxy.expire();
+  t.equal(proxy.sessions, 1);
+  proxy.close();
+  t.same([host.open_.size, policy.held('icmp', 1)], [0, 0]);
+});
+
+t.test('a real ping socket', async (t) => {
+  const program = fileURLToPath(new URL('./linux-echo-program.ts', import.meta.url));
+  const script = `
+    echo '0 0' > /proc/sys/net/ipv4/ping_group_range &&
+    ip link set lo up && ip addr add 10.9.0.1/32 dev lo && ip route add prohibit 10.9.0.2/32 &&
+    exec "$0" "$1"`;
+  const { stdout, stderr, status } = spawnSync(
+    'unshare',
+    ['--user', '--map-root-user', '--net', 'sh', '-c', script, process.execPath, program],
+    { encoding: 'utf8' },
+  );
+  t.equal(status, 0, stderr);
+  t.same(JSON.parse(stdout), {
+    replies: ['10.9.0.1 1 4', '10.9.0.1 2 30000', '127.0.0.1 3 0'],
+    sentToProhibited: false,
+    afterClose: false,
+  });
+});
