@@ -2,6 +2,7 @@
 
 import { provideGuestImage } from '../provision/guest-image.ts';
 import { lockNames, renewLock } from '../provision/lock-files.ts';
+import type { DebianArch } from '../provision/port.ts';
 import { command, printJson, runCommand } from './command.ts';
 import { Progress } from './progress.ts';
 import { UsageError } from './usage-error.ts';
@@ -15,10 +16,12 @@ export async function run(argv: readonly string[]): Promise<number> {
     .option('--anew', 'build it even when the cache has it')
     .option('--json', 'print the folder as JSON')
     .action(async ({ arch, anew, json }: { arch?: string; anew?: boolean; json?: boolean }) => {
-      if (arch !== undefined && arch !== 'amd64' && arch !== 'arm64')
-        throw new UsageError(`--arch takes amd64 or arm64, not ${arch}`);
-      const options = { progress: new Progress(), ...(arch !== undefined && { arch }), ...(anew && { anew }) };
-      const folder = await provideGuestImage(options);
+      if (arch !== undefined && !isDebianArch(arch)) throw new UsageError(`--arch takes amd64 or arm64, not ${arch}`);
+      const folder = await provideGuestImage({
+        progress: new Progress(),
+        ...(arch !== undefined && { arch }),
+        ...(anew && { anew }),
+      });
       if (json) printJson({ folder });
       else process.stdout.write(`${folder}\n`);
     });
@@ -33,4 +36,8 @@ export async function run(argv: readonly string[]): Promise<number> {
       else process.stdout.write(changes.length === 0 ? 'nothing has changed\n' : `${changes.join('\n')}\n`);
     });
   return runCommand(program, argv);
+}
+
+function isDebianArch(arch: string): arch is DebianArch {
+  return arch === 'amd64' || arch === 'arm64';
 }

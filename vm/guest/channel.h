@@ -4,7 +4,9 @@
 #define SLIPWAY_CHANNEL_H
 
 /* Where the multiplexer serves the portable lane. */
+#ifndef CHANNEL_DIRECTORY
 #define CHANNEL_DIRECTORY "/run/slipway"
+#endif
 
 /* A connected stream socket to host port `port` (close-on-exec, blocking), or -1 with errno set: ECONNREFUSED or
  * ECONNRESET when nobody listens there. */
