@@ -78,12 +78,15 @@ static void carry(FILE *fifo)
 
 void events_start(void)
 {
+	/* Opened before the fork: the first events come before the carrier has run. */
 	mkfifo(EVENTS_FIFO, 0600);
-	if (fork() != 0)
+	int fd = open(EVENTS_FIFO, O_RDWR | O_CLOEXEC);
+	if (fork() != 0) {
+		close(fd);
 		return;
+	}
 	prctl(PR_SET_NAME, "slipway-events");
 	signal(SIGPIPE, SIG_IGN);
-	int fd = open(EVENTS_FIFO, O_RDWR | O_CLOEXEC);
 	FILE *fifo = fd < 0 ? NULL : fdopen(fd, "r");
 	if (fifo)
 		carry(fifo);
