@@ -5,9 +5,9 @@
  * than Linux's), so a home whose sockets would not fit is refused before anything is made.
  */
 
-import { chmodSync, mkdirSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 
 const SOCKET_PATH_OCTETS = 103;
 
@@ -89,12 +89,25 @@ export function homeAt(directory: string): Home {
 export function makeHome(home: Home): void {
   for (const directory of [home.directory, home.vmDirectory, home.logsDirectory]) {
     try {
-      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      makeFolder(directory);
       chmodSync(directory, 0o700);
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       throw new Error(`cannot make ${directory}: ${code ?? message}; set SLIPWAY_HOME to a folder of yours`);
     }
+  }
+}
+
+/** With its parents. Node's own recursive mkdir never returns where a parent is there but takes no entries (/proc). */
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && statSync(path).isDirectory()) return;
+    if (code !== 'ENOENT' || existsSync(dirname(path))) throw error;
+    makeFolder(dirname(path));
+    mkdirSync(path, { mode: 0o700 });
   }
 }
 

@@ -68,7 +68,7 @@ export class ApiClient {
       });
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if (code === 'ENOENT' || code === 'ECONNREFUSED') throw new NotRunningError();
+      if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ECONNREFUSED') throw new NotRunningError();
       throw new Error(`the daemon does not answer (${(error as Error).message}); see 'slipway logs slipway'`);
     }
     const value = (await answer.body.json()) as { error?: string };

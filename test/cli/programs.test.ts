@@ -1,7 +1,7 @@
 /** The command line as its users run it: every command's help, usage errors, and what works without a VM. */
 
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -124,8 +124,12 @@ t.test('a home whose sockets would not fit', async (t) => {
 });
 
 t.test('a home that cannot be made', async (t) => {
-  const { status, stderr } = await slipway(['config', 'set', 'vm.cpus=1'], '/proc/slipway');
-  t.match({ status, stderr }, { status: 1, stderr: /^slipway: cannot make \/proc\/slipway: \w+; set SLIPWAY_HOME/ });
+  const file = join(folder, 'file');
+  writeFileSync(file, '');
+  for (const home of ['/proc/slipway', '/proc/a/b', join(file, 'home'), file]) {
+    const { status, stderr } = await slipway(['config', 'set', 'vm.cpus=1'], home);
+    t.match({ status, stderr }, { status: 1, stderr: /^slipway: cannot make \/\S+: \w+; set SLIPWAY_HOME/ }, home);
+  }
 });
 
 t.test('one daemon a home', async (t) => {
