@@ -84,16 +84,21 @@ export class TapLink implements LinkPort {
   /** Must stay referenced: a handle that is collected stops without a word. */
   #poll: ReturnType<typeof koffi.node.poll> | undefined;
   #closed = false;
+  #scheduled = false;
+  /**
+   * koffi calls back outside of Node's callback scope, where process.nextTick waits for somebody else's callback; the
+   * host's sockets rely on it being prompt. An immediate of the same turn of the loop is within.
+   */
   readonly #ready = (): void => {
-    try {
-      if (this.#waiting > 0) this.#write(this.#waiting);
-      if (!this.#closed) this.#read();
-    } catch (error) {
-      // An exception must not unwind through koffi: it is a bug, and ends the process as one.
-      setImmediate(() => {
-        throw error;
-      });
-    }
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(this.#turn);
+  };
+  readonly #turn = (): void => {
+    this.#scheduled = false;
+    if (this.#closed) return;
+    if (this.#waiting > 0) this.#write(this.#waiting);
+    if (!this.#closed) this.#read();
   };
 
   /** Takes over `fd`, a descriptor that `openTap` made. */
