@@ -99,7 +99,7 @@ async function download(
   relock: string,
 ): Promise<void> {
   const bases = [`${main}/pool/main`, ...(security === undefined ? [] : [`${security}/pool/updates/main`])];
-  let words = '';
+  const failures: string[] = [];
   let wanted = packages;
   for (const base of bases) {
     const triples = wanted.flatMap((one) => [
@@ -108,16 +108,17 @@ async function download(
       `SHA256:${one.sha256}`,
     ]);
     const options = ['-oAPT::Sandbox::User=root', '-oAcquire::Retries=2', 'download-file'];
-    const done = await tryRun('/usr/lib/apt/apt-helper', [...options, ...triples]);
-    words = done.stderr;
+    const { stderr } = await tryRun('/usr/lib/apt/apt-helper', [...options, ...triples]);
+    failures.push(
+      ...[...stderr.matchAll(/^E: (Failed to fetch .*|(?!Download Failed).*)$/gm)].map(([, line]) => line!),
+    );
     wanted = await unverified(wanted, (one) => join(scratch, basename(one.file)));
     if (wanted.length === 0) return;
   }
-  const [first] = wanted;
   const names = wanted.map(({ name, version }) => `${name} ${version}`).join(', ');
-  if (new RegExp(`404.*\\n?.*|${first!.name}.*404`).test(words))
-    throw new Error(`the mirror has no longer ${names}, which the lock file names; lock newer ones: ${relock}`);
-  const reason = /^E: (?!Download Failed)(.*)$/m.exec(words)?.[1] ?? words.trim().split('\n').at(-1) ?? '';
+  if (failures.length > 0 && failures.every((line) => / 404 /.test(line)))
+    throw new Error(`the Debian mirror has no longer ${names}, which the lock file names; lock newer ones: ${relock}`);
+  const reason = failures.find((line) => !/ 404 /.test(line)) ?? 'what came is not what the lock file names';
   throw new Error(`cannot fetch ${names} from the Debian mirror: ${reason.replace(/\p{C}/gu, ' ').slice(0, 300)}`);
 }
 

@@ -12,10 +12,10 @@ import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from '
 import { join } from 'node:path';
 import { cacheDirectory, demandSpace, makeCacheFolder } from './cache-directory.ts';
 import { fetchPackages, sha256, unpackPackages } from './debian-packages.ts';
+import { makeErofs } from './erofs.ts';
 import { compileGuestPrograms } from './guest-programs.ts';
 import { makeRoot } from './guest-root.ts';
 import { hostArch } from './host-arch.ts';
-import { run } from './host-tools.ts';
 import { type ImageRecipe, readRecipe, vmDirectory } from './image-recipe.ts';
 import { makeInitramfs } from './initramfs.ts';
 import { uncompressedKernel } from './kernel-image.ts';
@@ -107,7 +107,8 @@ async function readManifest(folder: string): Promise<Manifest | undefined> {
   }
 }
 
-async function isWhole(folder: string): Promise<boolean> {
+/** Whether every file that the image's manifest names is there, octet for octet. */
+export async function isWhole(folder: string): Promise<boolean> {
   const manifest = await readManifest(folder);
   if (!manifest) return false;
   const checks = Object.entries(manifest.files).map(async ([name, expected]) => {
@@ -150,9 +151,7 @@ async function build(sources: Sources, images: string, folder: string, options: 
       const root = join(scratch, 'root');
       await makeRoot(context, root);
       progress.detail('compressing the root');
-      const uuid = id.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
-      const options = ['-zlz4hc', '-C16384', '-T1', `-U${uuid}`, '--all-root', '-x-1', '--quiet'];
-      await run('mkfs.erofs', [...options, join(out, 'root.erofs'), root]);
+      await makeErofs(root, join(out, 'root.erofs'), id);
       await writeManifest(out, sources, version, [kernel, 'initramfs', 'root.erofs']);
     });
     await rm(folder, { recursive: true, force: true });

@@ -31,7 +31,7 @@ export interface QemuOptions {
   /** Where given, what is missing is fetched; else it is an error. */
   readonly progress?: ProvisionProgress;
   readonly cache?: string;
-  /** In place of the host's programs. */
+  /** In place of this process's environment. */
   readonly env?: NodeJS.ProcessEnv;
 }
 
@@ -42,7 +42,7 @@ export async function locateQemu(options: QemuOptions): Promise<LocatedQemu> {
   const { arch = hostArch(), accelerated, env = process.env } = options;
   const system = `qemu-system-${arch === 'amd64' ? 'x86_64' : 'aarch64'}`;
   const chosen = env[OVERRIDE];
-  const host = await qemuVersion(chosen ?? system);
+  const host = await toolVersion(chosen ?? system, env);
   if (chosen && host === undefined) throw new Error(`${OVERRIDE} names ${chosen}, which is no QEMU`);
   const own = (reason: string): LocatedQemu => ({
     command: [chosen ?? system],
@@ -52,7 +52,7 @@ export async function locateQemu(options: QemuOptions): Promise<LocatedQemu> {
   });
   if (chosen) return own(`${OVERRIDE} names it`);
   const least = accelerated ? FIT_ACCELERATED : FIT_EMULATED;
-  const hasImageTool = (await toolVersion('qemu-img')) !== undefined;
+  const hasImageTool = (await toolVersion('qemu-img', env)) !== undefined;
   if (host !== undefined && hasImageTool && atLeast(host, least)) return own(`the host's QEMU ${host} is fit`);
   const why = host === undefined ? 'the host has no QEMU' : `the host's QEMU ${host} is older than ${least.join('.')}`;
   try {
@@ -87,11 +87,10 @@ function unpacked(program: HostProgram, why: string): LocatedQemu {
   };
 }
 
-const qemuVersion = (program: string): Promise<string | undefined> => toolVersion(program);
-
 /** `QEMU emulator version 7.2.22 (Debian ...)`, `qemu-img version 10.0.13`. */
-async function toolVersion(program: string): Promise<string | undefined> {
-  const said = await tryRun(program, ['--version']).catch(() => undefined);
+async function toolVersion(program: string, { PATH }: NodeJS.ProcessEnv): Promise<string | undefined> {
+  const options = PATH === undefined ? {} : { env: { PATH } };
+  const said = await tryRun(program, ['--version'], options).catch(() => undefined);
   if (said?.status !== 0) return undefined;
   return / version (\d+\.\d+(?:\.\d+)?)/.exec(said.stdout.toString())?.[1];
 }
