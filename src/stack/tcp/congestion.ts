@@ -30,9 +30,9 @@ export function acknowledged(c: Tcb, octets: number, wasInFlight: number): void 
   c.duplicateAcks = 0;
   if (c.recovering) {
     if (seqGeq(c.sndUna, c.recover)) {
-      // A full acknowledgement. RFC 6582 3.2 step 3, (1): deflate, without a burst.
+      // A full acknowledgement. RFC 6582 3.2 step 3, (2): the burst that this allows is no larger than the first was.
       c.recovering = false;
-      c.cwnd = Math.min(c.ssthresh, Math.max(flightSize(c), c.sndMss) + c.sndMss);
+      c.cwnd = c.ssthresh;
     } else {
       // A partial one: the next hole was lost too. Step 3 again.
       c.retransmitDue = true;

@@ -43,6 +43,7 @@ function retransmit(c: Tcb, nowMs: number): void {
   const { context } = c;
   // While the link takes nothing, silence says nothing: the guest may be paused.
   if (c.port.blocked) {
+    c.backoff++;
     armRetransmit(c, nowMs);
     return;
   }

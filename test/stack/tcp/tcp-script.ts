@@ -244,6 +244,16 @@ export class TcpScript {
     this.world.advance(ms);
   }
 
+  /** Lets time pass until the stack sends something. */
+  advanceUntilSent(): void {
+    const { world } = this;
+    for (world.poll(); world.link.sent.length === 0; world.poll()) {
+      const at = world.netstack.pollAt();
+      if (at === Number.POSITIVE_INFINITY) throw new Error('nothing is due');
+      world.nowMs = Math.max(world.nowMs, at);
+    }
+  }
+
   #describe(frame: Uint8Array): { text: string; window: number; options: string } {
     const packet = readIp(frame);
     const bytes = packet.payload;
