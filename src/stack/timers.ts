@@ -152,8 +152,6 @@ export class TimerWheel {
 
   /** Fires the due timers of a slot and moves the others to where they belong now. */
   #serve(place: number, nowMs: number, tick: number): void {
-    // A timer armed while firing goes to a later tick, at most a whole turn away, which may be this very slot: so take
-    // the list out first. Each is unlinked before its owner is told, so that an owner may arm or cancel any other.
     const waiting = this.#heads[place];
     if (!waiting) return;
     if (place >= SLOTS) {
@@ -166,9 +164,9 @@ export class TimerWheel {
       }
       return;
     }
-    for (;;) {
-      const timer = this.#heads[place];
-      if (!timer || Math.ceil(timer.deadlineMs) > tick) return;
+    // A slot of the first level stands for one tick, and what is armed meanwhile goes to a later one. Each timer is out
+    // of the list before its owner is told, so that an owner may arm or cancel any.
+    for (let timer = this.#heads[place]; timer; timer = this.#heads[place]) {
       this.cancel(timer);
       timer.owner.expired(nowMs);
     }

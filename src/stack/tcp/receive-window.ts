@@ -25,8 +25,7 @@ function room(c: Tcb): number {
 export function advertise(c: Tcb): number {
   const before = offered(c);
   // After the peer's FIN nothing more can come.
-  if (c.finReceived) return Math.min(MAX_FIELD, before >> c.rcvWndShift);
-  const now = room(c);
+  const now = c.finReceived ? 0 : room(c);
   if (now - before >= step(c)) {
     const field = Math.min(MAX_FIELD, now >> c.rcvWndShift);
     if (field << c.rcvWndShift >= before) {
