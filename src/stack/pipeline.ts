@@ -1,8 +1,7 @@
 /**
  * The reactive edge: link -> taps -> netstack -> link, and the schedule of polls. Batches are observed here, never
  * frames: taps (captures, metrics) get one emission per batch and direction, during which the batch is valid; they
- * look, they do not hold up. What may throw is the taps' own: an observer that does is unsubscribed, by rxjs, and
- * reported to `onError`.
+ * look, they do not hold up. A tap that throws is reported by rxjs, outside of this, and stops no frame.
  *
  * The pipeline owns no timer: the composition root gives it a clock and a way to be called later.
  */
@@ -10,7 +9,7 @@
 import type { Observable } from 'rxjs';
 // The whole of rxjs would cost the core alone a tenth of a second and 4 MB; this is one file of it.
 import { Subject } from 'rxjs/internal/Subject';
-import { FrameBatch } from './frame-batch.ts';
+import { CHECKSUM_PARTIAL, CHECKSUM_VERIFIED, FrameBatch } from './frame-batch.ts';
 import type { Netstack } from './netstack.ts';
 import type { Arena, Clock, LinkHandler, LinkOffload, LinkPort } from './port.ts';
 
@@ -167,9 +166,10 @@ class TappedLink implements LinkPort {
   commit(octets: number, checksumStart: number, checksumOffset: number, segmentOctets: number): void {
     if (this.#batches.observed) {
       const { txArena, txOffset } = this.#link;
-      if (!this.#out.push(txArena, txOffset, octets, 0, segmentOctets)) {
+      const checksum = checksumStart > 0 ? CHECKSUM_PARTIAL : CHECKSUM_VERIFIED;
+      if (!this.#out.push(txArena, txOffset, octets, checksum, segmentOctets)) {
         this.#showOut();
-        this.#out.push(txArena, txOffset, octets, 0, segmentOctets);
+        this.#out.push(txArena, txOffset, octets, checksum, segmentOctets);
       }
     }
     this.#link.commit(octets, checksumStart, checksumOffset, segmentOctets);
