@@ -7,9 +7,9 @@
  * stack's and the DNS server's. Nothing keeps the process alive but links and sockets.
  */
 
-import { getRandomValues } from 'node:crypto';
 import { HostResolvers } from './proxy/adapter/host-resolvers.ts';
 import { NodeHostNet } from './proxy/adapter/node-host-net.ts';
+import { RandomPool } from './proxy/adapter/random-pool.ts';
 import { DhcpServer } from './proxy/dhcp.ts';
 import { standardNames } from './proxy/dns/built-in-names.ts';
 import { DnsForwarder } from './proxy/dns.ts';
@@ -21,7 +21,7 @@ import { TcpProxy } from './proxy/tcp-proxy.ts';
 import { UdpProxy } from './proxy/udp-proxy.ts';
 import { Netstack } from './stack/netstack.ts';
 import { Pipeline } from './stack/pipeline.ts';
-import type { Clock, FlowRecord, LinkPort, Random } from './stack/port.ts';
+import type { Clock, FlowRecord, LinkPort } from './stack/port.ts';
 import { type Address, ipv4Word, ofIpv4, parseSubnet } from './stack/wire/address.ts';
 import { macOfBytes } from './stack/wire/ethernet.ts';
 
@@ -77,7 +77,7 @@ export class Network {
     const { gateway, hostAlias, firstGuest } = (this.addresses = addressesOf(subnet.address));
     this.#guestMacAddress = options.guestMacAddress;
     const clock = this.#clock;
-    const random: Random = { fill: (into) => void getRandomValues(into) };
+    const random = new RandomPool();
     const hostNet = new NodeHostNet(() => this.#pipeline.wake());
     const hostLoopback = options.hostLoopback ?? true;
     const policy = new Policy({ subnets: [subnet], gateways: [gateway], hostAliases: [hostAlias], hostLoopback });
