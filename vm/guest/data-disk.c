@@ -119,7 +119,7 @@ int mount_data_disk(void)
 	if ((is_blank(device) ? format(device) : check(device)) != 0)
 		return 1;
 	int grown = has_grown(device);
-	if (mount(device, "/var", "ext4", MS_NOATIME, "discard") != 0) {
+	if (mount(device, "/var", "ext4", MS_NOATIME, "discard,commit=1") != 0) {
 		event_panic("the data disk cannot be mounted: %s", strerror(errno));
 		return 1;
 	}

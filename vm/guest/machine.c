@@ -63,6 +63,9 @@ static const struct {
 	/* A forwarder that still takes the host's router advertisements. */
 	{ "net/ipv6/conf/default/accept_ra", "2" },
 	{ "net/ipv6/conf/all/forwarding", "1" },
+	/* The machine may be killed at any moment: what nobody synced is on the disk within about two seconds (data-disk.c). */
+	{ "vm/dirty_expire_centisecs", "100" },
+	{ "vm/dirty_writeback_centisecs", "100" },
 	{ "vm/max_map_count", "1048576" },
 };
 
