@@ -154,6 +154,10 @@ export class Netstack implements NetstackPort {
         port.blocked = false;
         this.#wake();
       },
+      deserted: () => {
+        this.#tcp.detach(port);
+        this.#wake();
+      },
       closed: () => this.detach(ingress),
     });
     return ingress;

@@ -155,6 +155,7 @@ class TappedLink implements LinkPort {
       writable: () => {
         handler.writable();
       },
+      deserted: () => handler.deserted?.(),
       closed: (error) => handler.closed(error),
     });
   }

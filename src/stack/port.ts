@@ -82,6 +82,8 @@ export interface LinkHandler {
   input(batch: FrameBatch): void;
   /** Room again after a refused `reserve`. */
   writable(): void;
+  /** Nobody has been at the other end for a while, and whoever comes next is someone else: flows through the link are over. */
+  deserted?(): void;
   /** The link is gone; `error` says why, undefined for an orderly end. */
   closed(error?: Error): void;
 }

@@ -12,7 +12,8 @@
  * A frame shorter than an Ethernet header is counted and skipped. One longer than any packet means that the two sides
  * no longer agree on where frames start: the peer is dropped, and the report says so.
  *
- * Timers: one, between attempts to connect (RECONNECT_MIN_MS, doubling to RECONNECT_MAX_MS).
+ * Timers: between attempts to connect (RECONNECT_MIN_MS, doubling to RECONNECT_MAX_MS); DESERTED_MS after a peer went
+ * and none came, the stack is told to give up its flows.
  */
 
 import { existsSync, lstatSync, unlinkSync } from 'node:fs';
@@ -31,12 +32,15 @@ const HEAD = 65600;
 const SLABS = 8;
 const RECONNECT_MIN_MS = 50;
 const RECONNECT_MAX_MS = 1000;
+const DESERTED_MS = 10_000;
 /** Longest path of a unix socket on every system that we run on (macOS has the shortest). */
 const LONGEST_PATH = 103;
 
 export interface QemuStreamOptions {
   /** Largest IP packet, in octets. */
   readonly mtu: number;
+  /** How long a peer may be away before flows through the link are given up. */
+  readonly desertedMs?: number;
   /** Told, in one line each, what an operator would want to know: peers that come, go and misbehave. */
   readonly report?: (message: string) => void;
 }
@@ -51,6 +55,7 @@ export class QemuStreamLink implements LinkPort {
   protocolErrors = 0;
 
   readonly #path: string;
+  readonly #desertedMs: number;
   readonly #report: (message: string) => void;
   readonly #rx: Arena;
   readonly #batch = new FrameBatch(1024, 1);
@@ -65,6 +70,7 @@ export class QemuStreamLink implements LinkPort {
   #early: net.Socket | undefined;
   #peer: net.Socket | undefined;
   #retry: NodeJS.Timeout | undefined;
+  #desertion: NodeJS.Timeout | undefined;
   #retryMs = RECONNECT_MIN_MS;
   #closed = false;
 
@@ -72,6 +78,7 @@ export class QemuStreamLink implements LinkPort {
     this.#path = path;
     this.name = `qemu:${path}`;
     this.mtu = options.mtu;
+    this.#desertedMs = options.desertedMs ?? DESERTED_MS;
     this.#report = options.report ?? (() => {});
     const bytes = new Uint8Array(HEAD + READ);
     this.#rx = { bytes, view: new DataView(bytes.buffer) };
@@ -146,6 +153,7 @@ export class QemuStreamLink implements LinkPort {
   #end(): void {
     this.#closed = true;
     clearTimeout(this.#retry);
+    clearTimeout(this.#desertion);
     this.#server?.close(); // unlinks the path as well
     this.#early?.destroy();
     this.#peer?.destroy();
@@ -227,6 +235,7 @@ export class QemuStreamLink implements LinkPort {
 
   #adopt(socket: net.Socket): void {
     this.#peer = socket;
+    clearTimeout(this.#desertion);
     this.#carried = 0;
     this.#slab.reset();
     socket.on('error', (error) => this.#report(`${this.name}: ${error.message}`));
@@ -239,6 +248,7 @@ export class QemuStreamLink implements LinkPort {
     if (this.#peer === socket) this.#peer = undefined;
     if (this.#closed) return;
     this.#report(`${this.name}: disconnected`);
+    this.#desertion = setTimeout(() => this.#handler?.deserted?.(), this.#desertedMs).unref();
     if (!this.#server) this.#dialLater();
   }
 

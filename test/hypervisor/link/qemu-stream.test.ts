@@ -20,6 +20,7 @@ class Recorder implements LinkHandler {
   frames: Buffer[] = [];
   batches = 0;
   writableCalls = 0;
+  desertions = 0;
   closedWith: (Error | undefined)[] = [];
   #waiting: { condition: () => boolean; resolve: () => void }[] = [];
 
@@ -34,6 +35,11 @@ class Recorder implements LinkHandler {
 
   writable(): void {
     this.writableCalls++;
+    this.happened();
+  }
+
+  deserted(): void {
+    this.desertions++;
     this.happened();
   }
 
@@ -275,6 +281,19 @@ t.test('without a peer there is no room, and with the next one there is', async 
   const [chunk] = (await once(next, 'data')) as [Buffer];
   t.same(chunk, framed(frame(99)));
   next.destroy();
+});
+
+t.test('a peer that stays away is given up; one that comes back is not', async (t) => {
+  const { path, peer, link, recorder } = await attached(t, { desertedMs: 50 });
+  peer.destroy();
+  while (link.attached) await new Promise((resolve) => setImmediate(resolve));
+  const back = net.connect({ path });
+  back.write(framed(frame(20)));
+  await recorder.until(() => recorder.frames.length === 1);
+  t.equal(recorder.desertions, 0);
+  back.destroy();
+  await recorder.until(() => recorder.desertions === 1);
+  t.same(recorder.closedWith, []);
 });
 
 t.test('connecting: until it answers, and again when it has gone', async (t) => {
