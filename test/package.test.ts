@@ -10,10 +10,8 @@ const root = join(import.meta.dirname, '..');
 const folder = mkdtempSync(join(tmpdir(), 'slipway-package-'));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Runs a command without the hooks that tap puts into every process its tests start. */
 function run(cwd: string, command: string, ...argv: string[]): string {
-  const without = ['-u', 'NODE_OPTIONS', command, ...argv];
-  return execFileSync('env', without, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
+  return execFileSync(command, argv, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
 }
 
 t.test('pack and install into an empty folder', (t) => {

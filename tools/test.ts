@@ -5,61 +5,51 @@
  */
 
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, globSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { globSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { ensureDebianPackages } from './debian.ts';
 import { startPackages, testPackages } from './packages.ts';
 
-interface Counts {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
-
 const root = join(import.meta.dirname, '..');
-const tap = join(root, 'node_modules/tap/dist/esm/run.mjs');
-const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+const total = { passed: 0, failed: 0, skipped: 0 };
+/** A file that takes longer hangs. */
+const FILE_TIMEOUT_MS = 600_000;
+/** What tap says at a file's end, such as `# { total: 7, pass: 6, fail: 1 }`. */
+const COUNTS = /^# \{ total: \d+(.*)\}$/m;
 
-/** tap is assembled from the plugins that package.json names, once after each install. */
-function buildTap(): void {
-  const stamp = join(root, 'node_modules/@tapjs/test/.slipway-built');
-  if (existsSync(stamp)) return;
-  console.log('Assembling the test runner ...');
-  const built = spawnSync(process.execPath, [tap, 'build'], { cwd: root, encoding: 'utf8' });
-  if (built.status !== 0) throw new Error(`tap build failed:\n${built.stdout}${built.stderr}`);
-  writeFileSync(stamp, '');
+/** Runs one file by itself; prints a line, and all that it said when it failed. */
+async function runFile(file: string, env: NodeJS.ProcessEnv): Promise<void> {
+  const started = performance.now();
+  const child = spawn(process.execPath, [join(root, file)], { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const said: Buffer[] = [];
+  child.stdout.on('data', (chunk: Buffer) => said.push(chunk));
+  child.stderr.on('data', (chunk: Buffer) => said.push(chunk));
+  const hangs = setTimeout(() => child.kill('SIGKILL'), FILE_TIMEOUT_MS);
+  // Not 'close': a process that the file left behind would hold the pipes open.
+  const [status] = (await once(child, 'exit')) as [number | null];
+  await new Promise((resolve) => setImmediate(resolve));
+  clearTimeout(hangs);
+  const text = Buffer.concat(said).toString();
+  const counts = COUNTS.exec(text)?.[1];
+  const count = (name: string): number => Number(new RegExp(`${name}: (\\d+)`).exec(counts ?? '')?.[1] ?? 0);
+  const failed = Math.max(count('fail'), status === 0 && counts !== undefined ? 0 : 1);
+  total.passed += count('pass');
+  total.failed += failed;
+  total.skipped += count('skip') + count('todo');
+  if (failed > 0) console.log(text);
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  console.log(`${failed > 0 ? 'FAILED' : 'ok    '} ${file} (${count('pass')} passed, ${seconds} s)`);
 }
 
-/** Runs test files under tap; prints a line per file, and all that a failing file said. */
+/** Runs files, `jobs` at a time. */
 async function run(files: readonly string[], jobs: number, env: NodeJS.ProcessEnv): Promise<void> {
-  const argv = ['run', '--disable-coverage', '--reporter=tap', '--timeout=600', `--jobs=${jobs}`, ...files];
-  const child = spawn(process.execPath, [tap, ...argv], { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'] });
-  let said: string[] = [];
-  let counted = false;
-  for await (const line of createInterface({ input: child.stdout })) {
-    const done = /^(not ok|ok) \d+ - (\S+)(.*)$/.exec(line);
-    const counts = /^# \{ total: \d+,? ?(.*)\}$/.exec(line);
-    if (done) {
-      if (done[1] === 'not ok') console.log(said.join('\n'));
-      console.log(`${done[1] === 'ok' ? 'ok    ' : 'FAILED'} ${done[2]}${done[3]}`);
-      said = [];
-    } else if (counts) {
-      const count = (name: string): number => Number(new RegExp(`${name}: (\\d+)`).exec(counts[1]!)?.[1] ?? 0);
-      total.passed += count('pass');
-      total.failed += count('fail');
-      total.skipped += count('skip') + count('todo');
-      counted = true;
-    } else {
-      said.push(line);
-      if (said.length > 2000) said.splice(0, 1000);
-    }
-  }
-  const status =
-    child.exitCode ?? (await new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? 1))));
-  if (status !== 0) console.log(said.filter((line) => line !== '').join('\n'));
-  if (status !== 0 && (!counted || total.failed === 0)) total.failed++;
+  const waiting = [...files];
+  const work = async (): Promise<void> => {
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) await runFile(file, env);
+  };
+  await Promise.all(Array.from({ length: jobs }, work));
 }
 
 function slipway(env: NodeJS.ProcessEnv, ...argv: string[]): number {
@@ -73,7 +63,6 @@ async function main(chosen: readonly string[]): Promise<void> {
   const inVm = all.filter((file) => file.startsWith('test/vm/'));
   const plain = all.filter((file) => !file.startsWith('test/vm/'));
   ensureDebianPackages([...startPackages, ...testPackages]);
-  buildTap();
   if (plain.length > 0) await run(plain, 2, process.env);
   if (inVm.length === 0) return;
   const home = mkdtempSync(join(tmpdir(), 'slipway-test-'));
