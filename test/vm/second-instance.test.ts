@@ -42,7 +42,7 @@ t.test('a second instance, on the portable lane', async (t) => {
   await t.test('streams travel by the serial port', async (t) => {
     const { channel, network } = await slipway.status();
     t.match({ channel, network }, { channel: 'serial', network: { subnet: '10.77.5.0/24', connected: true } });
-    const run = ['run', '-d', '--name', 'second', '-p', `${port}:7`, busybox, 'peer', '7'];
+    const run = ['run', '-d', '--name', 'second', '--stop-signal', 'KILL', '-p', `${port}:7`, busybox, 'peer', '7'];
     await slipway.docker(...run);
     t.equal((await exchange('127.0.0.1', port, 'echo\nby serial')).toString(), 'by serial');
     const { stdout } = await slipway.tryDocker(['exec', '-i', 'second', 'sh', '-c', 'cat; echo after'], 'half-close\n');
