@@ -4,6 +4,8 @@
  */
 
 import type { GuestFragment } from '../vhost-user/guest-memory.ts';
+import type { IoVector } from '../vhost-user/io-vector.ts';
+import type { DescriptorChain } from '../vhost-user/virtqueue.ts';
 
 export const packetHeaderOctets = 44;
 
@@ -105,5 +107,22 @@ export function copyIn(fragments: readonly GuestFragment[], from: number, to: nu
     const here = Math.min(length, octets.length - done);
     region.bytes.set(octets.subarray(done, done + here), offset);
     done += here;
+  }
+}
+
+/** Appends `octets` of a packet's data to a vector: the chain's fragments from `first` on, without the header. */
+export function addPayload(vector: IoVector, chain: DescriptorChain, first: number, octets: number): void {
+  let skip = packetHeaderOctets;
+  let left = octets;
+  for (let index = first; index < chain.count && left > 0; index++) {
+    const { region, offset, length } = chain.fragments[index]!;
+    if (skip >= length) {
+      skip -= length;
+      continue;
+    }
+    const here = Math.min(left, length - skip);
+    vector.add(region, offset + skip, here);
+    left -= here;
+    skip = 0;
   }
 }

@@ -49,9 +49,12 @@ export class VsockStream {
     return this.#buffer !== undefined;
   }
 
-  /** Hands octets from the guest to the socket, holding what it does not take. Octets now forwarded; < 0: it failed. */
+  /**
+   * Hands octets from the guest to the socket, holding what it does not take. Octets now forwarded (or of no use, the
+   * socket being gone); < 0: it failed.
+   */
   write(data: IoVector): number {
-    if (this.writeBroken) return data.octets;
+    if (this.writeBroken || this.fd < 0) return data.octets;
     let written = 0;
     if (!this.#buffer) {
       const result = data.writeTo(this.fd);

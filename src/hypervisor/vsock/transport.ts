@@ -2,10 +2,10 @@
  * The virtio-vsock device behind the vhost-user back end: moves streams between the guest's queues and host sockets.
  * Virtio 1.2 section 5.10; the host side's names and handshakes are HyperKit's and Firecracker's (handshake.ts).
  *
- * Queue 0 carries packets to the guest, 1 from it; 2 (events) is the front end's affair. Data go straight between guest
- * memory and sockets: readv fills as many receive buffers as a stream's credit allows, writev takes the payloads of
- * consecutive packets of one stream; only what a host socket does not take is copied, into a buffer no larger than the
- * credit the guest was given. So a stopped reader on either side stops the writer on the other, and nothing else.
+ * Queue 0 carries packets to the guest (packet-sender.ts), 1 from it (packet-receiver.ts); 2 (events) is the front end's
+ * affair. Data go straight between guest memory and sockets; only what a host socket does not take is copied, into a
+ * buffer no larger than the credit the guest was given. So a stopped reader on either side stops the writer on the
+ * other, and nothing else.
  *
  * Events: a kick, a host socket's readiness, a host connection, two timers (an unanswered REQUEST, a lingering end).
  * Each ends in one `turn`: take in packets, send what is owed (resets, then control, then data round robin), publish
@@ -21,7 +21,6 @@
 
 import { join } from 'node:path';
 import type { VhostUserDevice } from '../vhost-user/device.ts';
-import { IoVector } from '../vhost-user/io-vector.ts';
 import {
   addressOf,
   close,
@@ -38,24 +37,14 @@ import {
 } from '../vhost-user/libc.ts';
 import type { Poller } from '../vhost-user/poller.ts';
 import { connectUnix } from '../vhost-user/unix-socket.ts';
-import { DescriptorChain, type Virtqueue } from '../vhost-user/virtqueue.ts';
+import type { Virtqueue } from '../vhost-user/virtqueue.ts';
 import { type ConnectionState, control, VsockConnection } from './connection.ts';
 import { ConnectionTable } from './connection-table.ts';
 import { DeadlineQueue, type Timers } from './deadline-queue.ts';
 import { emptyStreamStats, type StreamLimits, type StreamStats } from './limits.ts';
-import {
-  copyIn,
-  copyOut,
-  emitPacketHeader,
-  emptyHeader,
-  hostCid,
-  op,
-  packetHeaderOctets,
-  parsePacketHeader,
-  shutdownReceive,
-  shutdownSend,
-  typeStream,
-} from './packet.ts';
+import { op, type PacketHeader, shutdownReceive, shutdownSend } from './packet.ts';
+import { noOperation, PacketReceiver, type PacketSink } from './packet-receiver.ts';
+import { PacketSender } from './packet-sender.ts';
 import { SendBufferPool } from './send-buffer.ts';
 import { hostPortName } from './socket-path.ts';
 import { VsockStream } from './stream.ts';
@@ -65,12 +54,8 @@ const rxQueue = 0;
 const txQueue = 1;
 /** Packets taken in, or rounds of sending, in one turn. */
 const turnBudget = 512;
-/** Receive buffers filled by one readv. */
-const maxBatch = 64;
-/** Most octets of one stream sent before the next has its turn. */
-const quantumOctets = 256 * 1024;
 /** Resets owed, beyond which the guest's packets wait. */
-const maxResets = 256;
+const maxResets = 128;
 /** A host socket whose backlog is full is tried again this often. */
 const redialMs = 10;
 const maxRedials = 200;
@@ -85,7 +70,7 @@ export interface TransportOptions {
   readonly timers: Timers;
 }
 
-export class VsockTransport implements VhostUserDevice {
+export class VsockTransport implements VhostUserDevice, PacketSink {
   readonly name = 'vsock';
   readonly queueCount = 3;
   readonly features = 0n;
@@ -102,21 +87,8 @@ export class VsockTransport implements VhostUserDevice {
   readonly #redials: DeadlineQueue<VsockStream>;
   /** Released streams whose octets still drain into the host's socket. */
   readonly #draining = new Set<VsockStream>();
-  /** Streams with something for the guest: control bits, data. */
-  readonly #controlReady = new Set<VsockStream>();
-  readonly #dataReady = new Set<VsockStream>();
-  /** Host and guest port of each RST owed. */
-  readonly #resets: number[] = [];
-  readonly #header = emptyHeader();
-  readonly #out = emptyHeader();
-  readonly #scratch = new Uint8Array(packetHeaderOctets);
-  readonly #scratchView = new DataView(this.#scratch.buffer);
-  readonly #chains = Array.from({ length: maxBatch }, () => new DescriptorChain());
-  readonly #txChain = new DescriptorChain();
-  readonly #rxVector = new IoVector(1024);
-  /** Payloads of consecutive packets of one stream, not yet written. */
-  readonly #gathered = new IoVector(1024);
-  #gatherer: VsockStream | undefined;
+  readonly #receiver: PacketReceiver;
+  readonly #sender: PacketSender;
   #rx: Virtqueue | undefined;
   #tx: Virtqueue | undefined;
   #txReady = false;
@@ -129,6 +101,8 @@ export class VsockTransport implements VhostUserDevice {
     this.#poller = options.poller;
     this.#pool = new SendBufferPool(limits.streamOctets);
     this.#budget = new WindowBudget(limits.streamOctets, limits.streams, limits.totalOctets);
+    this.#receiver = new PacketReceiver(options.guestCid, this);
+    this.#sender = new PacketSender(options.guestCid, (stream, result) => this.#afterRead(stream, result));
     this.#requests = new DeadlineQueue(limits.connectTimeoutMs, timers, (stream) => {
       this.#stats.timeouts++;
       this.#release(stream, true);
@@ -171,11 +145,24 @@ export class VsockTransport implements VhostUserDevice {
   /** Takes in packets and sends what is owed; the device's owner calls it after each batch of events. */
   turn(): void {
     do {
-      this.#receive();
-      this.#send();
+      if (this.#tx && this.#rx && this.#txReady) {
+        this.#txReady = !this.#receiver.receive(this.#tx, turnBudget);
+        if (this.#txReady && this.accepting) this.#schedule();
+      }
+      if (this.#rx && !this.#sender.send(this.#rx, turnBudget)) this.#schedule();
       // A queue the guest has broken carries nothing any more: the host's ends must not wait for it.
       if ((this.#rx?.broken || this.#tx?.broken) && this.#table.size > 0) this.#dropAll();
-    } while (this.#txReady && !this.#scheduled && this.#resets.length < maxResets && this.running);
+      // Packets that waited for resets to go out are taken in at once.
+    } while (this.#txReady && !this.#scheduled && this.accepting && this.running);
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      if (!this.#closed) this.turn();
+    });
   }
 
   close(): void {
@@ -208,120 +195,64 @@ export class VsockTransport implements VhostUserDevice {
     this.#dropAll();
   }
 
-  // From the guest.
+  // From the guest (PacketSink).
 
-  #receive(): void {
-    const tx = this.#tx;
-    if (!tx || !this.#rx || !this.#txReady) return;
-    tx.suppressKicks();
-    for (let budget = turnBudget; this.#resets.length < maxResets; budget--) {
-      if (budget === 0) {
-        this.#schedule();
-        break;
-      }
-      if (tx.pop(this.#txChain)) {
-        this.#packet(this.#txChain);
-        // The guest has its buffer back at publish, once what was gathered has been written.
-        tx.push(this.#txChain, 0);
-        continue;
-      }
-      this.#flushGathered();
-      tx.publish();
-      if (!tx.allowKicks()) {
-        this.#txReady = false;
-        return;
-      }
-      tx.suppressKicks();
-    }
-    this.#flushGathered();
-    tx.publish();
+  get accepting(): boolean {
+    return this.#sender.resetsOwed < maxResets;
   }
 
-  #schedule(): void {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    setImmediate(() => {
-      this.#scheduled = false;
-      if (!this.#closed) this.turn();
-    });
+  find(hostPort: number, guestPort: number): VsockStream | undefined {
+    return this.#table.find(hostPort, guestPort);
   }
 
-  #packet(chain: DescriptorChain): void {
-    const header = this.#header;
-    if (chain.readableOctets < packetHeaderOctets || chain.readable !== chain.count) {
-      this.#stats.invalid++;
-      return;
-    }
-    const first = chain.fragments[0]!;
-    if (first.length >= packetHeaderOctets) parsePacketHeader(first.region.view, first.offset, header);
-    else {
-      copyOut(chain.fragments, 0, chain.count, this.#scratch);
-      parsePacketHeader(this.#scratchView, 0, header);
-    }
-    if (header.srcCid !== this.#options.guestCid || header.dstCid !== hostCid) {
-      this.#stats.invalid++;
-      return;
-    }
-    const stream = this.#table.find(header.dstPort, header.srcPort);
-    const dataFits = header.len <= chain.readableOctets - packetHeaderOctets;
-    if (header.op === op.RW && stream && dataFits && header.type === typeStream) {
-      stream.connection.credit(header.bufAlloc, header.fwdCnt);
-      this.#data(stream, chain);
-      return;
-    }
-    this.#flushGathered();
-    if (header.type !== typeStream || !dataFits) {
-      this.#stats.invalid++;
-      this.#refuse(stream);
-    } else if (header.op === op.RST) {
-      if (stream) {
-        this.#stats.resets++;
-        this.#release(stream, false);
-      }
-    } else if (header.op === op.REQUEST) this.#request(stream);
-    else if (!stream) this.#refuse(undefined);
-    else {
-      stream.connection.credit(header.bufAlloc, header.fwdCnt);
-      this.#controlPacket(stream);
-    }
+  dropped(): void {
+    this.#stats.invalid++;
   }
 
-  #controlPacket(stream: VsockStream): void {
+  data(stream: VsockStream, header: PacketHeader): boolean {
     const { connection } = stream;
-    const header = this.#header;
-    if (header.op === op.RESPONSE && connection.state === 'REQUESTED') this.#accepted(stream);
-    else if (connection.state !== 'ESTABLISHED') this.#invalid(stream);
-    else if (header.op === op.SHUTDOWN) this.#guestShutDown(stream, header.flags);
-    else if (header.op === op.CREDIT_REQUEST) this.#owe(stream, control.CREDIT_UPDATE);
-    else if (header.op !== op.CREDIT_UPDATE) this.#invalid(stream);
-    this.#wantData(stream);
+    connection.credit(header.bufAlloc, header.fwdCnt);
+    if (!connection.received(header.len)) return false;
+    this.#stats.octetsFromGuest += header.len;
+    this.#sender.dataOf(stream);
+    return true;
   }
 
-  /** What the header in hand asks for is not to be had: RST, and the end of the stream it names. */
-  #refuse(stream: VsockStream | undefined): void {
-    if (stream) this.#release(stream, true);
-    else this.#resets.push(this.#header.dstPort, this.#header.srcPort);
+  control(header: PacketHeader, stream: VsockStream | undefined): void {
+    if (header.op === op.RST) {
+      if (!stream) return;
+      this.#stats.resets++;
+      this.#release(stream, false);
+    } else if (header.op === op.REQUEST && !stream) this.#request(header);
+    else if (!stream) {
+      if (header.op === noOperation) this.#stats.invalid++;
+      this.#sender.reset(header.dstPort, header.srcPort);
+    } else {
+      const { connection } = stream;
+      connection.credit(header.bufAlloc, header.fwdCnt);
+      if (header.op === op.RESPONSE && connection.state === 'REQUESTED') this.#accepted(stream);
+      else if (connection.state !== 'ESTABLISHED') this.refused(stream);
+      else if (header.op === op.SHUTDOWN) this.#guestShutDown(stream, header.flags);
+      else if (header.op === op.CREDIT_REQUEST) this.#owe(stream, control.CREDIT_UPDATE);
+      else if (header.op !== op.CREDIT_UPDATE) this.refused(stream);
+      this.#sender.dataOf(stream);
+    }
   }
 
-  #invalid(stream: VsockStream): void {
+  refused(stream: VsockStream): void {
     this.#stats.invalid++;
     this.#stats.resets++;
     this.#release(stream, true);
   }
 
-  #request(existing: VsockStream | undefined): void {
-    const { dstPort, srcPort, bufAlloc, fwdCnt } = this.#header;
-    if (existing) {
-      this.#invalid(existing);
-      return;
-    }
+  #request({ dstPort, srcPort, bufAlloc, fwdCnt }: PacketHeader): void {
     // The guest never takes the last quarter, so that the host can always reach it.
     const mayOpen = this.#table.guestOpened < this.#options.limits.streams * guestShare && this.#makeRoom();
     const stream = mayOpen ? this.#newStream(dstPort, srcPort, 'DIALLING', -1) : undefined;
     if (!stream || !this.#table.addGuestOpened(stream)) {
       if (stream) this.#budget.release(stream.connection.bufAlloc);
       this.#stats.refused++;
-      this.#refuse(undefined);
+      this.#sender.reset(dstPort, srcPort);
       return;
     }
     stream.connection.credit(bufAlloc, fwdCnt);
@@ -360,38 +291,12 @@ export class VsockTransport implements VhostUserDevice {
     this.#watch(stream);
   }
 
-  #data(stream: VsockStream, chain: DescriptorChain): void {
-    const { len } = this.#header;
-    if (!stream.connection.received(len)) {
-      this.#flushGathered();
-      this.#invalid(stream);
-      return;
-    }
-    this.#stats.octetsFromGuest += len;
-    if (this.#gatherer !== stream || this.#gathered.count + chain.count > this.#gathered.capacity) {
-      this.#flushGathered();
-      this.#gatherer = stream;
-    }
-    addPayload(this.#gathered, chain, 0, len);
-    this.#wantData(stream);
-  }
-
-  /** Writes the gathered payloads to their stream's socket. */
-  #flushGathered(): void {
-    const stream = this.#gatherer;
-    if (!stream) return;
-    this.#gatherer = undefined;
-    if (stream.fd < 0) stream.connection.forwarded(this.#gathered.octets);
-    else if (this.#gathered.octets > 0) this.#wrote(stream, stream.write(this.#gathered));
-    this.#gathered.clear();
-  }
-
   /** Accounts for octets the host's socket took, or for its failure. */
-  #wrote(stream: VsockStream, result: number): void {
+  wrote(stream: VsockStream, result: number): void {
     const { connection } = stream;
     if (result >= 0) {
       connection.forwarded(result);
-      if (connection.pending !== 0 && !stream.released) this.#controlReady.add(stream);
+      this.#sender.controlOf(stream);
       return;
     }
     // EPIPE: the host's end takes nothing more.
@@ -434,7 +339,7 @@ export class VsockTransport implements VhostUserDevice {
     if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) !== 0) stream.ending = true;
     if ((events & EPOLLHUP) !== 0) stream.hungUp = true;
     if ((events & (EPOLLOUT | EPOLLHUP)) !== 0 && stream.holding) {
-      this.#wrote(stream, stream.drain());
+      this.wrote(stream, stream.drain());
       if (stream.fd < 0) return;
       if (!stream.holding) {
         if (stream.released) this.#closeSocket(stream);
@@ -444,7 +349,7 @@ export class VsockTransport implements VhostUserDevice {
     if (stream.released || stream.fd < 0) return;
     const deaf = (stream.connection.guestShutdown & shutdownReceive) !== 0;
     if (stream.hungUp && (stream.ended || deaf)) this.#hostGone(stream);
-    else this.#wantData(stream);
+    else this.#sender.dataOf(stream);
   }
 
   /** The host's socket is gone, and everything it sent has been passed on. */
@@ -453,181 +358,34 @@ export class VsockTransport implements VhostUserDevice {
     stream.discard();
     this.#shutDown(stream, shutdownReceive | shutdownSend);
     this.#closeDescriptor(stream);
-    this.#dataReady.delete(stream);
     this.#lingering.add(stream);
   }
 
   #shutDown(stream: VsockStream, flags: number): void {
     stream.connection.shutDown(flags);
-    if (stream.connection.pending !== 0) this.#controlReady.add(stream);
+    this.#sender.controlOf(stream);
   }
 
   #owe(stream: VsockStream, bit: number): void {
     stream.connection.pending |= bit;
-    this.#controlReady.add(stream);
+    this.#sender.controlOf(stream);
   }
 
-  #wantData(stream: VsockStream): void {
-    if (stream.readable && !stream.ended && stream.fd >= 0 && stream.connection.peerFree > 0)
-      this.#dataReady.add(stream);
-  }
-
-  // To the guest.
-
-  #send(): void {
-    const rx = this.#rx;
-    if (!rx) return;
-    for (let budget = turnBudget; ; budget--) {
-      if (budget === 0) {
-        this.#schedule();
-        break;
-      }
-      const owedNothing = this.#sendOne(rx);
-      if (owedNothing === undefined) continue;
-      rx.publish();
-      // Out of receive buffers: the guest kicks when it has given more.
-      if (owedNothing || !rx.allowKicks()) return;
-      rx.suppressKicks();
-    }
-    rx.publish();
-  }
-
-  /** Sends one thing. True: nothing is owed; false: no receive buffer; undefined: go on. */
-  #sendOne(rx: Virtqueue): boolean | undefined {
-    if (this.#resets.length > 0) {
-      if (!this.#popForHeader(rx)) return false;
-      const out = this.#out;
-      [out.srcPort = 0, out.dstPort = 0] = this.#resets.splice(0, 2);
-      out.bufAlloc = 0;
-      out.fwdCnt = 0;
-      this.#emit(rx, this.#chains[0]!, op.RST, 0, 0);
-      return undefined;
-    }
-    const [controlled] = this.#controlReady;
-    if (controlled) return this.#sendControl(rx, controlled);
-    const [stream] = this.#dataReady;
-    if (stream) return this.#sendData(rx, stream);
-    return true;
-  }
-
-  #sendControl(rx: Virtqueue, stream: VsockStream): false | undefined {
-    const { connection } = stream;
-    if (connection.pending === 0) {
-      this.#controlReady.delete(stream);
-      return undefined;
-    }
-    if (!this.#popForHeader(rx)) return false;
-    const bit = connection.pending & -connection.pending;
-    connection.pending &= ~bit;
-    this.#address(connection);
-    const flags = bit === control.SHUTDOWN ? connection.hostShutdown : 0;
-    this.#emit(rx, this.#chains[0]!, controlOperation(bit), flags, 0);
-    if (connection.pending === 0) this.#controlReady.delete(stream);
-    return undefined;
-  }
-
-  #sendData(rx: Virtqueue, stream: VsockStream): false | undefined {
-    const { connection } = stream;
-    this.#dataReady.delete(stream);
-    const quota = Math.min(connection.peerFree, quantumOctets);
-    if (quota === 0 || stream.fd < 0) return undefined;
-    const vector = this.#rxVector;
-    vector.clear();
-    let count = 0;
-    while (count < stream.appetite && vector.octets < quota) {
-      const chain = this.#chains[count]!;
-      if (!this.#popRx(rx, chain)) break;
-      if (vector.count + chain.count > vector.capacity) {
-        rx.unpop(1);
-        break;
-      }
-      count++;
-      addPayload(
-        vector,
-        chain,
-        chain.readable,
-        Math.min(chain.writableOctets - packetHeaderOctets, quota - vector.octets),
-      );
-    }
-    if (count === 0) {
-      this.#dataReady.add(stream);
-      return false;
-    }
-    const result = vector.readFrom(stream.fd);
-    let left = Math.max(0, result);
-    let used = 0;
-    if (left > 0) {
-      this.#stats.octetsToGuest += left;
-      connection.sent(left);
-      this.#address(connection);
-      while (left > 0) {
-        const chain = this.#chains[used++]!;
-        const octets = Math.min(left, chain.writableOctets - packetHeaderOctets);
-        this.#emit(rx, chain, op.RW, 0, octets);
-        left -= octets;
-      }
-    }
-    rx.unpop(count - used);
-    this.#afterRead(stream, result, result === vector.octets, used);
-    return undefined;
-  }
-
-  #afterRead(stream: VsockStream, result: number, full: boolean, used: number): void {
-    if (result > 0) {
-      stream.appetite = full ? Math.min(maxBatch, stream.appetite * 2) : Math.max(2, used + 1);
-      // A short read has emptied the socket, unless its end was announced with the data.
-      if (!full && !stream.ending) stream.readable = false;
-      this.#wantData(stream);
-    } else if (result === 0) {
+  /** A stream's socket has been read. */
+  #afterRead(stream: VsockStream, result: number): void {
+    if (result > 0) this.#stats.octetsToGuest += result;
+    else if (result === 0) {
       stream.ended = true;
       const guestEnded = (stream.connection.guestShutdown & shutdownSend) !== 0 && !stream.holding;
       if (stream.hungUp || guestEnded || stream.writeBroken) this.#hostGone(stream);
       else this.#shutDown(stream, shutdownSend);
     } else if (result === -errno.EAGAIN) stream.readable = false;
-    else if (result === -errno.EINTR) this.#wantData(stream);
-    else {
+    else if (result !== -errno.EINTR) {
       // ECONNRESET: the host's end closed with the guest's data unread.
       this.#stats.resets++;
       stream.discard();
       this.#release(stream, true);
     }
-  }
-
-  /** Addresses the outgoing header, with the credit every packet carries. */
-  #address(connection: VsockConnection): void {
-    const out = this.#out;
-    out.srcPort = connection.hostPort;
-    out.dstPort = connection.guestPort;
-    out.bufAlloc = connection.bufAlloc;
-    out.fwdCnt = connection.tellFwdCnt();
-  }
-
-  #emit(rx: Virtqueue, chain: DescriptorChain, operation: number, flags: number, octets: number): void {
-    const out = this.#out;
-    out.srcCid = hostCid;
-    out.dstCid = this.#options.guestCid;
-    out.op = operation;
-    out.flags = flags;
-    out.len = octets;
-    const first = chain.fragments[chain.readable]!;
-    if (first.length >= packetHeaderOctets) emitPacketHeader(first.region.view, first.offset, out);
-    else {
-      emitPacketHeader(this.#scratchView, 0, out);
-      copyIn(chain.fragments, chain.readable, chain.count, this.#scratch);
-    }
-    rx.push(chain, packetHeaderOctets + octets);
-  }
-
-  #popForHeader(rx: Virtqueue): boolean {
-    return this.#popRx(rx, this.#chains[0]!);
-  }
-
-  /** Takes a receive buffer; one that cannot hold a header and an octet of data breaks the queue. */
-  #popRx(rx: Virtqueue, chain: DescriptorChain): boolean {
-    if (!rx.pop(chain)) return false;
-    if (chain.writableOctets > packetHeaderOctets) return true;
-    rx.fail(`a receive buffer of ${chain.writableOctets} octets`);
-    return false;
   }
 
   // Life of a stream.
@@ -654,9 +412,8 @@ export class VsockTransport implements VhostUserDevice {
     this.#requests.delete(stream);
     this.#lingering.delete(stream);
     this.#redials.delete(stream);
-    this.#controlReady.delete(stream);
-    this.#dataReady.delete(stream);
-    if (reset) this.#resets.push(stream.hostPort, stream.guestPort);
+    this.#sender.forget(stream);
+    if (reset) this.#sender.reset(stream.hostPort, stream.guestPort);
     if (stream.fd >= 0 && stream.holding) {
       this.#draining.add(stream);
       shutdown(stream.fd, SHUT_RD);
@@ -679,32 +436,7 @@ export class VsockTransport implements VhostUserDevice {
 
   /** The driver is gone: so are its connections. */
   #dropAll(): void {
-    this.#gatherer = undefined;
-    this.#gathered.clear();
     for (const stream of [...this.#table]) this.#release(stream, false);
-    this.#resets.length = 0;
+    this.#sender.forgetResets();
   }
-}
-
-/** Appends `octets` of a packet's data: the chain's fragments from `first` on, without the header. */
-function addPayload(vector: IoVector, chain: DescriptorChain, first: number, octets: number): void {
-  let skip = packetHeaderOctets;
-  let left = octets;
-  for (let index = first; index < chain.count && left > 0; index++) {
-    const { region, offset, length } = chain.fragments[index]!;
-    if (skip >= length) {
-      skip -= length;
-      continue;
-    }
-    const here = Math.min(left, length - skip);
-    vector.add(region, offset + skip, here);
-    left -= here;
-    skip = 0;
-  }
-}
-
-function controlOperation(bit: number): number {
-  if (bit === control.REQUEST) return op.REQUEST;
-  if (bit === control.RESPONSE) return op.RESPONSE;
-  return bit === control.SHUTDOWN ? op.SHUTDOWN : op.CREDIT_UPDATE;
 }
