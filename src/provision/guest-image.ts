@@ -24,7 +24,7 @@ import { type LockedPackage, lockedFor, readLock } from './package-lock.ts';
 import type { DebianArch, ProvisionProgress } from './port.ts';
 
 /** Counted up when the builder makes something else of the same sources. */
-const BUILDER = 1;
+const BUILDER = 2;
 /** Images that stay in the cache. */
 const KEPT_IMAGES = 4;
 /** What unpacking, building and the result take at most. */

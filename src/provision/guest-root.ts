@@ -8,7 +8,7 @@ import { dirname, join, relative } from 'node:path';
 import { run } from './host-tools.ts';
 import { moduleLists, pathMatcher, vmDirectory } from './image-recipe.ts';
 import type { InitramfsContext } from './initramfs.ts';
-import { indexModules } from './kernel-modules.ts';
+import { indexModules, withoutSignature } from './kernel-modules.ts';
 
 /** Where our own things are in the guest. */
 const OWN = 'usr/lib/slipway';
@@ -57,7 +57,7 @@ async function bundleCertificates(unpacked: string, root: string): Promise<void>
 async function addModules({ recipe, version, modules, unpacked }: InitramfsContext, root: string): Promise<void> {
   const folder = join('lib/modules', version);
   const uncompressed = (path: string): string => path.replace(/\.(xz|zst)$/, '');
-  const present = modules.paths.filter(pathMatcher(recipe.modules.present.map((text) => `${text}`)));
+  const present = modules.paths.filter(pathMatcher(recipe.modules.present));
   const lists = moduleLists.map((name) => [name, modules.closure(recipe.modules[name])] as const);
   const wanted = new Set([
     ...present.flatMap((path) => modules.withNeeded(path)),
@@ -74,6 +74,10 @@ async function addModules({ recipe, version, modules, unpacked }: InitramfsConte
     const packed = [...wanted].filter((path) => path.endsWith(ending));
     if (packed.length > 0)
       await run(program, ['-dq', ...(program === 'zstd' ? ['--rm'] : []), ...packed], { cwd: join(root, folder) });
+  }
+  for (const path of wanted) {
+    const file = join(root, folder, uncompressed(path));
+    await writeFile(file, withoutSignature(await readFile(file)));
   }
   for (const name of ['modules.builtin', 'modules.builtin.modinfo', 'modules.order'])
     await copyFile(join(unpacked, 'usr', folder, name), join(root, folder, name));

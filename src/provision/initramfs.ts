@@ -8,7 +8,7 @@ import { type CpioEntry, cpio } from './cpio.ts';
 import type { GuestPrograms } from './guest-programs.ts';
 import { run } from './host-tools.ts';
 import type { ImageRecipe } from './image-recipe.ts';
-import { type KernelModules, moduleName } from './kernel-modules.ts';
+import { type KernelModules, moduleName, withoutSignature } from './kernel-modules.ts';
 
 export interface InitramfsContext {
   readonly recipe: ImageRecipe;
@@ -29,7 +29,7 @@ export async function makeInitramfs(context: InitramfsContext): Promise<Buffer> 
     entries.push({ path: name, kind: 'file', mode: 0o755, content: await readFile(path) });
   entries.push({ path: 'modules/list', kind: 'file', mode: 0o644, content: Buffer.from(list) });
   for (const path of paths) {
-    const content = await moduleContent(join(unpacked, 'usr/lib/modules', version, path));
+    const content = withoutSignature(await moduleContent(join(unpacked, 'usr/lib/modules', version, path)));
     entries.push({ path: `modules/${moduleName(path)}.ko`, kind: 'file', mode: 0o644, content });
   }
   return promisify(gzip)(cpio(entries), { level: 9 });

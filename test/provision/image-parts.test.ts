@@ -12,7 +12,7 @@ import { makeErofs } from '../../src/provision/erofs.ts';
 import { isWhole } from '../../src/provision/guest-image.ts';
 import { readRecipe, vmDirectory } from '../../src/provision/image-recipe.ts';
 import { uncompressedKernel } from '../../src/provision/kernel-image.ts';
-import { KernelModules } from '../../src/provision/kernel-modules.ts';
+import { KernelModules, withoutSignature } from '../../src/provision/kernel-modules.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-image-'));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));
@@ -144,6 +144,18 @@ t.test('modules are loaded after what they need', async (t) => {
   t.same(modules.closure(['top_one']), [base, 'kernel/a/middle.ko.xz', 'kernel/a/top-one.ko.xz']);
   t.same(modules.closure(['base', 'built-in', 'middle']), [base, 'kernel/a/middle.ko.xz']);
   t.throws(() => modules.closure(['nowhere']), /the kernel has no module nowhere/);
+});
+
+t.test("a module's appended signature goes, and nothing else", async (t) => {
+  const code = Buffer.from('the module');
+  const trailer = Buffer.alloc(12);
+  trailer.writeUInt32BE(7, 8);
+  const signed = Buffer.concat([code, Buffer.from('signed!'), trailer, Buffer.from('~Module signature appended~\n')]);
+  t.ok(withoutSignature(signed).equals(code));
+  t.ok(withoutSignature(code).equals(code), 'unsigned');
+  trailer.writeUInt32BE(4000, 8);
+  const lying = Buffer.concat([code, trailer, signed.subarray(-28)]);
+  t.ok(withoutSignature(lying).equals(lying), 'a length beyond the file');
 });
 
 t.test('the recipe names sources that are there', async (t) => {

@@ -57,12 +57,15 @@ static int containerd_started, dockerd_started;
 
 static int load_docker_modules(void)
 {
-	return load_modules(LISTS "docker") && 0;
+	load_modules(LISTS "docker");
+	write_setting("net/netfilter/nf_conntrack_max", "262144");
+	return 0;
 }
 
 static int load_late_modules(void)
 {
-	return load_modules(LISTS "late") && 0;
+	load_modules(LISTS "late");
+	return 0;
 }
 
 static int load_and_mount_disk(void)
@@ -111,8 +114,11 @@ static void job_ended(pid_t pid, int status)
 			continue;
 		jobs[i].pid = 0;
 		jobs[i].done = 1;
-		if (i == DISK && status != 0)
+		if (i == DISK && status != 0) {
+			/* Let the host hear why. */
+			sleep(1);
 			power(RB_POWER_OFF);
+		}
 		if (jobs[i].mark && status == 0)
 			event_mark(jobs[i].mark, -1);
 		if (i == LATE)

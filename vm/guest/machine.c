@@ -3,10 +3,9 @@
 #include "machine.h"
 #include "events.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <net/if.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,15 +110,36 @@ int kernel_argument(const char *key, char *value, size_t length)
 	return -1;
 }
 
-static void write_setting(const char *name, const char *value)
+static void write_file(const char *path, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void write_file(const char *path, const char *format, ...)
+{
+	va_list arguments;
+	FILE *file = fopen(path, "we");
+	if (!file) {
+		fprintf(stderr, "slipway: %s: %s\n", path, strerror(errno));
+		return;
+	}
+	va_start(arguments, format);
+	vfprintf(file, format, arguments);
+	va_end(arguments);
+	if (fclose(file) != 0)
+		fprintf(stderr, "slipway: %s: %s\n", path, strerror(errno));
+}
+
+void write_setting(const char *name, const char *value)
 {
 	char path[128];
 	snprintf(path, sizeof path, "/proc/sys/%s", name);
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, value, strlen(value)) < 0)
-		fprintf(stderr, "slipway: %s: %s\n", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
+	write_file(path, "%s\n", value);
+}
+
+/* A group of the engine's own: swap accounting shows only below the root. Containers get theirs beside it. */
+static void make_engine_group(void)
+{
+	write_file("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset +cpu +io +memory +hugetlb +pids +rdma\n");
+	if (mkdir(ENGINE_GROUP, 0755) != 0)
+		fprintf(stderr, "slipway: %s: %s\n", ENGINE_GROUP, strerror(errno));
 }
 
 static void bring_up_loopback(void)
@@ -157,6 +177,8 @@ void set_up_machine(void)
 	kernel_argument("slipway.hostname", name, sizeof name);
 	if (sethostname(name, strlen(name)) != 0)
 		fprintf(stderr, "slipway: the host name: %s\n", strerror(errno));
+	write_file("/etc/hosts", "127.0.0.1 localhost %s\n::1 localhost ip6-localhost ip6-loopback\n", name);
+	make_engine_group();
 	bring_up_loopback();
 	setrlimit(RLIMIT_NOFILE, &files);
 	setrlimit(RLIMIT_NPROC, &unlimited);

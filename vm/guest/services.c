@@ -3,6 +3,7 @@
 
 #include "services.h"
 #include "events.h"
+#include "machine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +25,7 @@ struct program {
 	const char *log;
 	/* The kernel's inclination to end it when memory is short. */
 	const char *oom_score;
+	const char *group;
 	const char *argv[16];
 	pid_t pid;
 	time_t due;
@@ -31,20 +33,23 @@ struct program {
 };
 
 static struct program programs[SERVICES] = {
-	[MUX] = { "slipway-mux", "/run/log/mux.log", "-1000", { "/usr/lib/slipway/slipway-mux" } },
-	[AGENT] = { "slipway-agent", "/run/log/agent.log", "-1000", { "/usr/lib/slipway/slipway-agent" } },
+	[MUX] = { "slipway-mux", "/run/log/mux.log", "-1000", NULL, { "/usr/lib/slipway/slipway-mux" } },
+	[AGENT] = { "slipway-agent", "/run/log/agent.log", "-1000", NULL, { "/usr/lib/slipway/slipway-agent" } },
 	[DHCP] = { "udhcpc",
 		   "/run/log/dhcp.log",
 		   "-1000",
+		   NULL,
 		   { "/usr/bin/busybox", "udhcpc", "-f", "-i", "eth0", "-s", "/usr/lib/slipway/dhcp", "-O", "mtu", "-t", "5",
 		     "-T", "1", "-A", "2" } },
 	[CONTAINERD] = { "containerd",
 			 "/var/log/containerd.log",
 			 "-999",
+			 ENGINE_GROUP "/cgroup.procs",
 			 { "/usr/bin/containerd", "--config", "/etc/containerd/config.toml" } },
 	[DOCKERD] = { "dockerd",
 		      "/var/log/dockerd.log",
 		      "-500",
+		      ENGINE_GROUP "/cgroup.procs",
 		      { "/usr/sbin/dockerd", "--config-file", "/run/slipway/daemon.json", "--containerd",
 			"/run/containerd/containerd.sock" } },
 };
@@ -79,6 +84,15 @@ static void redirect(const char *log)
 	dup2(fd, 2);
 }
 
+static void set(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+		fprintf(stderr, "slipway: %s: %s\n", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
 void service_start(enum service service)
 {
 	struct program *program = &programs[service];
@@ -90,9 +104,9 @@ void service_start(enum service service)
 	}
 	if (program->pid != 0)
 		return;
-	int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	if (score >= 0 && write(score, program->oom_score, strlen(program->oom_score)) < 0)
-		fprintf(stderr, "slipway: %s: no OOM score\n", program->name);
+	set("/proc/self/oom_score_adj", program->oom_score);
+	if (program->group)
+		set(program->group, "0");
 	redirect(program->log);
 	execv(program->argv[0], (char *const *)program->argv);
 	fprintf(stderr, "%s: %s\n", program->argv[0], strerror(errno));

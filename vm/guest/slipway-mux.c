@@ -556,7 +556,8 @@ static void read_device(void)
 			at += (size_t)used;
 		}
 		input_length -= at;
-		memmove(input, input + at, input_length);
+		if (at > 0)
+			memmove(input, input + at, input_length);
 	}
 }
 
