@@ -12,6 +12,8 @@ import { routes } from './routes.ts';
 
 const BODY_OCTETS = 64 * 1024;
 const EVENT_READERS = 64;
+/** How often connections are looked at that have become idle while the server closes. */
+const IDLE_MS = 10;
 
 export class ApiServer {
   readonly #platform: PlatformPort;
@@ -39,9 +41,10 @@ export class ApiServer {
   /** Lets answers under way finish; `graceMs` later what is left is cut. */
   async close(graceMs = 1000): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    this.#server.closeIdleConnections();
+    const idle = setInterval(() => this.#server.closeIdleConnections(), IDLE_MS);
     const cut = setTimeout(() => this.#server.closeAllConnections(), graceMs);
     await closed;
+    clearInterval(idle);
     clearTimeout(cut);
   }
 

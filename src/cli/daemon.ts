@@ -62,9 +62,9 @@ async function serve(home: Home): Promise<void> {
   });
   await Promise.race([supervisor.finished, signalled]);
   states.unsubscribe();
+  await release();
   await api.close();
   settings.close();
-  await release();
   for (const path of [home.apiSocket, home.publishSocket]) rmSync(path, { force: true });
   write('slipway ends');
   lock.release();

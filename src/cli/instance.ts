@@ -135,8 +135,13 @@ function latestStep({ state, boot }: PlatformStatus): string {
 function alive(pid: number): boolean {
   try {
     process.kill(pid, 0);
-    return true;
   } catch {
     return false;
+  }
+  try {
+    // One that has ended and that its new parent has not yet taken note of.
+    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+  } catch {
+    return process.platform !== 'linux';
   }
 }

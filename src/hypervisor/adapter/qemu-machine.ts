@@ -306,7 +306,7 @@ function panicOnConsole(console: string): string | undefined {
 
 /** What to do about the complaints of QEMU's that a user can meet. */
 function remedy(stderr: string): string {
-  if (/cannot allocate|cannot set up guest memory|Failed to allocate/i.test(stderr))
+  if (/cannot allocate|cannot set up guest memory|Failed to allocate|Address space limit/i.test(stderr))
     return '; lower the setting vm.memory';
   if (/Failed to get .* lock/.test(stderr)) return '; another QEMU has the data disk open';
   if (/Could not access KVM|failed to initialize kvm|HV_|whpx/i.test(stderr)) return '; set vm.accelerator to tcg';
