@@ -1,7 +1,7 @@
 /** A guest that costs next to nothing, so that what a bench measures is the stack: it knows one connection, and its frames are made before. */
 
 import { FrameBatch } from '../../src/stack/frame-batch.ts';
-import type { Arena, LinkHandler, LinkOffload, LinkPort } from '../../src/stack/port.ts';
+import type { Arena, ArenaSource, LinkHandler, LinkOffload, LinkPort } from '../../src/stack/port.ts';
 import { ipv4Word, parseIpv4 } from '../../src/stack/wire/address.ts';
 import { finish, pseudoHeaderSum, sum } from '../../src/stack/wire/checksum.ts';
 import * as ethernet from '../../src/stack/wire/ethernet.ts';
@@ -16,16 +16,11 @@ const peer = ipv4Word(parseIpv4('10.0.0.1')!);
 const HEADERS = ethernet.HEADER_OCTETS + ipv4.HEADER_OCTETS + tcp.HEADER_OCTETS;
 const SHIFT = 7;
 
-const arenaOf = (octets: number): Arena => {
-  const bytes = new Uint8Array(octets);
-  return { bytes, view: new DataView(bytes.buffer) };
-};
-
 export class Guest implements LinkPort {
   readonly name = 'bench';
   readonly mtu: number;
   readonly offload: LinkOffload;
-  readonly txArena: Arena = arenaOf(2 << 20);
+  readonly txArena: Arena;
   txOffset = 0;
   frames = 0;
   /** What the stack has sent: the number after its last octet, and the last number it acknowledged. */
@@ -34,17 +29,19 @@ export class Guest implements LinkPort {
   readonly #mss: number;
   readonly #batch = new FrameBatch(2048, 1);
   readonly #rx: Arena;
-  readonly #small: Arena = arenaOf(128);
+  readonly #small: Arena;
   readonly #payloadSum: number;
   #handler: LinkHandler | undefined;
   #next = 1000;
 
-  constructor(mtu: number, burstOctets: number, offload: LinkOffload) {
+  constructor(memory: ArenaSource, mtu: number, burstOctets: number, offload: LinkOffload) {
+    this.txArena = memory.arena(2 << 20);
+    this.#small = memory.arena(128);
     this.mtu = mtu;
     this.offload = offload;
     this.#mss = mtu - 40;
     const count = Math.max(1, Math.floor(burstOctets / this.#mss));
-    this.#rx = arenaOf(count * (HEADERS + this.#mss));
+    this.#rx = memory.arena(count * (HEADERS + this.#mss));
     this.#rx.bytes.fill(0x5a);
     this.#payloadSum = sum(this.#rx.view, HEADERS, this.#mss);
   }

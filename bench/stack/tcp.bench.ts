@@ -1,8 +1,9 @@
 /** The stack alone, one stream each way: Gbit/s, and nanoseconds a frame. `node bench/stack/tcp.bench.ts [up|down] [mtu] [seconds]` */
 
 import { randomFillSync } from 'node:crypto';
+import { FrameMemory, plainArena } from '../../src/stack/frame-memory.ts';
 import { Netstack } from '../../src/stack/netstack.ts';
-import type { TcpConnection, TcpHandler } from '../../src/stack/port.ts';
+import type { ArenaSource, TcpConnection, TcpHandler } from '../../src/stack/port.ts';
 import { parseIpv4 } from '../../src/stack/wire/address.ts';
 import { Guest, gatewayMac } from './guest.ts';
 
@@ -26,9 +27,10 @@ const handler: TcpHandler = {
   },
 };
 
-function connect(mtu: number, segmentOctets: number): { netstack: Netstack; guest: Guest } {
+function connect(memory: ArenaSource, mtu: number, segmentOctets: number): { netstack: Netstack; guest: Guest } {
   const netstack = new Netstack({
     clock,
+    memory,
     random: { fill: (into) => void randomFillSync(into) },
     forwarder: {
       tcp: (connection) => {
@@ -43,7 +45,7 @@ function connect(mtu: number, segmentOctets: number): { netstack: Netstack; gues
     hostAlias: parseIpv4('192.168.65.2')!,
     prefix: 24,
   });
-  const guest = new Guest(mtu, BURST_OCTETS, { checksum: segmentOctets > 0, segmentOctets });
+  const guest = new Guest(memory, mtu, BURST_OCTETS, { checksum: segmentOctets > 0, segmentOctets });
   netstack.attach(guest);
   guest.syn();
   netstack.poll(clock.nowMs(), 1 << 20);
@@ -63,8 +65,8 @@ function fill(connection: TcpConnection): number {
   return octets;
 }
 
-function run(direction: string, mtu: number, segmentOctets: number, seconds: number): void {
-  const { netstack, guest } = connect(mtu, segmentOctets);
+function run(direction: string, mtu: number, memory: ArenaSource, segmentOctets: number, seconds: number): void {
+  const { netstack, guest } = connect(memory, mtu, segmentOctets);
   const step =
     direction === 'up'
       ? () => {
@@ -90,9 +92,8 @@ function run(direction: string, mtu: number, segmentOctets: number, seconds: num
   };
   measure(300);
   const { octets, frames, ns } = measure(seconds * 1000);
-  const label = `${direction.padEnd(5)} mtu ${String(mtu).padStart(5)}${segmentOctets > 0 ? ' offload' : ''}`.padEnd(
-    26,
-  );
+  const how = segmentOctets > 0 ? 'offload' : memory instanceof FrameMemory ? 'vectors' : 'plain';
+  const label = `${direction.padEnd(5)} mtu ${String(mtu).padStart(5)} ${how}`.padEnd(26);
   const row = [
     `${((octets * 8) / ns).toFixed(1)} Gbit/s`,
     `${(ns / octets).toFixed(3)} CPU s/GB`,
@@ -106,7 +107,8 @@ function run(direction: string, mtu: number, segmentOctets: number, seconds: num
 const [direction, mtu, seconds = '1'] = process.argv.slice(2);
 for (const way of direction ? [direction] : ['up', 'down'])
   for (const size of mtu ? [Number(mtu)] : [1500, 65520]) {
-    run(way, size, 0, Number(seconds));
-    if (way === 'down') run(way, size, 65535, Number(seconds));
+    run(way, size, { arena: plainArena }, 0, Number(seconds));
+    run(way, size, new FrameMemory(), 0, Number(seconds));
+    if (way === 'down') run(way, size, new FrameMemory(), 65535, Number(seconds));
   }
 if (received < 0) throw new Error('unreachable');

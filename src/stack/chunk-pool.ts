@@ -5,7 +5,7 @@
  * guest has stopped reading cannot take it all; a flow that was refused is told when a chunk comes back.
  */
 
-import type { Arena } from './port.ts';
+import type { Arena, ArenaSource } from './port.ts';
 
 export const CHUNK_OCTETS = 65536;
 /** Chunks per arena. */
@@ -22,11 +22,13 @@ export interface ChunkWaiter {
 
 export class ChunkPool {
   readonly limit: number;
+  readonly #memory: ArenaSource;
   readonly #free: Chunk[] = [];
   readonly #waiters = new Set<ChunkWaiter>();
   #made = 0;
 
-  constructor(budgetOctets: number) {
+  constructor(budgetOctets: number, memory: ArenaSource) {
+    this.#memory = memory;
     this.limit = Math.max(2, Math.floor(budgetOctets / CHUNK_OCTETS));
   }
 
@@ -68,8 +70,7 @@ export class ChunkPool {
 
   #grow(): void {
     const count = Math.min(ARENA_CHUNKS, this.limit - this.#made);
-    const bytes = new Uint8Array(count * CHUNK_OCTETS);
-    const arena: Arena = { bytes, view: new DataView(bytes.buffer) };
+    const arena = this.#memory.arena(count * CHUNK_OCTETS);
     // Pushed backwards, so that they are taken in the order of their addresses.
     for (let i = count - 1; i >= 0; i--) this.#free.push({ arena, offset: i * CHUNK_OCTETS });
     this.#made += count;

@@ -10,6 +10,7 @@
 
 import type { Drops } from './drops.ts';
 import { Fragments } from './fragment-list.ts';
+import { sum } from './frame-memory.ts';
 import type { Identity } from './identity.ts';
 import type { Ipv4Output, Transport } from './ipv4.ts';
 import type { Neighbors } from './neighbor.ts';
@@ -98,8 +99,7 @@ export class Icmp implements Transport {
     const { arena, at } = output;
     icmp.emitEcho(arena.view, at, icmp.ECHO_REPLY, identifier, sequence);
     arena.bytes.set(payload, at + icmp.HEADER_OCTETS);
-    const sum = checksum.sum(arena.view, at, icmp.HEADER_OCTETS + payload.length);
-    icmp.setChecksum(arena.view, at, checksum.finish(sum));
+    icmp.setChecksum(arena.view, at, checksum.finish(sum(arena, at, icmp.HEADER_OCTETS + payload.length)));
     return output.close(peer, guest, ipv4.PROTOCOL_ICMP);
   }
 
@@ -168,7 +168,7 @@ export class Icmp implements Transport {
     const { arena, at } = output;
     icmp.emit(arena.view, at, type, code, rest);
     arena.bytes.set(about.bytes.subarray(aboutAt, aboutAt + octets), at + icmp.HEADER_OCTETS);
-    icmp.setChecksum(arena.view, at, checksum.finish(checksum.sum(arena.view, at, icmp.HEADER_OCTETS + octets)));
+    icmp.setChecksum(arena.view, at, checksum.finish(sum(arena, at, icmp.HEADER_OCTETS + octets)));
     return output.close(source, destination, ipv4.PROTOCOL_ICMP);
   }
 
@@ -207,7 +207,7 @@ export class Icmp implements Transport {
       arena.bytes.set(from.bytes.subarray(offset, offset + length), into);
       into += length;
     }
-    icmp.setChecksum(arena.view, at, checksum.finish(checksum.sum(arena.view, at, octets)));
+    icmp.setChecksum(arena.view, at, checksum.finish(sum(arena, at, octets)));
     output.close(packet.destination3, packet.source3, ipv4.PROTOCOL_ICMP);
   }
 

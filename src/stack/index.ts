@@ -6,6 +6,7 @@ export {
   CHECKSUM_VERIFIED,
   FrameBatch,
 } from './frame-batch.ts';
+export { FrameMemory } from './frame-memory.ts';
 export { defaultLimits, Netstack, type NetstackOptions } from './netstack.ts';
 export { Pipeline, type PipelineOptions, type TappedBatch } from './pipeline.ts';
 export type * from './port.ts';

@@ -10,6 +10,7 @@
 import { Drops } from './drops.ts';
 import { Reassembly } from './fragments.ts';
 import type { FrameBatch } from './frame-batch.ts';
+import { plainArena } from './frame-memory.ts';
 import { Icmp } from './icmp.ts';
 import { Identity, type IdentityOptions } from './identity.ts';
 import { Ipv4Input, Ipv4Output } from './ipv4.ts';
@@ -18,6 +19,7 @@ import { Neighbors } from './neighbor.ts';
 import { Packet } from './packet.ts';
 import type {
   Address,
+  ArenaSource,
   Clock,
   Endpoints,
   FlowRecord,
@@ -45,6 +47,8 @@ export interface NetstackOptions extends IdentityOptions {
   readonly random: Random;
   readonly forwarder: Forwarder;
   readonly limits?: Partial<TcpLimits>;
+  /** Where send queues live: the memory that links have their rings in, best of all. */
+  readonly memory?: ArenaSource;
   /** Work has turned up outside of `input` and `poll`: `poll` is due now. Called once until the next `poll`. */
   readonly wake?: () => void;
 }
@@ -117,6 +121,7 @@ export class Netstack implements NetstackPort {
       random,
       hash: new KeyedHash(random),
       limits: { ...defaultLimits, ...options.limits },
+      memory: options.memory ?? { arena: plainArena },
       wake: () => this.#wake(),
     });
     this.#icmp.tcp = this.#tcp;

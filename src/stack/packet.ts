@@ -6,9 +6,10 @@
 import type { Fragments } from './fragment-list.ts';
 import type { FrameBatch } from './frame-batch.ts';
 import { CHECKSUM_UNKNOWN } from './frame-batch.ts';
+import { sum } from './frame-memory.ts';
 import type { Arena } from './port.ts';
 import type { SwitchPort } from './switch-port.ts';
-import { join, sum } from './wire/checksum.ts';
+import { join } from './wire/checksum.ts';
 
 export class Packet {
   /** Where it came in. Set before anything else is read. */
@@ -52,14 +53,14 @@ export class Packet {
   /** The partial sum of all that IP carries. */
   transportSum(): number {
     const contiguous = this.transportContiguous;
-    let total = sum(this.view, this.transportAt, contiguous);
+    let total = sum(this.arena, this.transportAt, contiguous);
     let done = contiguous;
     if (done < this.transportOctets) {
       const { batch } = this;
       let fragment = batch.first[this.frame]! + 1;
       while (done < this.transportOctets) {
         const length = Math.min(batch.length[fragment]!, this.transportOctets - done);
-        total = join(total, done, sum(batch.arena[fragment]!.view, batch.offset[fragment]!, length));
+        total = join(total, done, sum(batch.arena[fragment]!, batch.offset[fragment]!, length));
         done += length;
         fragment++;
       }

@@ -5,6 +5,7 @@
  */
 
 import type { FrameBatch } from './frame-batch.ts';
+import type { SimdSums } from './wire/checksum-simd.ts';
 
 // Links live in other areas, which know this one by this file alone.
 export { CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, FrameBatch } from './frame-batch.ts';
@@ -23,6 +24,14 @@ export interface Random {
 export interface Arena {
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  /** In memory that has them (frame-memory.ts): functions that sum at vector speed, and where in it the arena begins. */
+  readonly sums?: SimdSums | undefined;
+  readonly base?: number;
+}
+
+/** Gives out arenas, for as long as it lives. */
+export interface ArenaSource {
+  arena(octets: number): Arena;
 }
 
 /** A stretch of an arena. Reused by its owner: read it during the call that hands it over, never keep it. */

@@ -6,6 +6,7 @@
 
 import type { Drops } from './drops.ts';
 import { Fragments } from './fragment-list.ts';
+import { sum } from './frame-memory.ts';
 import type { Icmp } from './icmp.ts';
 import type { Identity } from './identity.ts';
 import type { Ipv4Output, Transport } from './ipv4.ts';
@@ -137,8 +138,8 @@ export class Udp implements Transport {
     const { arena, at } = output;
     udp.emit(arena.view, at, peerPort, guestPort, octets);
     arena.bytes.set(payload, at + udp.HEADER_OCTETS);
-    const sum = checksum.sum(arena.view, at, octets) + checksum.pseudoHeaderSum(peer, guest, ipv4.PROTOCOL_UDP, octets);
-    udp.setChecksum(arena.view, at, checksum.finish(sum));
+    const partial = sum(arena, at, octets) + checksum.pseudoHeaderSum(peer, guest, ipv4.PROTOCOL_UDP, octets);
+    udp.setChecksum(arena.view, at, checksum.finish(partial));
     return output.close(peer, guest, ipv4.PROTOCOL_UDP);
   }
 }

@@ -1,6 +1,7 @@
 /** Two netstacks on a wire that loses, repeats, reorders, delays and corrupts frames, by a seed, in a time of its own. */
 
 import { FrameBatch } from '../../src/stack/frame-batch.ts';
+import { FrameMemory } from '../../src/stack/frame-memory.ts';
 import { Netstack } from '../../src/stack/netstack.ts';
 import type { Arena, Forwarder, LinkHandler, LinkPort } from '../../src/stack/port.ts';
 import type { TcpLimits } from '../../src/stack/tcp/endpoint.ts';
@@ -99,6 +100,7 @@ export class LossyWire {
           },
         },
         forwarder,
+        memory: new FrameMemory(1 << 20),
         macAddress: macToBytes(0x02_00_00_00_00_00 + host),
         gateway: address(`192.168.65.${host}`),
         hostAlias: address(`192.168.65.${host + 1}`),

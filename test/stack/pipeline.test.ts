@@ -2,10 +2,11 @@
 
 import { config } from 'rxjs';
 import t from 'tap';
+import { FrameMemory, plainArena } from '../../src/stack/frame-memory.ts';
 import { Pipe } from '../../src/stack/link/pipe.ts';
 import { Netstack } from '../../src/stack/netstack.ts';
 import { Pipeline } from '../../src/stack/pipeline.ts';
-import type { TcpConnection, TcpHandler } from '../../src/stack/port.ts';
+import type { ArenaSource, TcpConnection, TcpHandler } from '../../src/stack/port.ts';
 import { macToBytes } from '../../src/stack/wire/ethernet.ts';
 import { FakeLink } from './fake-link.ts';
 import { icmpFrame, pattern } from './frames.ts';
@@ -27,10 +28,11 @@ class Edge {
   }
 }
 
-const stackOf = (edge: Edge, accept?: TcpHandler, host = 1): Netstack => {
+const stackOf = (edge: Edge, accept?: TcpHandler, host = 1, memory?: ArenaSource): Netstack => {
   const random = seededRandom(host);
   return new Netstack({
     clock: edge.clock,
+    ...(memory && { memory }),
     random: {
       fill: (into) => {
         for (let i = 0; i < into.length; i++) into[i] = random() * 256;
@@ -182,11 +184,14 @@ t.test('a link with room again, and one that is gone', async (t) => {
   t.equal(connection.state, 'CLOSED');
 });
 
-for (const offload of [
-  { checksum: false, segmentOctets: 0 },
-  { checksum: true, segmentOctets: 65535 },
-])
-  t.test(`two stacks on a pipe, ${offload.checksum ? 'with' : 'without'} offload`, async (t) => {
+const cuts = { checksum: false, segmentOctets: 0 };
+for (const [how, memory, offload] of [
+  ['in ordinary memory', { arena: plainArena }, cuts],
+  ['in memory with vectors', new FrameMemory(), cuts],
+  ['with too little of it', new FrameMemory(300_000), cuts],
+  ['with offload', new FrameMemory(), { checksum: true, segmentOctets: 65535 }],
+] as const)
+  t.test(`two stacks on a pipe, ${how}`, async (t) => {
     const edge = new Edge();
     let received = 0;
     const sink: TcpHandler = {
@@ -198,10 +203,11 @@ for (const offload of [
       },
       receivedEnd: (connection) => connection.end(),
     };
-    const left = stackOf(edge, sink);
-    const right = stackOf(edge, undefined, 129);
+    const left = stackOf(edge, sink, 1, memory);
+    const right = stackOf(edge, undefined, 129, memory);
     const pipe = new Pipe({
       offload,
+      memory,
       slabOctets: 200_000,
       frames: 64,
       flushed: (each) => edge.schedule('soon', () => each.deliver()),

@@ -5,13 +5,15 @@
  */
 
 import { CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, FrameBatch } from '../frame-batch.ts';
-import type { Arena, LinkHandler, LinkOffload, LinkPort } from '../port.ts';
+import { plainArena } from '../frame-memory.ts';
+import type { Arena, ArenaSource, LinkHandler, LinkOffload, LinkPort } from '../port.ts';
 
 export interface PipeOptions {
   readonly mtu?: number;
   readonly offload?: LinkOffload;
   /** Octets that each direction holds until they are delivered. */
   readonly slabOctets?: number;
+  readonly memory?: ArenaSource;
   /** Frames that each direction holds. */
   readonly frames?: number;
   /** Something was flushed: `deliver` is due. */
@@ -23,9 +25,8 @@ class Slab {
   readonly batch: FrameBatch;
   used = 0;
 
-  constructor(octets: number, frames: number) {
-    const bytes = new Uint8Array(octets);
-    this.arena = { bytes, view: new DataView(bytes.buffer) };
+  constructor(memory: ArenaSource, octets: number, frames: number) {
+    this.arena = memory.arena(octets);
     this.batch = new FrameBatch(frames, 1);
   }
 }
@@ -49,8 +50,9 @@ class PipeEnd implements LinkPort {
     this.offload = options.offload ?? { checksum: false, segmentOctets: 0 };
     const octets = options.slabOctets ?? 512 * 1024;
     const frames = options.frames ?? 1024;
-    this.#filling = new Slab(octets, frames);
-    this.#other = new Slab(octets, frames);
+    const memory = options.memory ?? { arena: plainArena };
+    this.#filling = new Slab(memory, octets, frames);
+    this.#other = new Slab(memory, octets, frames);
     this.#flushed = flushed;
   }
 

@@ -22,7 +22,7 @@ import type { Transport } from '../ipv4.ts';
 import type { KeyedHash } from '../keyed-hash.ts';
 import type { Neighbors } from '../neighbor.ts';
 import type { Packet } from '../packet.ts';
-import type { Address, CloseReason, Forwarder, Random, TcpConnection, TcpHandler } from '../port.ts';
+import type { Address, ArenaSource, CloseReason, Forwarder, Random, TcpConnection, TcpHandler } from '../port.ts';
 import type { SwitchPort } from '../switch-port.ts';
 import type { TimerWheel } from '../timers.ts';
 import { ipv4Word, ofIpv4, word } from '../wire/address.ts';
@@ -78,6 +78,7 @@ export interface TcpOptions {
   readonly hash: KeyedHash;
   readonly random: Random;
   readonly limits: TcpLimits;
+  readonly memory: ArenaSource;
   /** Something became ready outside of `input` and `poll`. */
   readonly wake: () => void;
 }
@@ -118,7 +119,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     this.#identity = options.identity;
     this.#timers = options.timers;
     this.drops = options.drops;
-    this.pool = new ChunkPool(options.limits.poolOctets);
+    this.pool = new ChunkPool(options.limits.poolOctets, options.memory);
     this.#flows = new FlowTable(options.hash);
   }
 

@@ -5,8 +5,10 @@
  * size instead.
  */
 
+import { copyAndSum } from '../frame-memory.ts';
 import { HOP_LIMIT } from '../ipv4.ts';
-import { copyAndSum, finish, fold, join, pseudoHeaderSum } from '../wire/checksum.ts';
+import type { Arena } from '../port.ts';
+import { finish, fold, join, pseudoHeaderSum } from '../wire/checksum.ts';
 import * as ethernet from '../wire/ethernet.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import * as tcp from '../wire/tcp.ts';
@@ -84,23 +86,23 @@ export function writeSegment(
     return true;
   }
   let sum = c.tcpSum + tcpOctets + halves(sequence) + halves(acknowledgement) + halves(flagsWindow);
-  if (octets > 0) sum += copyAndSumQueue(c, from, octets, view, at + DATA_AT);
+  if (octets > 0) sum += copyAndSumQueue(c, from, octets, link.txArena, at + DATA_AT);
   view.setInt32(at + TCP_AT + tcp.CHECKSUM, finish(sum) << 16);
   port.commit(DATA_AT + octets);
   return true;
 }
 
-function copyAndSumQueue(c: Tcb, from: number, octets: number, into: DataView, at: number): number {
+function copyAndSumQueue(c: Tcb, from: number, octets: number, into: Arena, at: number): number {
   const { queue } = c;
   let chunk = queue.chunkOf(from);
   let place = queue.placeOf(from);
   let length = Math.min(octets, 65536 - place);
-  let sum = copyAndSum(chunk.arena.view, chunk.offset + place, into, at, length);
+  let sum = copyAndSum(chunk.arena, chunk.offset + place, into, at, length);
   for (let done = length; done < octets; done += length) {
     chunk = queue.chunkOf(from + done);
     place = 0;
     length = Math.min(octets - done, 65536);
-    sum = join(sum, done, copyAndSum(chunk.arena.view, chunk.offset, into, at + done, length));
+    sum = join(sum, done, copyAndSum(chunk.arena, chunk.offset, into, at + done, length));
   }
   return sum;
 }

@@ -4,10 +4,13 @@ import fc from 'fast-check';
 import t from 'tap';
 import { CHUNK_OCTETS, ChunkPool } from '../../../src/stack/chunk-pool.ts';
 import { Fragments } from '../../../src/stack/fragment-list.ts';
+import { plainArena } from '../../../src/stack/frame-memory.ts';
 import { TcpReassembly } from '../../../src/stack/tcp/reassembly.ts';
 import { SendQueue } from '../../../src/stack/tcp/send-queue.ts';
 import { type Seq, seq, seqAdd, seqGeq, seqGt, seqLeq, seqLt, seqMax, seqSub } from '../../../src/stack/tcp/seq.ts';
 import { arenaOf } from '../fake-link.ts';
+
+const memory = { arena: plainArena };
 
 t.test('sequence numbers compare across the wrap', async () => {
   fc.assert(
@@ -25,7 +28,7 @@ t.test('a send queue gives back what was written, in pieces of any size', async 
   const step = fc.tuple(fc.constantFrom('write', 'write', 'acknowledge'), fc.integer({ min: 1, max: 90_000 }));
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
-      const pool = new ChunkPool(1 << 20);
+      const pool = new ChunkPool(1 << 20, memory);
       const queue = new SendQueue(pool, 300_000);
       let written = 0;
       let acknowledged = 0;
@@ -59,7 +62,7 @@ t.test('a send queue gives back what was written, in pieces of any size', async 
 });
 
 t.test('reserving takes nothing; committing what was not reserved is an error', async (t) => {
-  const pool = new ChunkPool(1 << 20);
+  const pool = new ChunkPool(1 << 20, memory);
   const queue = new SendQueue(pool, 100_000);
   t.ok(queue.reserve());
   t.equal(pool.used, 0);
@@ -71,7 +74,7 @@ t.test('reserving takes nothing; committing what was not reserved is an error', 
 });
 
 t.test('a pool that runs short keeps some for everyone', async (t) => {
-  const pool = new ChunkPool(64 * CHUNK_OCTETS);
+  const pool = new ChunkPool(64 * CHUNK_OCTETS, memory);
   const fill = (queue: SendQueue): void => {
     while (queue.reserve()) queue.commit(queue.length);
   };
@@ -102,7 +105,7 @@ t.test('reassembly is a map of octets in which the first comer stays', async () 
   });
   fc.assert(
     fc.property(fc.integer(), fc.array(segment, { maxLength: 40 }), (base, segments) => {
-      const pool = new ChunkPool(1 << 22);
+      const pool = new ChunkPool(1 << 22, memory);
       const reassembly = new TcpReassembly(pool);
       const model = new Map<number, number>();
       const start: Seq = seq(base);
@@ -137,7 +140,7 @@ t.test('reassembly is a map of octets in which the first comer stays', async () 
 });
 
 t.test('reassembly is bounded', async (t) => {
-  const pool = new ChunkPool(1 << 26);
+  const pool = new ChunkPool(1 << 26, memory);
   const reassembly = new TcpReassembly(pool);
   const list = new Fragments();
   list.push(arenaOf(new Uint8Array(1)), 0, 1);
