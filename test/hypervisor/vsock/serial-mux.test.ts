@@ -14,7 +14,7 @@ import { channelConformance, type Lane } from '../channel-conformance.ts';
 import { FakeTimers } from './fake-timers.ts';
 import { compileGuestProgram, SerialLine } from './serial-line.ts';
 
-const { program, directory: programDirectory } = compileGuestProgram('slipway-mux');
+const { program, directory: programDirectory } = compileGuestProgram('slipway-mux', 'mux-frames', 'mux-streams');
 t.teardown(() => fs.rmSync(programDirectory, { recursive: true }));
 
 const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
