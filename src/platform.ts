@@ -15,11 +15,13 @@ import { QemuStreamLink } from './hypervisor/link/qemu-stream.ts';
 import type { MachineSpec } from './hypervisor/port.ts';
 import { VmmHost, type VmmMachine } from './hypervisor/vmm-client.ts';
 import { Network } from './network.ts';
+import { hostNetworks } from './proxy/adapter/host-networks.ts';
 import { PublishingSocket } from './proxy/adapter/publishing-socket.ts';
 import { unprivilegedPortStart } from './proxy/adapter/unprivileged-ports.ts';
 import { parseNameServers } from './proxy/dns/name-servers.ts';
+import { freeSubnet } from './proxy/free-subnet.ts';
 import type { PublishRules } from './proxy/published-ports.ts';
-import { type NetworkCore, Supervisor } from './supervisor.ts';
+import { type InForce, type NetworkCore, Supervisor } from './supervisor.ts';
 
 const GIB = 2 ** 30;
 
@@ -63,6 +65,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     specify: (inForce) => specify(home, inForce, options.imageDirectory),
     openNetwork: (inForce) => openNetwork(home, inForce, log),
     publishRules,
+    chooseSubnet,
     inForce: {
       load: () => loadInForce(home.inForceFile),
       store: (inForce) => writeFileSync(home.inForceFile, JSON.stringify(inForce), { mode: 0o600 }),
@@ -93,10 +96,10 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
 }
 
 /** The network core, on QEMU's socket; it dials until the machine is there. */
-function openNetwork(home: Home, settings: Settings, log: (line: string) => void): NetworkCore {
+function openNetwork(home: Home, { settings, subnet }: InForce, log: (line: string) => void): NetworkCore {
   const mtu = settings['network.mtu'];
   const network = new Network({
-    subnet: settings['network.subnet'],
+    subnet,
     mtu,
     nameServers: parseNameServers(settings['network.dns']),
     guestMacAddress: macAddress(home),
@@ -116,8 +119,8 @@ function openNetwork(home: Home, settings: Settings, log: (line: string) => void
 }
 
 /** The network's own address, the gateway and the host alias, which are never a container's. */
-function hostAddresses(settings: Settings): string[] {
-  const [network = ''] = settings['network.subnet'].split('/');
+function hostAddresses(subnet: string): string[] {
+  const [network = ''] = subnet.split('/');
   return [`${network}/31`, network.replace(/\d+$/, (last) => `${Number(last) + 2}/32`)];
 }
 
@@ -148,7 +151,7 @@ const words = (text: string): string[] =>
     .map((word) => word.trim())
     .filter((word) => word !== '');
 
-function publishRules(settings: Settings): PublishRules {
+function publishRules({ settings, subnet }: InForce): PublishRules {
   return {
     bind: words(settings['ports.bind']),
     reserved: words(settings['ports.reserved']).map((range) => {
@@ -157,14 +160,22 @@ function publishRules(settings: Settings): PublishRules {
     }),
     limit: settings['ports.limit'],
     unprivilegedFrom: settings['ports.privileged'] === 'allow' ? 0 : unprivilegedPortStart(),
-    hostAddresses: hostAddresses(settings),
+    hostAddresses: hostAddresses(subnet),
   };
 }
 
-/** Written by ourselves, perhaps by an older version; what cannot be read is as if it were not there. */
-function loadInForce(path: string): Settings | undefined {
+/** The default moves away from the host's own networks; a choice of the user's stands. */
+function chooseSubnet({ current, chosen }: SettingsPort): string {
+  const wanted = current['network.subnet'];
+  return chosen['network.subnet'] === undefined ? freeSubnet(wanted, hostNetworks()) : wanted;
+}
+
+/** Written by ourselves, perhaps by another version; what cannot be read is as if it were not there. */
+function loadInForce(path: string): InForce | undefined {
   try {
-    return { ...defaults, ...(JSON.parse(readFileSync(path, 'utf8')) as Settings) };
+    const { settings, subnet } = JSON.parse(readFileSync(path, 'utf8')) as InForce;
+    const all = { ...defaults, ...settings };
+    return { settings: all, subnet: subnet ?? all['network.subnet'] };
   } catch {
     return undefined;
   }

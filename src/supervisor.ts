@@ -37,15 +37,24 @@ export interface DockerReadiness {
   stop(): void;
 }
 
+/** What a machine runs with. */
+export interface InForce {
+  /** Of its start where a change asks for a restart, current otherwise. */
+  readonly settings: Settings;
+  readonly subnet: string;
+}
+
 export interface SupervisorParts {
   readonly settings: SettingsPort;
   readonly machines: MachineHost;
   readonly docker: DockerReadiness;
   readonly specify: (settings: Settings) => MachineSpec;
-  readonly openNetwork: (settings: Settings) => NetworkCore;
-  readonly publishRules: (settings: Settings) => PublishRules;
-  /** The settings that the running machine was started with, and the place to keep them. */
-  readonly inForce: { load(): Settings | undefined; store(settings: Settings): void };
+  readonly openNetwork: (inForce: InForce) => NetworkCore;
+  readonly publishRules: (inForce: InForce) => PublishRules;
+  /** The guest's network: what the settings say, or another where the host has that one itself. */
+  readonly chooseSubnet: (settings: SettingsPort) => string;
+  /** What the running machine was started with, and the place to keep it. */
+  readonly inForce: { load(): InForce | undefined; store(inForce: InForce): void };
   /** What of the status does not change: home, sockets, versions, process ids. */
   readonly facts: () => Pick<PlatformStatus, 'home' | 'sockets' | 'versions' | 'pids'>;
   readonly nowMs: () => number;
@@ -63,7 +72,7 @@ export class Supervisor implements PlatformPort {
   readonly #finished: Promise<void>;
   #finish: () => void = () => undefined;
   #network: NetworkCore | undefined;
-  #inForce: Settings;
+  #inForce: InForce;
   #busy: string | undefined;
   /** Settles, never rejects, when the operation under way is done. */
   #underWay: Promise<void> = Promise.resolve();
@@ -71,13 +80,13 @@ export class Supervisor implements PlatformPort {
   constructor(parts: SupervisorParts) {
     this.#parts = parts;
     this.settings = parts.settings;
-    this.#inForce = parts.settings.current;
+    this.#inForce = this.#chosenNow();
     this.#finished = new Promise((resolve) => {
       this.#finish = resolve;
     });
     const specify = (): MachineSpec => {
       parts.inForce.store(this.#inForce);
-      return parts.specify(this.#inForce);
+      return parts.specify(this.#inForce.settings);
     };
     this.#keeper = new MachineKeeper(parts.machines, specify, parts.nowMs, parts.log);
     const exposer: PortExposer = {
@@ -115,7 +124,7 @@ export class Supervisor implements PlatformPort {
     const machine = this.#keeper.status;
     const reason = machine.reason;
     const pending = settingNames.filter(
-      (name) => schema[name].restarts === 'vm' && settings.current[name] !== this.#inForce[name],
+      (name) => schema[name].restarts === 'vm' && settings.current[name] !== this.#inForce.settings[name],
     );
     const { home, sockets, versions, pids } = facts();
     return {
@@ -136,8 +145,8 @@ export class Supervisor implements PlatformPort {
       sockets,
       pids: { ...pids, ...(machine.pid !== undefined && { hypervisor: machine.pid }) },
       network: {
-        subnet: this.#inForce['network.subnet'],
-        mtu: this.#inForce['network.mtu'],
+        subnet: this.#inForce.subnet,
+        mtu: this.#inForce.settings['network.mtu'],
         connected: this.#network?.connected ?? false,
       },
       ports: this.ports.list(),
@@ -190,14 +199,14 @@ export class Supervisor implements PlatformPort {
   }
 
   async #attach(): Promise<boolean> {
-    this.#inForce = this.#parts.inForce.load() ?? this.settings.current;
+    this.#inForce = this.#parts.inForce.load() ?? this.#chosenNow();
     if (!(await this.#keeper.attach())) return false;
     await this.#openNetwork();
     return true;
   }
 
   async #start(): Promise<void> {
-    this.#inForce = this.settings.current;
+    this.#inForce = this.#chosenNow();
     await this.#openNetwork();
     await this.#keeper.start();
   }
@@ -210,7 +219,7 @@ export class Supervisor implements PlatformPort {
 
   async #openNetwork(): Promise<void> {
     this.#closeNetwork();
-    const inForce = this.#atStart(this.settings.current);
+    const inForce = this.#takeOver(this.settings.current);
     this.#network = this.#parts.openNetwork(inForce);
     await this.ports.reconcile(this.#parts.publishRules(inForce));
   }
@@ -220,10 +229,18 @@ export class Supervisor implements PlatformPort {
     this.#network = undefined;
   }
 
-  /** `settings`, but what asks for a restart of the VM as it was at its start. */
-  #atStart(settings: Settings): Settings {
+  #chosenNow(): InForce {
+    const { settings, chooseSubnet } = this.#parts;
+    return { settings: settings.current, subnet: chooseSubnet(settings) };
+  }
+
+  /** Puts of `settings` into force what asks for no restart of the VM. */
+  #takeOver(settings: Settings): InForce {
+    const { settings: before, subnet } = this.#inForce;
     const fixed = settingNames.filter((name) => schema[name].restarts === 'vm');
-    return { ...settings, ...Object.fromEntries(fixed.map((name) => [name, this.#inForce[name]])) } as Settings;
+    const kept = Object.fromEntries(fixed.map((name) => [name, before[name]]));
+    this.#inForce = { settings: { ...settings, ...kept } as Settings, subnet };
+    return this.#inForce;
   }
 
   #subscribe(): void {
@@ -232,7 +249,7 @@ export class Supervisor implements PlatformPort {
       this.#keeper.changes.subscribe((machine) => this.#follow(machine)),
       this.settings.changes.subscribe((settings) => {
         this.#network?.apply(settings);
-        void this.ports.reconcile(this.#parts.publishRules(this.#atStart(settings)));
+        void this.ports.reconcile(this.#parts.publishRules(this.#takeOver(settings)));
       }),
       merge(this.#nudges, this.#keeper.changes, docker.changes, this.ports.changes, this.settings.changes)
         .pipe(map(() => this.status()))

@@ -60,7 +60,6 @@ async function prove(): Promise<Proof> {
     const version = (await step('version', 'Asking Docker for its version', () => docker.call('GET', '/version'))) as {
       Version: string;
     };
-    await remove(docker);
     if (!(await imageThere(docker)))
       await step('import', 'Importing a small image', async () => {
         await importImage(docker, await outputOfGuest(home, 'cat /bin/busybox'));
@@ -104,6 +103,7 @@ async function importImage(docker: DockerApi, busybox: Uint8Array): Promise<void
 }
 
 async function start(docker: DockerApi): Promise<void> {
+  await remove(docker);
   await docker.call('POST', `/containers/create?name=${CONTAINER}`, {
     Image: IMAGE,
     Cmd: ['/bin/busybox', 'httpd', '-f', '-p', '80', '-h', '/www'],

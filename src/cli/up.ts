@@ -7,6 +7,7 @@ import { contextWords } from './context.ts';
 import { currentHome } from './current-home.ts';
 import { type ContextOutcome, installContext } from './docker-context.ts';
 import { startInstance } from './instance.ts';
+import { ownVersion } from './prepare.ts';
 
 export async function run(argv: readonly string[]): Promise<number> {
   const program = command('up', 'start the VM and wait until Docker answers', 'slipway up')
@@ -32,6 +33,8 @@ function words(home: Home, status: PlatformStatus, wasUp: boolean, context: Cont
       ? ['  docker --context slipway run ...', '  docker context use slipway      (makes it the default)']
       : [`  export DOCKER_HOST=unix://${home.dockerSocket}`];
   const notes = context.state === 'taken' ? [contextWords(context)] : [];
+  const { slipway = '' } = status.versions;
+  if (slipway !== ownVersion()) notes.push(`It is of version ${slipway}; 'slipway restart' makes it ${ownVersion()}.`);
   if (status.settingsProblem) notes.push(status.settingsProblem);
   return `${[first, ...notes, 'Use it:', ...use, "  slipway status | logs | shell | down   ('slipway --help' lists all)"].join('\n')}\n`;
 }

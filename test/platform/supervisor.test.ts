@@ -5,10 +5,9 @@ import { BehaviorSubject, filter, firstValueFrom } from 'rxjs';
 import t from 'tap';
 import type { PlatformStatus } from '../../src/api/port.ts';
 import { JsonSettings } from '../../src/config/adapter/json-settings.ts';
-import type { Settings } from '../../src/config/schema.ts';
 import type { MachineHost } from '../../src/hypervisor/keeper.ts';
 import type { Machine, MachineSpec, MachineStatus } from '../../src/hypervisor/port.ts';
-import { type DockerReadiness, type NetworkCore, Supervisor } from '../../src/supervisor.ts';
+import { type DockerReadiness, type InForce, type NetworkCore, Supervisor } from '../../src/supervisor.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-supervisor-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
@@ -93,12 +92,12 @@ class FakeDocker implements DockerReadiness {
   }
 }
 
-async function setUp(inForce?: Settings) {
+async function setUp(inForce?: InForce) {
   const settings = await JsonSettings.open(join(folder, `settings-${count++}.json`));
   const machines = new FakeHost();
   const docker = new FakeDocker();
   const networks: (NetworkCore & { subnet: string; open: boolean; listening: string[] })[] = [];
-  const stored: Settings[] = [];
+  const stored: InForce[] = [];
   const lines: string[] = [];
   let nowMs = 0;
   const supervisor = new Supervisor({
@@ -106,10 +105,10 @@ async function setUp(inForce?: Settings) {
     machines,
     docker,
     specify: (chosen) => ({ memoryMiB: chosen['vm.memory'] }) as MachineSpec,
-    openNetwork: (chosen) => {
+    openNetwork: ({ subnet }) => {
       const listening: string[] = [];
       const network = {
-        subnet: chosen['network.subnet'],
+        subnet,
         open: true,
         connected: true,
         listening,
@@ -130,7 +129,8 @@ async function setUp(inForce?: Settings) {
       networks.push(network);
       return network;
     },
-    publishRules: (chosen) => ({
+    chooseSubnet: ({ current }) => current['network.subnet'].replace('192.168.65.', '192.168.66.'),
+    publishRules: ({ settings: chosen }) => ({
       bind: chosen['ports.bind'].split(','),
       reserved: [],
       limit: chosen['ports.limit'],
@@ -164,7 +164,7 @@ t.test('starts the machine, then asks Docker once the guest says that dockerd is
   await supervisor.open();
   const [machine] = machines.machines;
   t.equal(machine!.spec.memoryMiB, 2048);
-  t.match(stored, [{ 'vm.memory': 2048 }]);
+  t.match(stored, [{ settings: { 'vm.memory': 2048 }, subnet: '192.168.66.0/24' }]);
   t.equal(networks.length, 1);
   machine!.set({ boot: { kernel: 1 } });
   t.equal(docker.asking, false);
@@ -177,7 +177,7 @@ t.test('starts the machine, then asks Docker once the guest says that dockerd is
     boot: { kernel: 1, dockerd: 8 },
     versions: { slipway: '1', docker: '26.1.5' },
     pids: { slipway: 1, hypervisor: 7 },
-    network: { subnet: '192.168.65.0/24', connected: true },
+    network: { subnet: '192.168.66.0/24', connected: true },
   });
   t.same(supervisor.drops(), { malformed: 1 });
 });
@@ -185,7 +185,8 @@ t.test('starts the machine, then asks Docker once the guest says that dockerd is
 t.test('attaches to the machine that runs, with the settings that it was started with', async (t) => {
   const { settings, ...first } = await setUp();
   await first.supervisor.open();
-  const { supervisor, machines, networks } = await setUp({ ...settings.current, 'network.subnet': '10.9.0.0/24' });
+  const before = { ...settings.current, 'network.subnet': '10.9.0.0/24' };
+  const { supervisor, machines, networks } = await setUp({ settings: before, subnet: '10.9.0.0/24' });
   machines.running = first.machines.machines[0];
   await supervisor.open();
   t.equal(machines.machines.length, 0);
