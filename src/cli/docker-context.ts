@@ -4,6 +4,7 @@
  */
 
 import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { Home } from '../home.ts';
 
@@ -14,13 +15,13 @@ export type ContextOutcome =
   /** Another instance has it, whose socket is named. */
   | { readonly state: 'taken'; readonly host: string };
 
-/** Makes the context, or points it here; one that points to another instance is taken over only with `force`. */
+/** Makes the context, or points it here; one of another instance that runs is taken over only with `force`. */
 export async function installContext(home: Home, force = false): Promise<ContextOutcome> {
   const host = `unix://${home.dockerSocket}`;
   const current = await currentHost();
   if (current === undefined) return { state: 'no client' };
   if (current === host) return { state: 'installed' };
-  if (current !== '' && !force) return { state: 'taken', host: current };
+  if (current !== '' && !force && alive(current)) return { state: 'taken', host: current };
   const verb = current === '' ? 'create' : 'update';
   await docker('context', verb, NAME, '--description', 'Slipway', '--docker', `host=${host}`);
   return { state: 'installed' };
@@ -34,6 +35,11 @@ export async function removeContext(home: Home): Promise<ContextOutcome> {
   if (current !== `unix://${home.dockerSocket}`) return { state: 'taken', host: current };
   await docker('context', 'rm', '-f', NAME);
   return { state: 'removed' };
+}
+
+/** Whether the instance that a context points to runs, as far as its socket tells. */
+function alive(host: string): boolean {
+  return !host.startsWith('unix://') || existsSync(host.slice('unix://'.length));
 }
 
 /** Where the context points to; '' when there is none, undefined when there is no client. */

@@ -129,7 +129,7 @@ async function untilReady(api: ApiClient, progress: Progress): Promise<PlatformS
 
 function latestStep({ state, boot }: PlatformStatus): string {
   const [step] = Object.entries(boot).sort((a, b) => b[1] - a[1]);
-  return step ? `${step[0]} after ${step[1].toFixed(1)} s` : state;
+  return step ? `${step[0]} after ${step[1].toFixed(1)} s` : state === 'running' ? 'booting' : state;
 }
 
 function alive(pid: number): boolean {

@@ -7,7 +7,8 @@ import { startInstance, stopInstance } from './instance.ts';
 export async function run(argv: readonly string[]): Promise<number> {
   const program = command('restart', 'stop the VM and start it again', 'slipway restart').action(async () => {
     await stopInstance(currentHome());
-    await startInstance(currentHome());
+    const { status } = await startInstance(currentHome());
+    process.stdout.write(`Slipway is up again: Docker ${status.docker.version} answers.\n`);
   });
   return runCommand(program, argv);
 }

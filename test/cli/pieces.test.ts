@@ -155,7 +155,10 @@ t.test('the docker context', async (t) => {
   writeFileSync(join(fake, 'docker'), fakeDocker);
   chmodSync(join(fake, 'docker'), 0o755);
   t.teardown(Object.assign.bind(undefined, process.env, { PATH: process.env.PATH }));
-  const one = homeAt('/one');
+  const one = homeAt(join(folder, 'one'));
+  makeHome(one);
+  writeFileSync(one.dockerSocket, '');
+  const host = `unix://${one.dockerSocket}`;
   const two = homeAt('/two');
   process.env.PATH = '/nonexistent';
   t.same(await installContext(one), { state: 'no client' });
@@ -165,14 +168,18 @@ t.test('the docker context', async (t) => {
   process.env.DOCKER_HOST = 'tcp://elsewhere';
   t.same(await removeContext(one), { state: 'absent' });
   t.same(await installContext(one), { state: 'installed' });
-  t.equal(readFileSync(join(fake, 'context'), 'utf8'), 'unix:///one/docker.sock\n');
+  t.equal(readFileSync(join(fake, 'context'), 'utf8'), `${host}\n`);
   t.same(await installContext(one), { state: 'installed' });
-  t.same(await installContext(two), { state: 'taken', host: 'unix:///one/docker.sock' });
-  t.same(await removeContext(two), { state: 'taken', host: 'unix:///one/docker.sock' });
+  t.same(await installContext(two), { state: 'taken', host });
+  t.same(await removeContext(two), { state: 'taken', host });
+  t.same(await installContext(two, true), { state: 'installed' });
+  t.same(await installContext(one), { state: 'installed' }, 'the other does not run: its socket is not there');
   t.same(await installContext(two, true), { state: 'installed' });
   t.same(await removeContext(two), { state: 'removed' });
   t.same(readFileSync(join(fake, 'asked'), 'utf8').match(/^context (create|update|rm)/gm), [
     'context create',
+    'context update',
+    'context update',
     'context update',
     'context rm',
   ]);
