@@ -144,7 +144,7 @@ async function build(sources: Sources, images: string, folder: string, options: 
       const vmlinuz = await readFile(join(unpacked, `boot/vmlinuz-${version}`));
       await writeFile(join(out, kernel), await uncompressedKernel(vmlinuz));
       const modules = await indexModules(join(unpacked, 'usr'), version);
-      const context = { recipe, version, modules, unpacked, programs, progress };
+      const context = { recipe, arch, version, modules, unpacked, programs, progress };
       progress.detail('initramfs');
       await writeFile(join(out, 'initramfs'), await makeInitramfs(context));
       progress.detail('root');

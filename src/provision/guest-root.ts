@@ -6,7 +6,7 @@
 import { chmod, copyFile, cp, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { run } from './host-tools.ts';
-import { moduleLists, pathMatcher, vmDirectory } from './image-recipe.ts';
+import { moduleLists, moduleNames, pathMatcher, vmDirectory } from './image-recipe.ts';
 import type { InitramfsContext } from './initramfs.ts';
 import { indexModules, withoutSignature } from './kernel-modules.ts';
 
@@ -54,11 +54,11 @@ async function bundleCertificates(unpacked: string, root: string): Promise<void>
   await writeFile(join(root, 'etc/ssl/certs/ca-certificates.crt'), texts.map((text) => `${text.trim()}\n`).join(''));
 }
 
-async function addModules({ recipe, version, modules, unpacked }: InitramfsContext, root: string): Promise<void> {
+async function addModules({ recipe, arch, version, modules, unpacked }: InitramfsContext, root: string): Promise<void> {
   const folder = join('lib/modules', version);
   const uncompressed = (path: string): string => path.replace(/\.(xz|zst)$/, '');
   const present = modules.paths.filter(pathMatcher(recipe.modules.present));
-  const lists = moduleLists.map((name) => [name, modules.closure(recipe.modules[name])] as const);
+  const lists = moduleLists.map((name) => [name, modules.closure(moduleNames(recipe.modules[name], arch))] as const);
   const wanted = new Set([
     ...present.flatMap((path) => modules.withNeeded(path)),
     ...lists.flatMap(([, paths]) => paths),

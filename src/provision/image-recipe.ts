@@ -21,7 +21,7 @@ export interface ImageRecipe {
   readonly folders: readonly string[];
   /** Our programs: where they go, name, C sources in vm/guest. */
   readonly programs: Readonly<Record<'initramfs' | 'root', Readonly<Record<string, readonly string[]>>>>;
-  /** Lists of names, and `present`: regular expressions over paths of modules that modprobe finds. */
+  /** Lists of names (`arm64:NAME` for one architecture alone), and `present`: regular expressions over paths of modules that modprobe finds. */
   readonly modules: Readonly<Record<(typeof moduleLists)[number] | 'present', readonly string[]>>;
 }
 
@@ -30,6 +30,14 @@ export const vmDirectory: string = fileURLToPath(new URL('../../vm/', import.met
 
 export async function readRecipe(path: string = `${vmDirectory}image.json`): Promise<ImageRecipe> {
   return JSON.parse(await readFile(path, 'utf8')) as ImageRecipe;
+}
+
+/** A list's modules on an architecture. */
+export function moduleNames(names: readonly string[], arch: DebianArch): string[] {
+  return names.flatMap((name) => {
+    const [first, rest] = name.split(':', 2);
+    return rest === undefined ? [name] : first === arch ? [rest] : [];
+  });
 }
 
 /** Whether a path matches one of a recipe's expressions as a whole. */

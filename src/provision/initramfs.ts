@@ -7,11 +7,13 @@ import { gzip } from 'node:zlib';
 import { type CpioEntry, cpio } from './cpio.ts';
 import type { GuestPrograms } from './guest-programs.ts';
 import { run } from './host-tools.ts';
-import type { ImageRecipe } from './image-recipe.ts';
+import { type ImageRecipe, moduleNames } from './image-recipe.ts';
 import { type KernelModules, moduleName, withoutSignature } from './kernel-modules.ts';
+import type { DebianArch } from './port.ts';
 
 export interface InitramfsContext {
   readonly recipe: ImageRecipe;
+  readonly arch: DebianArch;
   readonly version: string;
   readonly modules: KernelModules;
   readonly unpacked: string;
@@ -19,8 +21,8 @@ export interface InitramfsContext {
 }
 
 export async function makeInitramfs(context: InitramfsContext): Promise<Buffer> {
-  const { recipe, version, modules, unpacked, programs } = context;
-  const paths = modules.closure(recipe.modules.initramfs);
+  const { recipe, arch, version, modules, unpacked, programs } = context;
+  const paths = modules.closure(moduleNames(recipe.modules.initramfs, arch));
   const list = paths.map((path) => `/modules/${moduleName(path)}.ko\n`).join('');
   const folders = ['dev', 'modules', 'proc', 'root', 'rw', 'sys'];
   const entries: CpioEntry[] = folders.map((path) => ({ path, kind: 'folder', mode: 0o755 }));

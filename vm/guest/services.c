@@ -18,7 +18,10 @@
 
 #define LOG_OCTETS (4 << 20)
 #define LOOK_SECONDS 30
+/* After its end a service waits this long, twice as long each time that it ended soon again. */
 #define RESTART_SECONDS 1
+#define LONGEST_RESTART_SECONDS 32
+#define SOON_SECONDS 60
 
 struct program {
 	const char *name;
@@ -28,7 +31,8 @@ struct program {
 	const char *group;
 	const char *argv[16];
 	pid_t pid;
-	time_t due;
+	time_t started, due;
+	int pause_seconds;
 	int stopped;
 };
 
@@ -97,6 +101,7 @@ void service_start(enum service service)
 {
 	struct program *program = &programs[service];
 	program->due = 0;
+	program->started = now();
 	program->pid = fork_clean();
 	if (program->pid < 0) {
 		event_log("%s cannot be started: %s", program->name, strerror(errno));
@@ -122,9 +127,14 @@ int service_ended(pid_t pid, int status)
 		program->pid = 0;
 		if (program->stopped)
 			return 1;
-		event_log("%s ended (%s %d) and is started again", program->name, WIFEXITED(status) ? "status" : "signal",
-			  WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
-		program->due = now() + RESTART_SECONDS;
+		if (now() - program->started > SOON_SECONDS || program->pause_seconds == 0)
+			program->pause_seconds = RESTART_SECONDS;
+		else if (program->pause_seconds < LONGEST_RESTART_SECONDS)
+			program->pause_seconds *= 2;
+		event_log("%s ended (%s %d) and is started again in %d s", program->name,
+			  WIFEXITED(status) ? "status" : "signal", WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status),
+			  program->pause_seconds);
+		program->due = now() + program->pause_seconds;
 		return 1;
 	}
 	return 0;
