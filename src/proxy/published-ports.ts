@@ -17,7 +17,15 @@
  */
 
 import { type Observable, Subject } from 'rxjs';
-import { type Address, type AddressKind, contains, kind, parseAddress, parseSubnet } from '../stack/wire/address.ts';
+import {
+  type Address,
+  type AddressKind,
+  contains,
+  isIpv4,
+  kind,
+  parseAddress,
+  parseSubnet,
+} from '../stack/wire/address.ts';
 import { bindError, listenWords, type PortForwarder } from './port-forward.ts';
 
 export interface PublishRequest {
@@ -145,8 +153,10 @@ export class PublishedPorts {
     return count;
   }
 
-  #addressesFor({ hostAddress }: PublishRequest): readonly string[] {
+  #addressesFor({ hostAddress, containerAddress }: PublishRequest): readonly string[] {
     if (!wildcards.has(hostAddress)) return [hostAddress];
+    // The guest's network is IPv4: of a container with both families, the proxy of the IPv4 wildcard serves the port.
+    if (containerAddress.includes(':')) return [];
     const ipv6 = hostAddress === '::';
     return this.#rules.bind.filter((address) => address.includes(':') === ipv6);
   }

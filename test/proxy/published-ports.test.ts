@@ -100,6 +100,14 @@ t.test('a host without IPv6 does not fail the wildcard', async (t) => {
   );
 });
 
+t.test('a container with an IPv6 address is served by the IPv4 one', async (t) => {
+  const { exposer, ports } = setUp();
+  t.match(await ports.request(ask(8200, { hostAddress: '::', containerAddress: 'fd00::2' })), { port: 8200 });
+  t.equal(exposer.listening.size, 0);
+  const refused = await ports.request(ask(8200, { hostAddress: '::1', containerAddress: 'fd00::2' }));
+  t.match(refusedWith(refused), /listen tcp6 \[::1\]:8200: the guest's network has no IPv6/);
+});
+
 t.test('a busy port', async (t) => {
   const { exposer, ports } = setUp();
   exposer.failures.set('127.0.0.1', 'EADDRINUSE');
