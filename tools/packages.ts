@@ -15,6 +15,7 @@ export const testPackages: readonly DebianPackage[] = [
   { name: 'iproute2', proof: 'ip' },
   { name: 'iputils-ping', proof: 'ping' },
   { name: 'busybox-static', proof: '/bin/busybox' },
+  { name: 'qemu-utils', proof: 'qemu-img' },
   { name: 'socat', proof: 'socat' },
   { name: 'curl', proof: 'curl' },
   { name: 'git', proof: 'git' },
