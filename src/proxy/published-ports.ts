@@ -228,6 +228,8 @@ function refusal(request: PublishRequest, rules: PublishRules): string | undefin
   if (!host) return `${words}: not an address`;
   const container = parseAddress(containerAddress);
   if (!container || !guestMayName(container, rules)) return `${containerAddress} is not the address of a container`;
+  if (!isIpv4(container) && !wildcards.has(hostAddress))
+    return `${words}: the guest's network has no IPv6, so ${containerAddress} cannot be reached`;
   return undefined;
 }
 
