@@ -7,8 +7,8 @@ export {
   FrameBatch,
 } from './frame-batch.ts';
 export { FrameMemory } from './frame-memory.ts';
-export { defaultLimits, Netstack, type NetstackOptions } from './netstack.ts';
+export { Netstack, type NetstackOptions } from './netstack.ts';
 export { Pipeline, type PipelineOptions, type TappedBatch } from './pipeline.ts';
 export type * from './port.ts';
-export type { TcpLimits } from './tcp/endpoint.ts';
+export { defaultLimits, type TcpLimits } from './tcp/limits.ts';
 export { formatAddress, parseAddress, parseSubnet } from './wire/address.ts';

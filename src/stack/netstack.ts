@@ -33,8 +33,9 @@ import type {
   UnreachableKind,
 } from './port.ts';
 import { SwitchPort } from './switch-port.ts';
-import { TcpEndpoint, type TcpLimits } from './tcp/endpoint.ts';
+import { TcpEndpoint } from './tcp/endpoint.ts';
 import { flowRecord } from './tcp/flow-record.ts';
+import { defaultLimits, type TcpLimits } from './tcp/limits.ts';
 import { TimerWheel } from './timers.ts';
 import { Udp } from './udp.ts';
 import { ipv4Word } from './wire/address.ts';
@@ -52,19 +53,6 @@ export interface NetstackOptions extends IdentityOptions {
   /** Work has turned up outside of `input` and `poll`: `poll` is due now. Called once until the next `poll`. */
   readonly wake?: () => void;
 }
-
-const MEBI = 1 << 20;
-
-/** What holds where `NetstackOptions.limits` says nothing. */
-export const defaultLimits: TcpLimits = {
-  flows: 65_536,
-  held: 16_384,
-  timeWait: 8192,
-  poolOctets: 64 * MEBI,
-  sendQueueOctets: MEBI >> 2,
-  sendQueueMostOctets: 2 * MEBI,
-  receiveWindowOctets: 4 * MEBI,
-};
 
 export class Netstack implements NetstackPort {
   readonly #drops = new Drops();

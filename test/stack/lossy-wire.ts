@@ -4,7 +4,7 @@ import { FrameBatch } from '../../src/stack/frame-batch.ts';
 import { FrameMemory } from '../../src/stack/frame-memory.ts';
 import { Netstack } from '../../src/stack/netstack.ts';
 import type { Arena, Forwarder, LinkHandler, LinkPort } from '../../src/stack/port.ts';
-import type { TcpLimits } from '../../src/stack/tcp/endpoint.ts';
+import type { TcpLimits } from '../../src/stack/tcp/limits.ts';
 import { macToBytes } from '../../src/stack/wire/ethernet.ts';
 import { arenaOf } from './fake-link.ts';
 import { address, seededRandom } from './world.ts';

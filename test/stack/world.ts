@@ -2,7 +2,7 @@
 
 import { Netstack } from '../../src/stack/netstack.ts';
 import type { EchoRequest, Forwarder, LinkOffload, TcpConnection, UdpDatagram } from '../../src/stack/port.ts';
-import type { TcpLimits } from '../../src/stack/tcp/endpoint.ts';
+import type { TcpLimits } from '../../src/stack/tcp/limits.ts';
 import { formatAddress, parseIpv4 } from '../../src/stack/wire/address.ts';
 import { macToBytes } from '../../src/stack/wire/ethernet.ts';
 import { FakeLink } from './fake-link.ts';

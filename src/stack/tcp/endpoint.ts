@@ -1,6 +1,6 @@
 /**
  * TCP's front door: finds the connection that a segment belongs to, and makes one for a SYN. RFC 9293 3.10.7.1 and
- * 3.10.7.2 (no connection, LISTEN), RFC 6528 (initial sequence numbers), RFC 6056 (ports of our own).
+ * 3.10.7.2 (no connection, LISTEN).
  *
  * Every destination is ours: a SYN goes to the listener of its address and port, else to the forwarder, which dials
  * the host and then accepts or rejects. Until then the SYN is held: repetitions are ignored, the guest's RST forgets
@@ -14,7 +14,6 @@
 
 import { ChunkPool } from '../chunk-pool.ts';
 import type { Drops } from '../drops.ts';
-import { FlowTable, KEY_WORDS } from '../flow-table.ts';
 import { Fragments } from '../fragment-list.ts';
 import type { Icmp, TcpErrorSink } from '../icmp.ts';
 import type { Identity } from '../identity.ts';
@@ -25,48 +24,33 @@ import type { Packet } from '../packet.ts';
 import type { Address, ArenaSource, CloseReason, Forwarder, Random, TcpConnection, TcpHandler } from '../port.ts';
 import type { SwitchPort } from '../switch-port.ts';
 import type { TimerWheel } from '../timers.ts';
-import { ipv4Word, ofIpv4, word } from '../wire/address.ts';
-import { finish, fold, pseudoHeaderSum } from '../wire/checksum.ts';
+import { ipv4Word, ofIpv4 } from '../wire/address.ts';
+import { fold, pseudoHeaderSum } from '../wire/checksum.ts';
 import * as ethernet from '../wire/ethernet.ts';
 import { SOUND } from '../wire/fault.ts';
 import * as icmpWire from '../wire/icmp.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import * as tcp from '../wire/tcp.ts';
 import { Connection, type ConnectionContext, nobody, type Rejection } from './connection.ts';
+import type { TcpLimits } from './limits.ts';
+import { deliver } from './receive.ts';
+import { sendReset } from './reset.ts';
 import { Segment } from './segment.ts';
-import { Arrival, deliver, readSynOptions, segmentArrives } from './segment-arrives.ts';
+import { Arrival, readSynOptions, segmentArrives } from './segment-arrives.ts';
 import { prepare } from './segment-writer.ts';
 import { output } from './send.ts';
 import { type Seq, seq, seqAdd, seqGeq, seqGt, seqLeq, seqLt } from './seq.ts';
 import type { Tcb } from './tcb.ts';
 import { TIME_WAIT_MS } from './timeout.ts';
+import { Tuples } from './tuples.ts';
 
 /** Octets that one connection sends before the next has its turn. */
 const QUANTUM_OCTETS = 65536;
-/** RFC 6335's dynamic ports. */
-const FIRST_PORT = 49152;
-const PORTS = 65536 - FIRST_PORT;
 /** Patience with a guest whose address nobody answers for. */
 const NEIGHBOUR_MS = 3000;
 const NEVER: number = Number.POSITIVE_INFINITY;
 /** IPv4 without options and TCP without options. */
 const HEADERS_OCTETS = ipv4.HEADER_OCTETS + tcp.HEADER_OCTETS;
-
-export interface TcpLimits {
-  /** Connections in any state. */
-  readonly flows: number;
-  /** SYNs held while the host is dialled. */
-  readonly held: number;
-  /** Connections in TIME-WAIT; the oldest goes first. */
-  readonly timeWait: number;
-  /** Memory of all send queues and reassembly queues together. */
-  readonly poolOctets: number;
-  /** A send queue's limit: at first, and at most. */
-  readonly sendQueueOctets: number;
-  readonly sendQueueMostOctets: number;
-  /** The widest receive window. */
-  readonly receiveWindowOctets: number;
-}
 
 export interface TcpOptions {
   readonly identity: Identity;
@@ -94,14 +78,10 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   readonly #limits: TcpLimits;
   readonly #identity: Identity;
   readonly #timers: TimerWheel;
-  readonly #flows: FlowTable<Connection>;
+  readonly #tuples: Tuples;
   readonly #listeners = new Map<number, Accept>();
   readonly #segment = new Segment();
   readonly #arrival = new Arrival();
-  readonly #key = new Int32Array(KEY_WORDS);
-  /** Of the connection found last: segments come in runs. */
-  readonly #lastKey = new Int32Array(KEY_WORDS);
-  #last: Connection | undefined = undefined;
   /** Connections with octets to hand over, and lists that are free. */
   readonly #arrivals: Connection[] = [];
   readonly #lists: Fragments[] = [];
@@ -110,7 +90,6 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   readonly #timeWaits = new Set<Connection>();
   /** Opened by us, while nobody knows where the guest is. */
   readonly #unresolved = new Set<Connection>();
-  readonly #randomWord = new Uint8Array(4);
   #nowMs = 0;
 
   constructor(options: TcpOptions) {
@@ -120,7 +99,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     this.#timers = options.timers;
     this.drops = options.drops;
     this.pool = new ChunkPool(options.limits.poolOctets, options.memory);
-    this.#flows = new FlowTable(options.hash);
+    this.#tuples = new Tuples(options.hash, options.random);
   }
 
   // From below.
@@ -141,7 +120,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     }
     const segment = this.#segment;
     segment.read(packet);
-    const connection = this.#find(packet, view.getInt32(at));
+    const connection = this.#tuples.ofPacket(packet, view.getInt32(at));
     if (connection) {
       if (connection.state !== 'TIME-WAIT' || !this.#reopens(connection, segment)) {
         segmentArrives(connection, segment, this.#arrival, nowMs);
@@ -207,11 +186,10 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   icmpError(packet: Packet, _type: number, code: number, quotedAt: number, mtu: number): void {
     const { view } = packet;
     const at = quotedAt + ipv4.headerOctets(view, quotedAt);
-    const key = this.#key;
     // The quoted segment is ours: its source is the peer, its destination the guest.
-    this.#fill(key, ipv4.destination(view, quotedAt), ipv4.source(view, quotedAt), 0, packet.port.ingress);
-    key[8] = (view.getUint16(at + tcp.DESTINATION_PORT) << 16) | view.getUint16(at + tcp.SOURCE_PORT);
-    const c = this.#flows.find(key);
+    const ports = (view.getUint16(at + tcp.DESTINATION_PORT) << 16) | view.getUint16(at + tcp.SOURCE_PORT);
+    const guest = ipv4.destination(view, quotedAt);
+    const c = this.#tuples.find(guest, ipv4.source(view, quotedAt), ports, packet.port.ingress);
     const sequence = seq(view.getInt32(at + tcp.SEQUENCE));
     if (!c || seqLt(sequence, c.sndUna) || seqGeq(sequence, c.sndMax)) {
       this.drops.count('icmp-type');
@@ -268,17 +246,17 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   }
 
   *connections(): IterableIterator<Connection> {
-    yield* this.#flows.values();
+    yield* this.#tuples.values();
     yield* this.#unresolved;
   }
 
   get size(): number {
-    return this.#flows.size;
+    return this.#tuples.size;
   }
 
   /** The port is gone, and with it every connection behind it. */
   detach(port: SwitchPort): void {
-    for (const c of [...this.#flows.values()]) if (c.port === port) this.release(c, 'EHOSTUNREACH');
+    for (const c of [...this.#tuples.values()]) if (c.port === port) this.release(c, 'EHOSTUNREACH');
   }
 
   // What connections ask.
@@ -359,55 +337,19 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   }
 
   reset(c: Tcb, sequence: Seq, ack?: Seq): void {
-    if (c.port === undefined) return;
-    const flags = ack === undefined ? tcp.RST : tcp.RST | tcp.ACK;
-    const at = this.#reserveBare(c.port, c.ethernet0, c.ethernet1, c.ethernet2);
-    if (at < 0) return;
-    this.#writeBare(c.port, at, c.peerWord, c.guestWord, c.portsWord, sequence, ack ?? seq(0), flags);
+    const { port } = c;
+    if (port === undefined) return;
+    const path = { port, toMac: c.guestMac, fromMac: this.#identity.mac, ports: c.portsWord };
+    sendReset({ ...path, source: c.peerWord, destination: c.guestWord }, sequence, ack);
     this.#options.wake();
   }
 
+  reroute(c: Tcb): void {
+    const neighbor = this.#options.neighbors.resolve(c.guestWord);
+    if (neighbor?.port === c.port && neighbor.mac !== c.guestMac) prepare(c, neighbor.mac, this.#identity.mac);
+  }
+
   // Inside.
-
-  #find(packet: Packet, ports: number): Connection | undefined {
-    const key = this.#key;
-    this.#fill(key, packet.source3, packet.destination3, ports, packet.port.ingress);
-    const last = this.#last;
-    const lastKey = this.#lastKey;
-    if (last && lastKey[8] === ports && lastKey[3] === key[3] && lastKey[7] === key[7] && lastKey[9] === key[9])
-      return last;
-    const found = this.#flows.find(key);
-    if (found) {
-      this.#last = found;
-      lastKey.set(key);
-    }
-    return found;
-  }
-
-  /** Both addresses are IPv4: the other words are those of the mapped form. */
-  #fill(key: Int32Array, guest: number, peer: number, ports: number, ingress: number): void {
-    key[0] = 0;
-    key[1] = 0;
-    key[2] = 0xffff;
-    key[3] = guest;
-    key[4] = 0;
-    key[5] = 0;
-    key[6] = 0xffff;
-    key[7] = peer;
-    key[8] = ports;
-    key[9] = ingress;
-  }
-
-  #keyOf(c: Connection): Int32Array {
-    const key = this.#key;
-    for (let i = 0; i < 4; i++) {
-      key[i] = word(c.guestAddress, i);
-      key[4 + i] = word(c.peerAddress, i);
-    }
-    key[8] = (c.guestPort << 16) | c.peerPort;
-    key[9] = c.ingress;
-    return key;
-  }
 
   #windowShift(): number {
     let shift = 0;
@@ -423,7 +365,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     c.guestWord = ipv4Word(guest);
     c.peerWord = ipv4Word(peer);
     c.portsWord = (peerPort << 16) | guestPort;
-    c.identification = this.#random() & 0xffff;
+    c.identification = this.#tuples.random() & 0xffff;
     return c;
   }
 
@@ -434,7 +376,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     c.rcvMss = port.mtu - HEADERS_OCTETS;
     c.sndMss = Math.min(c.sndMss, c.rcvMss);
     prepare(c, mac, this.#identity.mac);
-    c.iss = this.#initialSequence(c);
+    c.iss = this.#tuples.initialSequence(c, this.#nowMs);
     c.sndUna = c.iss;
     c.sndNxt = c.iss;
     c.sndMax = c.iss;
@@ -443,42 +385,18 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   /** Sends our first SYN. */
   #launch(c: Connection, port: SwitchPort, mac: number): void {
     c.ingress = port.ingress;
-    if (c.peerPort === 0) {
-      c.peerPort = this.#freePort(c);
-      c.portsWord = (c.peerPort << 16) | c.guestPort;
-    }
-    if (c.peerPort === 0 || this.#flows.size >= this.#limits.flows || this.#flows.find(this.#keyOf(c))) {
+    const chosen = c.peerPort !== 0 || this.#tuples.choosePort(c);
+    c.portsWord = (c.peerPort << 16) | c.guestPort;
+    if (!chosen || this.#tuples.size >= this.#limits.flows || this.#tuples.has(c)) {
       this.drops.count('tcp-flows');
       this.release(c, 'EADDRINUSE');
       return;
     }
     this.#place(c, port, mac);
     c.closeAtMs = NEVER;
-    this.#flows.set(this.#keyOf(c), c);
+    this.#tuples.add(c);
     c.synDue = true;
     this.ready(c);
-  }
-
-  /** RFC 6056 3.3.1 with a random start; 0: all are taken. */
-  #freePort(c: Connection): number {
-    const start = this.#random() >>> 0;
-    for (let i = 0; i < PORTS; i++) {
-      c.peerPort = FIRST_PORT + ((start + i) % PORTS);
-      if (!this.#flows.find(this.#keyOf(c))) return c.peerPort;
-    }
-    return 0;
-  }
-
-  #random(): number {
-    const bytes = this.#randomWord;
-    this.#options.random.fill(bytes);
-    return (bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!;
-  }
-
-  /** RFC 6528 3: a clock of 4 microseconds, and a secret function of the tuple. */
-  #initialSequence(c: Connection): Seq {
-    const clock = Math.floor(this.#nowMs * 250) % 0x1_0000_0000;
-    return seqAdd(seq(this.#options.hash.strong(this.#keyOf(c), KEY_WORDS)), clock | 0);
   }
 
   /** RFC 9293 3.10.7.1, 3.10.7.2 */
@@ -498,21 +416,20 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
 
   /** RFC 9293 3.10.7.1: the RST that whoever sent `s` will believe. */
   #refuse(packet: Packet, s: Segment): void {
-    // What was put together from fragments has no Ethernet header to answer to.
-    const neighbor = packet.hasEthernet ? undefined : this.#options.neighbors.resolve(packet.source3);
-    if (!packet.hasEthernet && !neighbor) return;
-    const mac = neighbor ? neighbor.mac : ethernet.source(packet.view, packet.ethernetAt);
-    const high = Math.floor(mac / 0x10000) | 0;
-    const ours = this.#identity.mac;
-    const middle = ((mac % 0x10000) << 16) | Math.floor(ours / 0x1_0000_0000);
-    const at = this.#reserveBare(packet.port, high, middle, (ours % 0x1_0000_0000) | 0);
-    if (at < 0) return;
-    const ports = (s.destinationPort << 16) | s.sourcePort;
+    const { port } = packet;
+    const toMac = this.#senderOf(packet);
+    if (toMac === undefined) return;
+    const path = { port, toMac, fromMac: this.#identity.mac, ports: (s.destinationPort << 16) | s.sourcePort };
     const hasAck = (s.flags & tcp.ACK) !== 0;
     const sequence = hasAck ? s.ack : seq(0);
-    const ack = hasAck ? seq(0) : seqAdd(s.seq, s.length);
-    const flags = hasAck ? tcp.RST : tcp.RST | tcp.ACK;
-    this.#writeBare(packet.port, at, packet.destination3, packet.source3, ports, sequence, ack, flags);
+    const ack = hasAck ? undefined : seqAdd(s.seq, s.length);
+    sendReset({ ...path, source: packet.destination3, destination: packet.source3 }, sequence, ack);
+  }
+
+  /** The MAC address to answer a packet to. What was put together from fragments has no Ethernet header. */
+  #senderOf(packet: Packet): number | undefined {
+    if (packet.hasEthernet) return ethernet.source(packet.view, packet.ethernetAt);
+    return this.#options.neighbors.resolve(packet.source3)?.mac;
   }
 
   #syn(packet: Packet, s: Segment, after?: Seq): void {
@@ -527,12 +444,11 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
       this.#refuse(packet, s);
       return;
     }
-    if (this.#flows.size >= this.#limits.flows) {
+    if (this.#tuples.size >= this.#limits.flows) {
       this.drops.count('tcp-flows');
       return;
     }
-    const neighbor = this.#options.neighbors.resolve(packet.source3);
-    const mac = packet.hasEthernet ? ethernet.source(packet.view, packet.ethernetAt) : neighbor?.mac;
+    const mac = this.#senderOf(packet);
     if (mac === undefined) {
       this.drops.count('no-neighbour');
       return;
@@ -558,7 +474,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     c.sndWnd = s.window;
     c.state = 'SYN-RECEIVED';
     c.held = true;
-    this.#flows.set(this.#keyOf(c), c);
+    this.#tuples.add(c);
     this.#held.add(c);
     if (this.#held.size > this.#limits.held) {
       for (const oldest of this.#held) {
@@ -580,8 +496,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   #forget(c: Connection): void {
     if (c.state === 'CLOSED') return;
     c.state = 'CLOSED';
-    if (!this.#unresolved.delete(c) && this.#flows.find(this.#keyOf(c)) === c) this.#flows.delete(this.#keyOf(c));
-    if (this.#last === c) this.#last = undefined;
+    if (!this.#unresolved.delete(c)) this.#tuples.delete(c);
     this.#held.delete(c);
     this.#timeWaits.delete(c);
     this.#timers.cancel(c.timer);
@@ -590,38 +505,5 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     c.queue.clear();
     c.reassembly?.clear();
     this.pool.forget(c);
-  }
-
-  #reserveBare(port: SwitchPort, ethernet0: number, ethernet1: number, ethernet2: number): number {
-    if (!port.reserveOrDrop(ethernet.HEADER_OCTETS + HEADERS_OCTETS)) return -1;
-    const { view } = port.arena;
-    const { at } = port;
-    view.setInt32(at, ethernet0);
-    view.setInt32(at + 4, ethernet1);
-    view.setInt32(at + 8, ethernet2);
-    view.setUint16(at + ethernet.TYPE, ethernet.TYPE_IPV4);
-    return at;
-  }
-
-  /** A segment of headers only, apart from any connection. */
-  #writeBare(
-    port: SwitchPort,
-    at: number,
-    source: number,
-    destination: number,
-    ports: number,
-    sequence: Seq,
-    ack: Seq,
-    flags: number,
-  ): void {
-    const { view } = port.arena;
-    const ipAt = at + ethernet.HEADER_OCTETS;
-    const tcpAt = ipAt + ipv4.HEADER_OCTETS;
-    ipv4.emit(view, ipAt, HEADERS_OCTETS, 0, ipv4.DONT_FRAGMENT, 64, ipv4.PROTOCOL_TCP, source, destination);
-    tcp.emit(view, tcpAt, ports >>> 16, ports & 0xffff, sequence, ack, tcp.HEADER_OCTETS, flags, 0);
-    let sum = pseudoHeaderSum(source, destination, ipv4.PROTOCOL_TCP, tcp.HEADER_OCTETS);
-    for (let i = 0; i < tcp.HEADER_OCTETS; i += 2) sum += view.getUint16(tcpAt + i);
-    tcp.setChecksum(view, tcpAt, finish(sum));
-    port.commit(ethernet.HEADER_OCTETS + HEADERS_OCTETS);
   }
 }

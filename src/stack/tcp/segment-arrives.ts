@@ -1,29 +1,25 @@
 /**
- * SEGMENT ARRIVES: RFC 9293 3.10.7.3 and 3.10.7.4, with RFC 5961 (blind attacks), RFC 1337 (TIME-WAIT), RFC 5681 2
- * (duplicate acknowledgements) and RFC 7323 2 (window scale).
+ * SEGMENT ARRIVES: RFC 9293 3.10.7.3 and 3.10.7.4, with RFC 5961 (blind attacks), RFC 1337 (TIME-WAIT) and RFC 7323 2
+ * (window scale): the checks and the states. What an acknowledgement does is in acknowledge.ts, what payload and FIN do
+ * in receive.ts.
  *
- * Nothing is sent from here: what is due is noted, and `poll` sends it, once for all segments of a batch. Payload in
- * order gathers in `arriving` and is handed over at the end of the batch, or before anything that follows it (FIN,
- * RST). What the owner does not take then counts as never received.
+ * Nothing is sent from here: what is due is noted, and `poll` sends it, once for all segments of a batch.
  */
 
 import { Fragments } from '../fragment-list.ts';
 import * as tcp from '../wire/tcp.ts';
 import { parse, TcpOptions } from '../wire/tcp-options.ts';
+import { acknowledge, setWindow } from './acknowledge.ts';
 import * as congestion from './congestion.ts';
-import { TcpReassembly } from './reassembly.ts';
+import { acknowledgeNow, deliver, receive, text } from './receive.ts';
 import { MAX_FIELD, offered } from './receive-window.ts';
 import { acknowledged as rttAcknowledged } from './rtt.ts';
 import type { Segment } from './segment.ts';
-import { armRetransmit, DELAYED_ACK_MS } from './send.ts';
-import { type Seq, seqAdd, seqGeq, seqGt, seqLeq, seqLt, seqMax, seqSub } from './seq.ts';
+import { seqAdd, seqGeq, seqGt, seqLeq, seqLt, seqSub } from './seq.ts';
 import type { Tcb } from './tcb.ts';
-import { KEEPALIVE_MS } from './timeout.ts';
 
 const NEVER: number = Number.POSITIVE_INFINITY;
 const { FIN, SYN, RST, ACK } = tcp;
-/** Fragments handed over at once, at most: what one writev takes. */
-const MAX_FRAGMENTS = 1024;
 /** Challenge ACKs per connection and second. RFC 5961 7 suggests 10 in 5 s for a whole host, which is itself a leak. */
 const CHALLENGES = 5;
 const CHALLENGE_SPAN_MS = 1000;
@@ -133,15 +129,6 @@ function establish(c: Tcb, s: Segment, shift: number, nowMs: number): void {
   if (c.state === 'ESTABLISHED' && (c.queue.octets > 0 || c.finQueued)) c.context.ready(c);
 }
 
-/** SND.WND := SEG.WND, scaled. */
-function setWindow(c: Tcb, s: Segment, shift: number): void {
-  const window = s.window << shift;
-  c.sndWnd = window;
-  if (window > c.sndWndMax) c.sndWndMax = window;
-  c.sndWl1 = s.seq;
-  c.sndWl2 = s.ack;
-}
-
 /** RFC 9293 3.10.7.4 in TIME-WAIT. A new SYN was dealt with by the endpoint; RST is ignored: RFC 1337 3. */
 function timeWait(c: Tcb, s: Segment, nowMs: number): void {
   if ((s.flags & RST) !== 0) return;
@@ -208,7 +195,7 @@ function established(c: Tcb, s: Segment, arrival: Arrival, nowMs: number): void 
   if (!acknowledgeChecked(c, s, nowMs)) return;
   if ((c.state as string) === 'CLOSED') return;
   // Seventh, the payload; eighth, FIN. Sixth, URG, is heard as ordinary octets: RFC 6093 3.2.
-  if (s.octets > 0 || (flags & FIN) !== 0) text(c, s, arrival, nowMs);
+  if (s.octets > 0 || (flags & FIN) !== 0) text(c, s, arrival.list, nowMs);
 }
 
 /** RFC 9293 3.10.7.4, table 6. */
@@ -231,197 +218,6 @@ function acknowledgeChecked(c: Tcb, s: Segment, nowMs: number): boolean {
   }
   if (seqGeq(s.ack, c.sndUna)) acknowledge(c, s, nowMs);
   return true;
-}
-
-/** SND.UNA =< SEG.ACK =< SND.MAX. */
-function acknowledge(c: Tcb, s: Segment, nowMs: number): void {
-  const octets = seqSub(s.ack, c.sndUna);
-  c.unanswered = 0;
-  if (octets > 0) {
-    newlyAcknowledged(c, s.ack, octets, nowMs);
-    if (c.state === 'CLOSED') return;
-  } else if (
-    s.octets === 0 &&
-    (s.flags & FIN) === 0 &&
-    c.sndMax !== c.sndUna &&
-    s.window << c.sndWndShift === c.sndWnd &&
-    c.sndWnd > 0
-  ) {
-    // RFC 5681 2: a duplicate.
-    congestion.duplicate(c);
-    c.context.ready(c);
-  }
-  // RFC 9293 3.10.7.4: the window of an older segment must not replace that of a newer one.
-  if (
-    s.window << c.sndWndShift !== c.sndWnd &&
-    (seqLt(c.sndWl1, s.seq) || (c.sndWl1 === s.seq && seqLeq(c.sndWl2, s.ack)))
-  ) {
-    const before = c.sndWnd;
-    setWindow(c, s, c.sndWndShift);
-    if (c.sndWnd > before) {
-      // What persisted may go on.
-      if (before === 0 && c.sndMax !== c.sndUna) armRetransmit(c, nowMs);
-      c.backoff = 0;
-      if (c.queue.octets > 0 || c.finQueued) c.context.ready(c);
-    }
-  }
-}
-
-function newlyAcknowledged(c: Tcb, ack: Seq, octets: number, nowMs: number): void {
-  const wasInFlight = congestion.flightSize(c);
-  const data = Math.min(octets, c.queue.octets);
-  const finAcked = octets > data;
-  rttAcknowledged(c, ack, nowMs);
-  c.sndUna = ack;
-  c.sndNxt = seqMax(c.sndNxt, ack);
-  if (data > 0) {
-    c.octetsToGuest += data;
-    c.queue.release(data);
-  }
-  c.backoff = 0;
-  congestion.acknowledged(c, octets, wasInFlight);
-  // RFC 6298 5.2, 5.3. The deadline moves; the timer itself is only touched when it fires too soon.
-  if (c.sndMax === ack) c.retransmitAtMs = NEVER;
-  else armRetransmit(c, nowMs);
-  if (finAcked) {
-    c.finQueued = false;
-    if (finAcknowledged(c, nowMs)) return;
-  }
-  if (c.queue.octets > 0 || c.finQueued || c.retransmitDue) c.context.ready(c);
-  if (c.wantsRoom || c.queueWasFull) room(c);
-}
-
-/** Our FIN is acknowledged; true: the connection is over for its owner. */
-function finAcknowledged(c: Tcb, nowMs: number): boolean {
-  if (c.state === 'FIN-WAIT-1') {
-    c.state = 'FIN-WAIT-2';
-    c.closeAtMs = nowMs + KEEPALIVE_MS;
-    c.context.schedule(c);
-  } else if (c.state === 'CLOSING') {
-    c.context.timeWait(c, nowMs);
-    return true;
-  } else if (c.state === 'LAST-ACK') {
-    c.context.release(c, 'closed');
-    return true;
-  }
-  return false;
-}
-
-/** The queue has emptied: it grows if its limit was what held the stream back, and its owner may fill it again. */
-function room(c: Tcb): void {
-  const { queue } = c;
-  const unsent = queue.octets - seqSub(c.sndNxt, c.sndUna);
-  // All was sent while both windows had room for more, and the owner had been refused: the limit is too small.
-  if (c.queueWasFull && unsent <= 0 && queue.limit < c.queueMost) {
-    const open = Math.min(c.sndWnd, c.cwnd) - queue.octets;
-    if (open >= queue.limit >> 1) queue.limit = Math.min(queue.limit * 2, c.queueMost);
-    c.queueWasFull = false;
-  }
-  // A quarter at least, so that the host socket is read in large pieces.
-  if (!c.wantsRoom || queue.limit - queue.octets < queue.limit >> 2) return;
-  c.wantsRoom = false;
-  c.handler.writable(c.connection);
-}
-
-/** Payload and FIN of an acceptable segment: cuts to the window, then in order or kept for later. */
-function text(c: Tcb, s: Segment, arrival: Arrival, nowMs: number): void {
-  if (c.finReceived) {
-    acknowledgeNow(c);
-    return;
-  }
-  const before = seqSub(c.rcvNxt, s.seq);
-  const skip = Math.max(0, before);
-  const beyond = Math.max(0, s.octets - before - offered(c));
-  const octets = s.octets - skip - beyond;
-  const fin = (s.flags & FIN) !== 0 && beyond === 0;
-  if (octets < 0 || (octets === 0 && !fin)) {
-    acknowledgeNow(c);
-    return;
-  }
-  if (before >= 0) {
-    if (skip > 0 || beyond > 0) acknowledgeNow(c);
-    if (octets > 0) receive(c, s, skip, octets, nowMs);
-    if (fin) receiveEnd(c, seqAdd(s.seq, s.octets), nowMs);
-    return;
-  }
-  // Out of order: acknowledge at once, every one, so that the sender can count. RFC 5681 4.2.
-  if (c.ackDue) c.extraAcks = Math.min(c.extraAcks + 1, 3);
-  acknowledgeNow(c);
-  if (octets === 0) return;
-  c.reassembly ??= new TcpReassembly(c.context.pool);
-  const { list } = arrival;
-  list.clear();
-  s.packet.payload(s.headerOctets + skip, octets, list);
-  if (!c.reassembly.insert(seqAdd(s.seq, skip), list)) c.context.drops.count('tcp-out-of-order');
-}
-
-/** `octets` of payload at RCV.NXT. */
-function receive(c: Tcb, s: Segment, skip: number, octets: number, nowMs: number): void {
-  const list = c.arriving ?? c.context.arrived(c);
-  s.packet.payload(s.headerOctets + skip, octets, list);
-  c.rcvNxt = seqAdd(c.rcvNxt, octets);
-  c.lastReceivedAtMs = nowMs;
-  if (c.reassembly && !c.reassembly.empty) {
-    c.rcvNxt = c.reassembly.take(c.rcvNxt, list);
-    // A gap was filled: RFC 5681 4.2 wants that acknowledged at once.
-    acknowledgeNow(c);
-  }
-  if (list.count >= MAX_FRAGMENTS) deliver(c);
-}
-
-/** FIN whose number is `end`. RFC 9293 3.10.7.4, eighth. */
-function receiveEnd(c: Tcb, end: Seq, nowMs: number): void {
-  deliver(c);
-  // Closed by its owner meanwhile, or the owner did not take all: then the FIN has not come yet either.
-  if (c.state === 'CLOSED' || c.rcvNxt !== end) return;
-  c.rcvNxt = seqAdd(end, 1);
-  c.rcvAdv = seqMax(c.rcvAdv, c.rcvNxt);
-  c.finReceived = true;
-  c.reassembly?.clear();
-  acknowledgeNow(c);
-  const before = c.state;
-  if (before === 'ESTABLISHED') c.state = 'CLOSE-WAIT';
-  else if (before === 'FIN-WAIT-1') c.state = 'CLOSING';
-  c.handler.receivedEnd(c.connection);
-  if (before === 'FIN-WAIT-2' && c.state === 'FIN-WAIT-2') c.context.timeWait(c, nowMs);
-}
-
-/** Hands what has arrived in order to the owner. Whatever it does not take was never received. */
-export function deliver(c: Tcb): void {
-  const list = c.arriving;
-  if (!list || list.count === 0) return;
-  const { octets } = list;
-  const taken = c.handler.received(c.connection, list);
-  list.clear();
-  if (c.state === 'CLOSED') return;
-  c.octetsToHost += taken;
-  if (taken < octets) {
-    c.context.drops.count('tcp-not-taken');
-    c.rcvNxt = seqAdd(c.rcvNxt, taken - octets);
-    c.reassembly?.clear();
-    acknowledgeNow(c);
-  }
-  c.reassembly?.settle();
-  scheduleAck(c);
-}
-
-/** RFC 9293 3.8.6.3, RFC 5681 4.2: at least every second full segment at once, anything within a delay. */
-function scheduleAck(c: Tcb): void {
-  if (c.ackDue) return;
-  const octets = seqSub(c.rcvNxt, c.rcvAcked);
-  if (octets <= 0) return;
-  if (octets >= 2 * c.rcvMss || !c.pingPong) {
-    acknowledgeNow(c);
-    return;
-  }
-  if (c.ackAtMs !== NEVER) return;
-  c.ackAtMs = c.lastReceivedAtMs + DELAYED_ACK_MS;
-  c.context.schedule(c);
-}
-
-function acknowledgeNow(c: Tcb): void {
-  c.ackDue = true;
-  c.context.ready(c);
 }
 
 function challenge(c: Tcb, nowMs: number): void {

@@ -28,11 +28,10 @@ const halves = (word: number): number => (word >>> 16) + (word & 0xffff);
 
 /** Makes ready what every segment of the connection begins with. `to`: the guest's MAC address, `from`: ours. */
 export function prepare(c: Tcb, to: number, from: number): void {
-  const header = new DataView(new ArrayBuffer(ethernet.HEADER_OCTETS));
-  ethernet.emit(header, 0, to, from, ethernet.TYPE_IPV4);
-  c.ethernet0 = header.getInt32(0);
-  c.ethernet1 = header.getInt32(4);
-  c.ethernet2 = header.getInt32(8);
+  c.guestMac = to;
+  c.ethernet0 = Math.floor(to / 0x1_0000) | 0;
+  c.ethernet1 = ((to % 0x1_0000) << 16) | Math.floor(from / 0x1_0000_0000);
+  c.ethernet2 = (from % 0x1_0000_0000) | 0;
   c.ipSum = 0x4500 + ipv4.DONT_FRAGMENT + TTL_PROTOCOL + halves(c.peerWord) + halves(c.guestWord);
   c.tcpSum = pseudoHeaderSum(c.peerWord, c.guestWord, ipv4.PROTOCOL_TCP, 0) + halves(c.portsWord);
 }

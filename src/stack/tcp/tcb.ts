@@ -28,6 +28,8 @@ export interface TcpContext {
   release(c: Tcb, reason: CloseReason): void;
   /** Both FINs are acknowledged and we sent the first: the owner is told, the tuple stays taken for a while. */
   timeWait(c: Tcb, nowMs: number): void;
+  /** The guest may be behind another MAC address by now. */
+  reroute(c: Tcb): void;
   /** Sends RST (with ACK where `ack` is given) from our side of the connection. */
   reset(c: Tcb, sequence: Seq, ack?: Seq): void;
 }
@@ -48,7 +50,8 @@ export abstract class Tcb implements Sender, TimerOwner {
   guestWord = 0;
   peerWord = 0;
   portsWord = 0;
-  /** Ethernet header up to our MAC's last four octets, and partial sums of what never changes in the two headers. */
+  /** The guest's MAC address, the Ethernet header without its type, and partial sums of what never changes in the others. */
+  guestMac = 0;
   ethernet0 = 0;
   ethernet1 = 0;
   ethernet2 = 0;

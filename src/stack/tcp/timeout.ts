@@ -59,6 +59,7 @@ function retransmit(c: Tcb, nowMs: number): void {
     context.ready(c);
     return;
   }
+  context.reroute(c);
   const inFlight = seqSub(c.sndMax, c.sndUna);
   if (inFlight === 0 && c.queue.octets === 0 && !c.finQueued) return;
   if (inFlight > 0 && c.unanswered++ >= DATA_RETRIES) {

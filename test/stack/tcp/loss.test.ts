@@ -1,7 +1,7 @@
 /** Loss: RFC 6298 (timeout), RFC 5681 3 and RFC 6582 (fast retransmit, recovery), RFC 3042, RFC 1191 (path MTU). */
 
 import t, { type Test } from 'tap';
-import type { TcpLimits } from '../../../src/stack/tcp/endpoint.ts';
+import type { TcpLimits } from '../../../src/stack/tcp/limits.ts';
 import { icmpFrame, readIp } from '../frames.ts';
 import { TcpScript } from './tcp-script.ts';
 

@@ -1,0 +1,114 @@
+/**
+ * What an acceptable SEG.ACK and SEG.WND do: RFC 9293 3.10.7.4 (fifth), RFC 5681 2 (duplicates), RFC 6298 5. The send
+ * queue empties, the windows open, our FIN may be acknowledged, and whatever may go now is made ready.
+ */
+
+import { FIN } from '../wire/tcp.ts';
+import * as congestion from './congestion.ts';
+import { acknowledged as rttAcknowledged } from './rtt.ts';
+import type { Segment } from './segment.ts';
+import { armRetransmit } from './send.ts';
+import { type Seq, seqLeq, seqLt, seqMax, seqSub } from './seq.ts';
+import type { Tcb } from './tcb.ts';
+import { KEEPALIVE_MS } from './timeout.ts';
+
+const NEVER: number = Number.POSITIVE_INFINITY;
+
+/** SND.UNA =< SEG.ACK =< SND.MAX. */
+export function acknowledge(c: Tcb, s: Segment, nowMs: number): void {
+  const octets = seqSub(s.ack, c.sndUna);
+  c.unanswered = 0;
+  if (octets > 0) {
+    newlyAcknowledged(c, s.ack, octets, nowMs);
+    if (c.state === 'CLOSED') return;
+  } else if (
+    s.octets === 0 &&
+    (s.flags & FIN) === 0 &&
+    c.sndMax !== c.sndUna &&
+    s.window << c.sndWndShift === c.sndWnd &&
+    c.sndWnd > 0
+  ) {
+    // RFC 5681 2: a duplicate.
+    congestion.duplicate(c);
+    c.context.ready(c);
+  }
+  // RFC 9293 3.10.7.4: the window of an older segment must not replace that of a newer one.
+  if (
+    s.window << c.sndWndShift !== c.sndWnd &&
+    (seqLt(c.sndWl1, s.seq) || (c.sndWl1 === s.seq && seqLeq(c.sndWl2, s.ack)))
+  ) {
+    const before = c.sndWnd;
+    setWindow(c, s, c.sndWndShift);
+    if (c.sndWnd > before) {
+      // What persisted may go on.
+      if (before === 0 && c.sndMax !== c.sndUna) armRetransmit(c, nowMs);
+      c.backoff = 0;
+      if (c.queue.octets > 0 || c.finQueued) c.context.ready(c);
+    }
+  }
+}
+
+/** SND.WND := SEG.WND, scaled. */
+export function setWindow(c: Tcb, s: Segment, shift: number): void {
+  const window = s.window << shift;
+  c.sndWnd = window;
+  if (window > c.sndWndMax) c.sndWndMax = window;
+  c.sndWl1 = s.seq;
+  c.sndWl2 = s.ack;
+}
+
+function newlyAcknowledged(c: Tcb, ack: Seq, octets: number, nowMs: number): void {
+  const wasInFlight = congestion.flightSize(c);
+  const data = Math.min(octets, c.queue.octets);
+  const finAcked = octets > data;
+  rttAcknowledged(c, ack, nowMs);
+  c.sndUna = ack;
+  c.sndNxt = seqMax(c.sndNxt, ack);
+  if (data > 0) {
+    c.octetsToGuest += data;
+    c.queue.release(data);
+  }
+  c.backoff = 0;
+  congestion.acknowledged(c, octets, wasInFlight);
+  // RFC 6298 5.2, 5.3. The deadline moves; the timer itself is only touched when it fires too soon.
+  if (c.sndMax === ack) c.retransmitAtMs = NEVER;
+  else armRetransmit(c, nowMs);
+  if (finAcked) {
+    c.finQueued = false;
+    if (finAcknowledged(c, nowMs)) return;
+  }
+  if (c.queue.octets > 0 || c.finQueued || c.retransmitDue) c.context.ready(c);
+  if (c.wantsRoom || c.queueWasFull) room(c);
+}
+
+/** Our FIN is acknowledged; true: the connection is over for its owner. */
+function finAcknowledged(c: Tcb, nowMs: number): boolean {
+  if (c.state === 'FIN-WAIT-1') {
+    c.state = 'FIN-WAIT-2';
+    c.closeAtMs = nowMs + KEEPALIVE_MS;
+    c.context.schedule(c);
+  } else if (c.state === 'CLOSING') {
+    c.context.timeWait(c, nowMs);
+    return true;
+  } else if (c.state === 'LAST-ACK') {
+    c.context.release(c, 'closed');
+    return true;
+  }
+  return false;
+}
+
+/** The queue has emptied: it grows if its limit was what held the stream back, and its owner may fill it again. */
+function room(c: Tcb): void {
+  const { queue } = c;
+  const unsent = queue.octets - seqSub(c.sndNxt, c.sndUna);
+  // All was sent while both windows had room for more, and the owner had been refused: the limit is too small.
+  if (c.queueWasFull && unsent <= 0 && queue.limit < c.queueMost) {
+    const open = Math.min(c.sndWnd, c.cwnd) - queue.octets;
+    if (open >= queue.limit >> 1) queue.limit = Math.min(queue.limit * 2, c.queueMost);
+    c.queueWasFull = false;
+  }
+  // A quarter at least, so that the host socket is read in large pieces.
+  if (!c.wantsRoom || queue.limit - queue.octets < queue.limit >> 2) return;
+  c.wantsRoom = false;
+  c.handler.writable(c.connection);
+}
