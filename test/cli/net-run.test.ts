@@ -18,6 +18,7 @@ ensureDebianPackages([
   { name: 'iproute2', proof: 'ip' },
   { name: 'socat', proof: 'socat' },
   { name: 'util-linux', proof: 'setpriv' },
+  { name: 'bsdutils', proof: 'script' },
 ]);
 
 const launcher = join(import.meta.dirname, '../../bin/slipway');
@@ -39,12 +40,17 @@ class Running {
   stderr = '';
   #waiting: { condition: () => boolean; resolve: () => void }[] = [];
 
-  constructor(program: string, argv: readonly string[], input: string | undefined) {
+  constructor(
+    program: string,
+    argv: readonly string[],
+    input: string | undefined,
+    stdin: 'ignore' | 'pipe' = input === undefined ? 'ignore' : 'pipe',
+  ) {
     this.child = spawn(program, argv, {
       env: environment,
-      stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+      stdio: [stdin, 'pipe', 'pipe'],
     });
-    this.child.stdin?.end(input);
+    if (input !== undefined) this.child.stdin!.end(input);
     this.child.stdout!.on('data', (octets) => this.#said((this.stdout += octets)));
     this.child.stderr!.on('data', (octets) => this.#said((this.stderr += octets)));
     this.ended = new Promise((resolve) => {
@@ -214,6 +220,25 @@ t.test('a published port; signals reach the command', async (t) => {
     sleeping.child.kill(signal);
     t.equal((await sleeping.ended).status, 128 + number, signal);
   }
+});
+
+t.test('on a terminal, Ctrl-C reaches the command once: from the terminal, not from us as well', async (t) => {
+  const script = `trap 'echo interrupted' INT; echo up; while ! read line; do :; done; echo "got $line"; exit 4`;
+  writeFileSync(join(folder, 'script'), script);
+  const terminal = new Running(
+    'script',
+    ['-qec', `'${launcher}' net run sh ${join(folder, 'script')}`, '/dev/null'],
+    undefined,
+    'pipe',
+  );
+  await terminal.said(/up/);
+  terminal.child.stdin!.write('\x03');
+  await terminal.said(/interrupted/);
+  terminal.child.stdin!.write('line\n');
+  const { status, stdout } = await terminal.ended;
+  t.equal(status, 4);
+  t.equal(stdout.match(/interrupted/g)?.length, 1);
+  t.match(stdout, /got line/);
 });
 
 t.test('what the command sent arrives, though it has ended', async (t) => {
