@@ -29,6 +29,7 @@ const reasons = [
   'tcp-no-flow',
   'tcp-half-open' /** a held SYN gave way to a newer one */,
   'tcp-flows' /** a SYN beyond the limit of flows */,
+  'tcp-evicted' /** a stalled connection gave its memory to others */,
   'tcp-no-ack',
   'tcp-unacceptable' /** outside the window. RFC 9293 3.10.7.4 */,
   'tcp-ack-unacceptable' /** RFC 5961 5.2 */,

@@ -171,6 +171,7 @@ export class Netstack implements NetstackPort {
     const port = this.#ports.get(ingress);
     if (!port) return;
     this.#nowMs = nowMs;
+    this.#tcp.nowMs = nowMs;
     this.#busy = true;
     const { count } = batch;
     port.framesIn += count;
@@ -182,6 +183,7 @@ export class Netstack implements NetstackPort {
   poll(nowMs: number, budgetOctets: number): void {
     this.#nowMs = nowMs;
     this.#woken = false;
+    this.#tcp.nowMs = nowMs;
     this.#busy = true;
     this.#timers.advance(nowMs);
     for (const port of this.#ports.values()) {

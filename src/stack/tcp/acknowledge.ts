@@ -69,6 +69,7 @@ function newlyAcknowledged(c: Tcb, ack: Seq, octets: number, nowMs: number): voi
     c.queue.release(data);
   }
   c.backoff = 0;
+  c.progressAtMs = nowMs;
   congestion.acknowledged(c, octets, wasInFlight);
   // RFC 6298 5.2, 5.3. The deadline moves; the timer itself is only touched when it fires too soon.
   if (c.sndMax === ack) c.retransmitAtMs = NEVER;

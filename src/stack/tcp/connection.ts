@@ -13,6 +13,8 @@ export type Rejection = 'reset' | 'unreachable' | 'prohibited' | 'silent';
 export interface ConnectionContext extends TcpContext {
   accepted(c: Connection): void;
   rejected(c: Connection, how: Rejection): void;
+  /** A connection that holds no memory was refused any. */
+  short(): void;
 }
 
 /** Stands in where there is no owner: before `accept`, and after `closed`. */
@@ -82,7 +84,10 @@ export class Connection extends Tcb implements TcpConnection, ChunkWaiter {
     if (queue.reserve()) return true;
     this.wantsRoom = true;
     if (queue.octets >= queue.limit) this.queueWasFull = true;
-    else this.context.pool.wait(this);
+    else {
+      this.context.pool.wait(this);
+      if (queue.chunks === 0) this.context.short();
+    }
     return false;
   }
 

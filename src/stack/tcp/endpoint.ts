@@ -32,6 +32,7 @@ import * as icmpWire from '../wire/icmp.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import * as tcp from '../wire/tcp.ts';
 import { Connection, type ConnectionContext, nobody, type Rejection } from './connection.ts';
+import { EVICTION_INTERVAL_MS, longestStalled } from './eviction.ts';
 import type { TcpLimits } from './limits.ts';
 import { deliver } from './receive.ts';
 import { sendReset } from './reset.ts';
@@ -90,7 +91,9 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   readonly #timeWaits = new Set<Connection>();
   /** Opened by us, while nobody knows where the guest is. */
   readonly #unresolved = new Set<Connection>();
-  #nowMs = 0;
+  /** The time of the call from below that is under way, or was the last. */
+  nowMs = 0;
+  #evictedAtMs: number = Number.NEGATIVE_INFINITY;
 
   constructor(options: TcpOptions) {
     this.#options = options;
@@ -105,7 +108,6 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   // From below.
 
   input(packet: Packet, nowMs: number): void {
-    this.#nowMs = nowMs;
     const { view, transportAt: at, transportOctets: octets } = packet;
     if (tcp.check(view, at, octets, packet.transportContiguous) !== SOUND) {
       this.drops.count('tcp-malformed');
@@ -152,7 +154,6 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
 
   /** Lets the connections that wait at `port` send; returns the octets sent. */
   pollPort(port: SwitchPort, nowMs: number, budget: number): number {
-    this.#nowMs = nowMs;
     let sent = 0;
     while (sent < budget && !port.blocked) {
       const sender = port.takeReady();
@@ -226,7 +227,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     handler: TcpHandler,
     nowMs: number,
   ): Connection {
-    this.#nowMs = nowMs;
+    this.nowMs = nowMs;
     const guest = to.guestAddress.slice();
     const c = this.#make(guest, to.guestPort, to.peerAddress.slice(), to.peerPort, 0);
     c.handler = handler;
@@ -282,6 +283,17 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     return list;
   }
 
+  short(): void {
+    const nowMs = this.nowMs;
+    if (nowMs - this.#evictedAtMs < EVICTION_INTERVAL_MS) return;
+    this.#evictedAtMs = nowMs;
+    const c = longestStalled(this.#tuples.values(), nowMs);
+    if (!c) return;
+    this.drops.count('tcp-evicted');
+    this.reset(c, c.sndMax, c.rcvNxt);
+    this.release(c, 'ETIMEDOUT');
+  }
+
   accepted(c: Connection): void {
     this.#held.delete(c);
   }
@@ -298,7 +310,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
         (c.guestPort << 16) | c.peerPort,
         c.irs,
         0,
-        this.#nowMs,
+        this.nowMs,
       );
       this.#options.wake();
     }
@@ -376,7 +388,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     c.rcvMss = port.mtu - HEADERS_OCTETS;
     c.sndMss = Math.min(c.sndMss, c.rcvMss);
     prepare(c, mac, this.#identity.mac);
-    c.iss = this.#tuples.initialSequence(c, this.#nowMs);
+    c.iss = this.#tuples.initialSequence(c, this.nowMs);
     c.sndUna = c.iss;
     c.sndNxt = c.iss;
     c.sndMax = c.iss;

@@ -121,6 +121,7 @@ function establish(c: Tcb, s: Segment, shift: number, nowMs: number): void {
   rttAcknowledged(c, s.ack, nowMs);
   c.backoff = 0;
   c.unanswered = 0;
+  c.progressAtMs = nowMs;
   c.retransmitAtMs = NEVER;
   c.sndNxt = c.sndMax;
   setWindow(c, s, shift);

@@ -116,6 +116,7 @@ function sendData(c: Tcb, window: number, nowMs: number, budget: number): number
     acked(c);
     const beyond = c.sndWnd - inFlight < octets;
     const next = seqAdd(c.sndNxt, octets + (fin ? 1 : 0));
+    if (c.sndMax === c.sndUna) c.progressAtMs = nowMs;
     if (seqLt(c.sndNxt, c.sndMax)) c.retransmissions++;
     else if (!beyond) time(c, next, nowMs);
     if (fin) finSent(c);

@@ -162,6 +162,8 @@ export abstract class Tcb implements Sender, TimerOwner {
   challenges = 0;
   challengesAtMs = 0;
 
+  /** When the guest last acknowledged something new, or there was nothing to acknowledge. */
+  progressAtMs = 0;
   octetsToGuest = 0;
   octetsToHost = 0;
 

@@ -3,6 +3,7 @@
  * (delayed acknowledgement), 3.4.1 (TIME-WAIT), 3.8.4 (keep-alive, of a half-closed connection only).
  */
 
+import type { TcpState } from '../port.ts';
 import { timedOut } from './congestion.ts';
 import { armRetransmit } from './send.ts';
 import { seqSub } from './seq.ts';
@@ -21,6 +22,7 @@ export const KEEPALIVE_MS = 60_000;
 const KEEPALIVE_RETRIES = 8;
 
 export function expired(c: Tcb, nowMs: number): void {
+  if (c.state === 'CLOSED') return;
   if (c.retransmitAtMs <= nowMs) {
     c.retransmitAtMs = NEVER;
     retransmit(c, nowMs);
@@ -36,7 +38,8 @@ export function expired(c: Tcb, nowMs: number): void {
     c.closeAtMs = NEVER;
     close(c, nowMs);
   }
-  if (c.state !== 'CLOSED') c.context.schedule(c);
+  // It may be over by now.
+  if ((c.state as TcpState) !== 'CLOSED') c.context.schedule(c);
 }
 
 function retransmit(c: Tcb, nowMs: number): void {

@@ -1,6 +1,7 @@
 /** Windows: RFC 9293 3.8.6 (management, silly windows, probes), RFC 7323 2 (scale). */
 
 import t from 'tap';
+import type { TcpConnection } from '../../../src/stack/port.ts';
 import { TcpScript } from './tcp-script.ts';
 
 t.test('the window is what the owner promises, scaled', async (t) => {
@@ -227,4 +228,32 @@ t.test('an idle connection costs nothing and lives', async (t) => {
   s.owns();
   s.guestSends('P. 1:11(10) ack 1');
   s.owns('received 10');
+});
+
+t.test('memory is shared: who is stalled for long gives way when others have none', async (t) => {
+  const s = new TcpScript(t, { limits: { poolOctets: 4 * 65536 } });
+  const connections: TcpConnection[] = [];
+  for (let guestPort = 1; guestPort <= 6; guestPort++) {
+    Object.assign(s, { guestPort, written: 0 }).establish('<mss 1000>', 0);
+    connections.push(s.connection);
+    s.write(100);
+    if (guestPort !== 1) continue;
+    s.advance(1000);
+    s.world.link.take();
+  }
+  t.same(
+    connections.map(({ sendQueueOctets }) => sendQueueOctets),
+    [100, 100, 100, 100, 0, 0],
+    'the last two are refused',
+  );
+  s.advance(50_000);
+  t.notOk(connections[5]!.reserveSend());
+  s.owns();
+  s.advance(9500);
+  t.notOk(connections[5]!.reserveSend());
+  s.owns('writable', 'closed ETIMEDOUT');
+  t.equal(connections[0]!.state, 'CLOSED', 'the one that stalled first');
+  t.equal(s.world.drops()['tcp-evicted'], 1);
+  t.ok(connections[4]!.reserveSend());
+  connections[4]!.commitSend(10);
 });
