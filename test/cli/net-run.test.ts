@@ -24,7 +24,6 @@ ensureDebianPackages([
 const launcher = join(import.meta.dirname, '../../bin/slipway');
 const folder = mkdtempSync(join(tmpdir(), 'slipway-net-run-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
-const { NODE_OPTIONS: _, ...environment } = process.env;
 const isRoot = process.getuid?.() === 0;
 
 interface Outcome {
@@ -46,10 +45,8 @@ class Running {
     input: string | undefined,
     stdin: 'ignore' | 'pipe' = input === undefined ? 'ignore' : 'pipe',
   ) {
-    this.child = spawn(program, argv, {
-      env: environment,
-      stdio: [stdin, 'pipe', 'pipe'],
-    });
+    // tap's hooks are put into every child's environment, and must not reach the programs under test.
+    this.child = spawn('env', ['-u', 'NODE_OPTIONS', program, ...argv], { stdio: [stdin, 'pipe', 'pipe'] });
     if (input !== undefined) this.child.stdin!.end(input);
     this.child.stdout!.on('data', (octets) => this.#said((this.stdout += octets)));
     this.child.stderr!.on('data', (octets) => this.#said((this.stderr += octets)));
