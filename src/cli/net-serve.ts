@@ -17,6 +17,7 @@ import { UsageError } from './usage-error.ts';
 
 const help = `usage: slipway net serve --qemu PATH|connect:PATH [OPTIONS]
        slipway net serve --tap NAME [--netns PATH] [--configure] [OPTIONS]
+       slipway net serve --vhost-user PATH [OPTIONS]
 
 Runs the network core alone, in the foreground: DHCP, DNS, NAT to the host's sockets and published ports for
 whoever is attached. Prints 'ready' when it is; SIGTERM ends it.
@@ -26,6 +27,8 @@ whoever is attached. Prints 'ready' when it is; SIGTERM ends it.
   --tap NAME            make the TAP device NAME (Linux), with checksum and segmentation offload
   --netns PATH          make it in this network namespace, such as /run/netns/NAME or /proc/PID/ns/net
   --configure           give it the first guest's address, the MTU and the default route, and bring it and lo up
+  --vhost-user PATH     listen on a unix socket for QEMU's -netdev vhost-user (Linux), with offload; the guest's
+                        memory must be shared
   --no-offload          without offload: every segment is cut and summed, for comparison
 ${coreHelp}  --ready-fd N          when ready, write a line to this file descriptor too, and close it
   -h, --help            show this help
@@ -36,10 +39,14 @@ Examples:
       -device virtio-net-pci,netdev=n
 
   $ slipway net serve --tap tap0 --netns /run/netns/box --configure
+
+  $ slipway net serve --vhost-user /tmp/vhost.sock
+  $ qemu-system-x86_64 ... -object memory-backend-memfd,id=mem,size=1G,share=on -machine memory-backend=mem \\
+      -chardev socket,id=c,path=/tmp/vhost.sock -netdev vhost-user,id=n,chardev=c -device virtio-net-pci,netdev=n
 `;
 
 /** Attachments and options of the network core that this version has not. */
-const absent = ['vhost-user', 'vmnet', 'vfkit', 'pcap', 'policy', 'api'];
+const absent = ['vmnet', 'vfkit', 'pcap', 'policy', 'api'];
 
 interface TapAttachment {
   readonly tap: string;
@@ -48,8 +55,13 @@ interface TapAttachment {
   readonly offload: boolean;
 }
 
+interface VhostUserAttachment {
+  readonly vhostUser: string;
+  readonly offload: boolean;
+}
+
 interface ServeOptions extends CoreOptions {
-  readonly attachment: { readonly qemu: string } | TapAttachment;
+  readonly attachment: { readonly qemu: string } | TapAttachment | VhostUserAttachment;
   readonly readyFd: number | undefined;
 }
 
@@ -93,6 +105,7 @@ function parse(argv: readonly string[]): ServeOptions | undefined {
         tap: one,
         netns: one,
         configure: flag,
+        'vhost-user': one,
         'no-offload': flag,
         'ready-fd': one,
         ...Object.fromEntries(absent.map((name) => [name, one])),
@@ -101,7 +114,7 @@ function parse(argv: readonly string[]): ServeOptions | undefined {
   );
   if (values.help) return undefined;
   const given = absent.find((name) => name in values);
-  if (given) throw new UsageError(`--${given} is not part of this version; attach with --qemu or --tap`);
+  if (given) throw new UsageError(`--${given} is not part of this version; attach with --qemu, --tap or --vhost-user`);
   const { 'ready-fd': readyFd } = values;
   if (readyFd !== undefined && !/^\d{1,9}$/.test(readyFd)) throw new UsageError('--ready-fd wants a file descriptor');
   return {
@@ -116,17 +129,21 @@ function attachment(values: {
   readonly tap?: string;
   readonly netns?: string;
   readonly configure?: boolean;
+  readonly 'vhost-user'?: string;
   readonly 'no-offload'?: boolean;
 }): ServeOptions['attachment'] {
-  const { qemu, tap, netns, configure = false, 'no-offload': bare = false } = values;
+  const { qemu, tap, netns, configure = false, 'vhost-user': vhostUser, 'no-offload': bare = false } = values;
+  if ([qemu, tap, vhostUser].filter((value) => value !== undefined).length > 1)
+    throw new UsageError('--qemu, --tap and --vhost-user exclude each other');
   if (tap === undefined) {
-    const alone = netns !== undefined ? 'netns' : configure ? 'configure' : bare ? 'no-offload' : undefined;
+    const alone = netns !== undefined ? 'netns' : configure ? 'configure' : undefined;
     if (alone) throw new UsageError(`--${alone} goes with --tap`);
+    if (vhostUser) return { vhostUser, offload: !bare };
+    if (bare) throw new UsageError('--no-offload goes with --tap or --vhost-user');
     if (!qemu || qemu === 'connect:')
-      throw new UsageError('say what to attach to: --qemu PATH, --qemu connect:PATH or --tap NAME');
+      throw new UsageError('say what to attach to: --qemu PATH, --qemu connect:PATH, --tap NAME or --vhost-user PATH');
     return { qemu };
   }
-  if (qemu !== undefined) throw new UsageError('--qemu and --tap exclude each other');
   if (!/^[^\s/:]{1,15}$/.test(tap)) throw new UsageError(`--tap: '${tap}' is no name for a network interface`);
   return { tap, netns, configure, offload: !bare };
 }
@@ -150,6 +167,11 @@ async function attach(network: Network, options: ServeOptions, report: Report, l
         lost();
       },
     });
+  }
+  if ('vhostUser' in attachment) {
+    if (process.platform !== 'linux') throw new Error('--vhost-user is for Linux: this system cannot share the memory');
+    const { VhostUserNetLink } = await import('../hypervisor/link/vhost-user-net.ts');
+    return new VhostUserNetLink(attachment.vhostUser, { mtu, offload: attachment.offload, report });
   }
   const { QemuStreamLink } = await import('../hypervisor/link/qemu-stream.ts');
   const prefix = 'connect:';

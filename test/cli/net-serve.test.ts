@@ -124,7 +124,8 @@ t.test('wrong usage is 2, with one line', async (t) => {
   for (const [words, why] of [
     [[], /say what to attach to/],
     [['--qemu', 'connect:'], /say what to attach to/],
-    [['--vhost-user', 'x'], /--vhost-user is not part of this version/],
+    [['--vhost-user', 'x', '--qemu', 'y'], /exclude each other/],
+    [['--vmnet', 'x'], /--vmnet is not part of this version/],
     [['--qemu', 'x', '--mtu', '100'], /--mtu: .*from 576 to 65520/],
     [['--qemu', 'x', '--subnet', '10.0.0.1/24'], /--subnet: .*host bits/],
     [['--qemu', 'x', '--publish', '80'], /--publish 80: /],

@@ -14,18 +14,10 @@
  */
 
 import koffi from 'koffi';
-import {
-  type Arena,
-  CHECKSUM_PARTIAL,
-  CHECKSUM_UNKNOWN,
-  CHECKSUM_VERIFIED,
-  FrameBatch,
-  type LinkHandler,
-  type LinkOffload,
-  type LinkPort,
-} from '../../stack/port.ts';
+import { type Arena, FrameBatch, type LinkHandler, type LinkOffload, type LinkPort } from '../../stack/port.ts';
 import { addressOf, close, errno, errnoName, read, write } from '../vhost-user/libc.ts';
 import { VNET_HEADER_OCTETS } from './tap-device.ts';
+import { checksumState, emitHeader, segmentSize } from './virtio-net-header.ts';
 
 const ETHERNET_HEADER = 14;
 /** An IP packet of 65535 octets behind an Ethernet header with a VLAN tag. */
@@ -36,19 +28,6 @@ const ALIGNMENT = 64;
 /** Room for several of the largest frames, and small enough to stay in a cache. */
 const RECEIVE = 512 * 1024;
 const BATCH_FRAMES = 256;
-
-const FLAGS = 0;
-const SEGMENTATION = 1;
-const HEADER_OCTETS = 2;
-const SEGMENT_OCTETS = 4;
-const CHECKSUM_START = 6;
-const CHECKSUM_OFFSET = 8;
-const NEEDS_CHECKSUM = 1;
-const CHECKSUM_GOOD = 2;
-const SEGMENT_TCP4 = 1;
-const SEGMENT_TCP6 = 4;
-/** TCP without options. */
-const TCP_HEADER = 20;
 
 export interface TapLinkOptions {
   readonly name: string;
@@ -131,20 +110,7 @@ export class TapLink implements LinkPort {
 
   commit(octets: number, checksumStart: number, checksumOffset: number, segmentOctets: number): void {
     const { view } = this.txArena;
-    view.setUint32(0, 0);
-    view.setUint32(4, 0);
-    view.setUint16(8, 0);
-    if (checksumStart > 0) {
-      view.setUint8(FLAGS, NEEDS_CHECKSUM);
-      view.setUint16(CHECKSUM_START, checksumStart, true);
-      view.setUint16(CHECKSUM_OFFSET, checksumOffset, true);
-    }
-    if (segmentOctets > 0) {
-      const version = view.getUint8(VNET_HEADER_OCTETS + ETHERNET_HEADER) >> 4;
-      view.setUint8(SEGMENTATION, version === 6 ? SEGMENT_TCP6 : SEGMENT_TCP4);
-      view.setUint16(HEADER_OCTETS, checksumStart + TCP_HEADER, true);
-      view.setUint16(SEGMENT_OCTETS, segmentOctets, true);
-    }
+    emitHeader(view, 0, view, VNET_HEADER_OCTETS, checksumStart, checksumOffset, segmentOctets);
     this.#write(VNET_HEADER_OCTETS + octets);
   }
 
@@ -182,12 +148,7 @@ export class TapLink implements LinkPort {
         this.protocolErrors++;
         continue;
       }
-      const flags = view.getUint8(at + FLAGS);
-      let checksum: number = CHECKSUM_UNKNOWN;
-      if ((flags & NEEDS_CHECKSUM) !== 0) checksum = CHECKSUM_PARTIAL;
-      else if ((flags & CHECKSUM_GOOD) !== 0) checksum = CHECKSUM_VERIFIED;
-      const segment = view.getUint8(at + SEGMENTATION) === 0 ? 0 : view.getUint16(at + SEGMENT_OCTETS, true);
-      batch.push(this.#rx, at + VNET_HEADER_OCTETS, octets, checksum, segment);
+      batch.push(this.#rx, at + VNET_HEADER_OCTETS, octets, checksumState(view, at), segmentSize(view, at));
       at += (result + ALIGNMENT - 1) & -ALIGNMENT;
     }
     if (batch.count > 0) this.#handler?.input(batch);

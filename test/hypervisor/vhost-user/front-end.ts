@@ -284,9 +284,9 @@ export class FrontEnd {
     await this.ring(request.SET_VRING_ENABLE, index, 1);
   }
 
-  /** As QEMU does: features, owner, memory, each queue. */
-  async start(regions = 1): Promise<void> {
-    const features = await this.u64(request.GET_FEATURES);
+  /** As QEMU does: features (all but those `without`), owner, memory, each queue. */
+  async start(regions = 1, without = 0n): Promise<void> {
+    const features = (await this.u64(request.GET_FEATURES)) & ~without;
     await this.u64(request.GET_PROTOCOL_FEATURES);
     await this.u64(request.SET_PROTOCOL_FEATURES, (1n << 3n) | (1n << 9n));
     await this.u64(request.SET_OWNER, 0n);
