@@ -115,8 +115,13 @@ function linked(t: Test, options: Partial<VhostUserNetOptions> = {}) {
   const recorder = new Recorder();
   link.start(recorder);
   t.teardown(() => link.close());
-  const connect = async (without = 0n, sizes: readonly number[] = [256, 256], regions = 1): Promise<FrontEnd> => {
-    const frontEnd = new FrontEnd(path, sizes);
+  const connect = async (
+    without = 0n,
+    sizes: readonly number[] = [256, 256],
+    regions = 1,
+    ramOctets?: number,
+  ): Promise<FrontEnd> => {
+    const frontEnd = new FrontEnd(path, sizes, ramOctets);
     t.teardown(() => frontEnd.close());
     await frontEnd.start(regions, without);
     return frontEnd;
@@ -264,6 +269,26 @@ t.test('frames to the guest: in place, over merged buffers, with headers', async
   t.same(Buffer.concat(small.slice(0, 4).map(read)).subarray(0, 5012), Buffer.concat([four, merged]));
   t.ok(send(link, frame), 'the sixth is still there');
   t.equal(send(link, frame), false, 'and no more');
+});
+
+t.test('a region of more than 4 GiB: frames far into it', async (t) => {
+  const { link, recorder, connect } = linked(t);
+  const frontEnd = await connect(0n, [16, 16], 1, 5 * 2 ** 30);
+  const frames: Buffer[] = [];
+  for (const skip of [2 ** 30, 2 ** 30 - 100_000, 2 ** 31]) {
+    frontEnd.ram.allocate(skip);
+    const frame = randomBytes(60_000);
+    frames.push(frame);
+    offer(frontEnd, Buffer.concat([header(), frame]), [HEADER, 100, 200, 20_000]);
+    const { offsets } = offerBuffer(frontEnd, 70_000);
+    t.ok(send(link, frame));
+    t.ok(link.txOffset + frame.length < 2 ** 32, 'offsets have 32 bits');
+    const at = offsets[0]! + HEADER;
+    t.ok(frame.equals(frontEnd.ram.bytes.subarray(at, at + frame.length)));
+  }
+  frontEnd.queues[TX]!.kick();
+  await recorder.until(() => recorder.frames.length === 3);
+  t.ok(recorder.frames.every(({ bytes, fragments }, i) => fragments > 1 && bytes.equals(frames[i]!)));
 });
 
 t.test('no buffers: the stack waits and is told when the guest has offered some', async (t) => {
