@@ -10,7 +10,9 @@ import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
+import { request } from '../../src/hypervisor/vhost-user/message.ts';
 import { Guest } from '../clients/guest.ts';
+import { FrontEnd } from '../hypervisor/vhost-user/front-end.ts';
 
 const program = fileURLToPath(new URL('../../bin/slipway', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'slipway-serve-'));
@@ -57,6 +59,29 @@ t.test('ready, a private socket, and an end with 0 that takes the socket along',
     child.kill(signal);
     t.same(await once(child, 'exit'), [0, null]);
     t.notOk(existsSync(path));
+  }
+});
+
+t.test('--vhost-user: a private socket that a front end finds a device behind', async (t) => {
+  for (const [words, offloads] of [
+    [[], true],
+    [['--no-offload'], false],
+  ] as [string[], boolean][]) {
+    const path = freshPath();
+    const { child, line, errors } = await serving(t, ['--vhost-user', path, ...words]);
+    t.equal(line, 'ready\n');
+    t.equal(statSync(path).mode & 0o777, 0o600);
+    const frontEnd = new FrontEnd(path, [256, 256]);
+    t.teardown(() => frontEnd.close());
+    const features = await frontEnd.u64(request.GET_FEATURES);
+    const [checksum, merged, version1] = [0n, 15n, 32n].map((bit) => ((features >> bit) & 1n) === 1n);
+    t.same([checksum, merged, version1], [offloads, true, true]);
+    await frontEnd.start();
+    child.kill();
+    t.same(await once(child, 'exit'), [0, null]);
+    await frontEnd.closed;
+    t.notOk(existsSync(path));
+    t.equal(errors(), '');
   }
 });
 
@@ -125,6 +150,7 @@ t.test('wrong usage is 2, with one line', async (t) => {
     [[], /say what to attach to/],
     [['--qemu', 'connect:'], /say what to attach to/],
     [['--vhost-user', 'x', '--qemu', 'y'], /exclude each other/],
+    [['--qemu', 'x', '--no-offload'], /--no-offload goes with --tap or --vhost-user/],
     [['--vmnet', 'x'], /--vmnet is not part of this version/],
     [['--qemu', 'x', '--mtu', '100'], /--mtu: .*from 576 to 65520/],
     [['--qemu', 'x', '--subnet', '10.0.0.1/24'], /--subnet: .*host bits/],
