@@ -221,7 +221,9 @@ export class VsockTransport implements VhostUserDevice, PacketSink {
   control(header: PacketHeader, stream: VsockStream | undefined): void {
     if (header.op === op.RST) {
       if (!stream) return;
-      this.#stats.resets++;
+      // To a SHUTDOWN of both directions an RST is the proper answer.
+      if (stream.connection.state === 'REQUESTED') this.#stats.refused++;
+      else if (!stream.connection.hostDone) this.#stats.resets++;
       this.#release(stream, false);
     } else if (header.op === op.REQUEST && !stream) this.#request(header);
     else if (!stream) {
