@@ -176,7 +176,12 @@ export class VhostUserBackEnd {
         break;
       }
       case request.GET_PROTOCOL_FEATURES:
-        return word(protocolFeature.MQ | protocolFeature.REPLY_ACK | protocolFeature.CONFIG);
+        // QEMU warns of a configuration that it does not ask for: a network device's it has itself.
+        return word(
+          protocolFeature.MQ |
+            protocolFeature.REPLY_ACK |
+            (this.#device.config.length > 0 ? protocolFeature.CONFIG : 0n),
+        );
       case request.SET_PROTOCOL_FEATURES:
       case request.SET_OWNER:
       case request.SET_CONFIG:
