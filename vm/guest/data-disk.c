@@ -20,6 +20,7 @@
 #define WAIT_MS 10000
 #define LOOK_OCTETS (1 << 20)
 #define E2FSCK_UNCORRECTED 4
+#define REPAIRS 3
 #define SUPERBLOCK 1024
 
 static const struct {
@@ -99,8 +100,9 @@ static int check(const char *device)
 	const char *const gently[] = { "/usr/sbin/e2fsck", "-p", device, NULL };
 	const char *const anyhow[] = { "/usr/sbin/e2fsck", "-y", device, NULL };
 	int status = run(gently);
-	if (status >= E2FSCK_UNCORRECTED) {
-		event_log("the data disk is damaged and is being repaired (e2fsck -p ended with %d)", status);
+	/* After repairs from a backup superblock e2fsck wants another look. */
+	for (int tries = 0; status >= E2FSCK_UNCORRECTED && tries < REPAIRS; tries++) {
+		event_log("the data disk is damaged and is being repaired (e2fsck ended with %d)", status);
 		status = run(anyhow);
 	}
 	if (status >= E2FSCK_UNCORRECTED)
