@@ -8,6 +8,7 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
+import { setTimeout as pause } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { QemuStreamLink } from '../src/hypervisor/link/qemu-stream.ts';
 import { Network } from '../src/network.ts';
@@ -214,9 +215,12 @@ t.test('back-pressure: a reader that stops, stops the writer', async (t) => {
       HOST,
       port,
     );
+    const waitsFor = (): string | undefined => network.flows()[0]?.waitsFor;
+    for (const deadline = Date.now() + 60_000; waitsFor() !== 'guest window' && Date.now() < deadline; )
+      await pause(20);
+    t.match(network.flows(), [{ protocol: 'tcp', waitsFor: 'guest window' }]);
     await settled(() => written);
     t.ok(written < total, `stopped after ${written} of ${total} octets`);
-    t.match(network.flows(), [{ protocol: 'tcp', waitsFor: 'guest window' }]);
     const octets = await guest.run(async ({ once }) => {
       const { stopped: socket } = globalThis as unknown as { stopped: net.Socket };
       let octets = 0;
