@@ -71,14 +71,21 @@ withInstance("docker's client", async (t, slipway) => {
     t.ok(octets.equals(readFileSync(join(folder, 'back'))), 'what came back is what went');
   });
 
+  const context = join(folder, 'context');
+  mkdirSync(context);
+  writeFileSync(join(context, 'greeting'), 'hello from the build\n');
+  const steps = [`FROM ${busybox}`, 'COPY greeting /greeting', 'RUN cp /greeting /copied', 'CMD ["cat", "/copied"]'];
+  writeFileSync(join(context, 'Dockerfile'), `${steps.join('\n')}\n`);
+
   await t.test('build of a small Dockerfile', async (t) => {
-    const context = join(folder, 'context');
-    mkdirSync(context);
-    writeFileSync(join(context, 'greeting'), 'hello from the build\n');
-    const steps = [`FROM ${busybox}`, 'COPY greeting /greeting', 'RUN cp /greeting /copied', 'CMD ["cat", "/copied"]'];
-    writeFileSync(join(context, 'Dockerfile'), `${steps.join('\n')}\n`);
     await slipway.docker('build', '-t', stage, context);
     t.equal(await slipway.docker('run', '--rm', stage), 'hello from the build\n');
+  });
+
+  await t.test('build by BuildKit', async (t) => {
+    const out = join(folder, 'out');
+    await slipway.buildx('build', '--provenance=false', '--output', `type=local,dest=${out}`, context);
+    t.equal(readFileSync(join(out, 'copied'), 'utf8'), 'hello from the build\n', 'what it built came back');
   });
 
   await t.test('save piped to load', async (t) => {

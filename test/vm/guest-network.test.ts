@@ -1,5 +1,7 @@
 /** The guest's way out: names, the host's loopback by its alias, refusals, and what must never reach the host. */
 
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { freePort, loopbackServer } from './host-ports.ts';
 import { busybox, importBusybox } from './images.ts';
 import { withInstance } from './instance.ts';
@@ -35,6 +37,14 @@ withInstance("the guest's network", async (t, slipway) => {
     t.teardown(() => server.close());
     const { stdout, stderr } = await inside(`wget -q -O - http://host.docker.internal:${server.port}/from-the-guest`);
     t.equal(stdout, '/from-the-guest\n', stderr);
+  });
+
+  await t.test('so does a UDP server', async (t) => {
+    const server = createSocket('udp4').bind(0, '127.0.0.1');
+    await once(server, 'listening');
+    t.teardown(() => server.close());
+    server.on('message', (said, from) => server.send(`${said} from the host`, from.port, from.address));
+    t.equal((await inside(`peer ask ${hostAlias} ${server.address().port} hello`)).stdout, 'hello from the host\n');
   });
 
   await t.test('a closed port of the host is refused, not silent', async (t) => {

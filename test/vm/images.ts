@@ -4,13 +4,16 @@
  */
 
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TarEntry, tar } from '../../src/cli/tar.ts';
 import type { Instance } from './instance.ts';
 
-export const busybox = 'slipway-test/busybox:1';
+const peerSource = readFileSync(join(import.meta.dirname, 'peer.c'));
+/** Named by its own part, so that a VM with an older one imports it anew. */
+export const busybox = `slipway-test/busybox:${createHash('sha256').update(peerSource).digest('hex').slice(0, 12)}`;
 export const page = 'a page from a container\n';
 
 /** Imports the image unless this VM has it. */
@@ -45,8 +48,8 @@ function compilePeer(): Buffer {
   const folder = mkdtempSync(join(tmpdir(), 'slipway-peer-'));
   try {
     const program = join(folder, 'peer');
-    const source = join(import.meta.dirname, 'peer.c');
-    execFileSync('gcc', ['-static', '-O2', '-s', '-Wall', '-Werror', '-o', program, source], { stdio: 'inherit' });
+    const argv = ['-static', '-O2', '-s', '-Wall', '-Werror', '-x', 'c', '-o', program, '-'];
+    execFileSync('gcc', argv, { input: peerSource, stdio: ['pipe', 'inherit', 'inherit'] });
     return readFileSync(program);
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -4,11 +4,13 @@
  * so the user's contexts are never touched.
  */
 
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import t, { type Test } from 'tap';
-import { dockerProgram } from './docker-program.ts';
+import { putDockerClients } from './docker-clients.ts';
 import { cleanEnvironment, type Outcome, Running, run } from './programs.ts';
 
 const launcher = join(import.meta.dirname, '../../bin/slipway');
@@ -19,12 +21,23 @@ const FILE_MS = 600_000;
 export class Instance {
   readonly home: string;
   readonly env: NodeJS.ProcessEnv;
-  readonly #client = dockerProgram();
 
-  constructor(home: string) {
+  private constructor(home: string, env: NodeJS.ProcessEnv) {
     this.home = home;
-    const { DOCKER_HOST: _host, DOCKER_CONTEXT: _context, ...rest } = cleanEnvironment();
-    this.env = { ...rest, SLIPWAY_HOME: home, DOCKER_CONFIG: dockerConfig(home), DOCKER_BUILDKIT: '0' };
+    this.env = env;
+  }
+
+  static async at(home: string): Promise<Instance> {
+    const { DOCKER_HOST: _host, DOCKER_CONTEXT: _context, ...env } = cleanEnvironment();
+    const clients = join(home, 'clients');
+    await putDockerClients(clients, env);
+    return new Instance(home, {
+      ...env,
+      PATH: `${clients}:${env.PATH}`,
+      SLIPWAY_HOME: home,
+      DOCKER_CONFIG: dockerConfig(home),
+      DOCKER_BUILDKIT: '0',
+    });
   }
 
   get dockerSocket(): string {
@@ -51,23 +64,34 @@ export class Instance {
   }
 
   tryDocker(argv: readonly string[], input?: string | Uint8Array): Promise<Outcome> {
-    return run(this.#client, ['--context', 'slipway', ...argv], this.env, input);
+    return run('docker', ['--context', 'slipway', ...argv], this.env, input);
   }
 
   /** The same client through DOCKER_HOST, without the context. */
   async dockerByHost(...argv: readonly string[]): Promise<string> {
     const env = { ...this.env, DOCKER_HOST: `unix://${this.dockerSocket}` };
-    return succeed(['docker', ...argv], await run(this.#client, argv, env));
+    return succeed(['docker', ...argv], await run('docker', argv, env));
+  }
+
+  /** Runs `docker-buildx ARGV`: BuildKit, whose session travels by the same socket. */
+  async buildx(...argv: readonly string[]): Promise<string> {
+    const env = { ...this.env, DOCKER_HOST: `unix://${this.dockerSocket}` };
+    return succeed(['docker-buildx', ...argv], await run('docker-buildx', argv, env));
   }
 
   /** `docker --context slipway ARGV`, left running. */
   startDocker(...argv: readonly string[]): Running {
-    return new Running(this.#client, ['--context', 'slipway', ...argv], this.env);
+    return new Running('docker', ['--context', 'slipway', ...argv], this.env);
+  }
+
+  /** The same with its stdout left for the caller to read, or not. */
+  spawnDocker(...argv: readonly string[]): ChildProcessByStdio<null, Readable, null> {
+    return spawn('docker', ['--context', 'slipway', ...argv], { env: this.env, stdio: ['ignore', 'pipe', 'inherit'] });
   }
 
   /** The command line of `docker --context slipway ARGV`, for a shell. */
   dockerCommand(...argv: readonly string[]): string {
-    return [this.#client, '--context', 'slipway', ...argv].map((word) => `'${word}'`).join(' ');
+    return ['docker', '--context', 'slipway', ...argv].map((word) => `'${word}'`).join(' ');
   }
 
   slipwayCommand(...argv: readonly string[]): string {
@@ -121,16 +145,16 @@ export function withInstance(name: string, tests: (t: Test, instance: Instance) 
   t.test(name, async (t) => {
     t.setTimeout(FILE_MS);
     const given = process.env.SLIPWAY_HOME;
-    const instance = given === undefined ? makeInstance(t) : new Instance(given);
+    const instance = await (given === undefined ? makeInstance(t) : Instance.at(given));
     await instance.slipway('up');
     await tests(t, instance);
   });
 }
 
 /** An instance in a fresh home with `settings`, not up yet; it goes when the test ends. */
-export function makeInstance(t: Test, settings: Readonly<Record<string, string>> = {}): Instance {
+export async function makeInstance(t: Test, settings: Readonly<Record<string, string>> = {}): Promise<Instance> {
   const home = mkdtempSync(join(tmpdir(), 'slipway-vm-'));
-  const instance = new Instance(home);
+  const instance = await Instance.at(home);
   if (Object.keys(settings).length > 0) writeFileSync(join(home, 'settings.json'), JSON.stringify(settings));
   t.teardown(async () => {
     await instance.trySlipway('down');

@@ -104,6 +104,18 @@ withInstance('lifecycle', async (t, slipway) => {
     t.equal(await echoed(port), 'hello');
     t.equal((await slipway.trySlipway('shell', 'test ! -e /root/marker')).status, 0, 'the root is new');
   });
+
+  await t.test('a kernel panic: the VM starts again by itself', async (t) => {
+    const { hypervisor } = await pids(slipway);
+    await slipway.trySlipway('shell', 'echo c > /proc/sysrq-trigger');
+    await until('a new VM with Docker', async () => {
+      const { docker, restarts } = await slipway.status();
+      return restarts === 1 && (docker as { ready: boolean }).ready;
+    });
+    t.not((await pids(slipway)).hypervisor, hypervisor);
+    await until('the published port to come back', () => listeners('tcp', port).length === 2);
+    t.equal(await slipway.docker('exec', 'life', 'cat', '/kept/file'), 'persistent\n');
+  });
 });
 
 async function pids(slipway: Instance): Promise<Record<string, number>> {

@@ -9,6 +9,9 @@
  *       echo     all comes back
  *     Datagrams: `count` is answered by `poured N sunk N` (octets since the start), `go` by `going`, others come back.
  *
+ *   peer ask ADDRESS PORT TEXT
+ *     Sends TEXT as a datagram, each second anew, until one comes back; prints that.
+ *
  *   peer syn INTERFACE GATEWAY LAST:PORT DESTINATION:PORT...
  *     Sends a TCP SYN by raw Ethernet frame to each destination, whatever the kernel thinks of its address, then one to
  *     LAST; when that is answered, prints a line for each, `DESTINATION:PORT syn-ack|rst|unreachable|none`.
@@ -188,6 +191,24 @@ static int listen_on(int port)
 	}
 }
 
+static int ask(const char *address, int port, const char *text)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = inet_addr(address) };
+	char said[2048];
+	int udp = socket(AF_INET, SOCK_DGRAM, 0);
+	struct pollfd ready = { udp, POLLIN, 0 };
+	for (;;) {
+		sendto(udp, text, strlen(text), 0, (struct sockaddr *)&to, sizeof to);
+		if (poll(&ready, 1, 1000) != 1)
+			continue;
+		ssize_t n = recv(udp, said, sizeof said, 0);
+		if (n < 0)
+			die("recv");
+		printf("%.*s\n", (int)n, said);
+		return 0;
+	}
+}
+
 static uint32_t sum(const void *of, size_t length, uint32_t start)
 {
 	const unsigned char *octet = of;
@@ -315,8 +336,10 @@ int main(int argc, char **argv)
 		die("mmap");
 	if (argc > 4 && strcmp(argv[1], "syn") == 0)
 		return knock(argc - 2, argv + 2);
+	if (argc == 5 && strcmp(argv[1], "ask") == 0)
+		return ask(argv[2], atoi(argv[3]), argv[4]);
 	if (argc == 2 && atoi(argv[1]) > 0)
 		return listen_on(atoi(argv[1]));
-	fprintf(stderr, "usage: peer PORT | peer syn INTERFACE GATEWAY LAST:PORT DESTINATION:PORT...\n");
+	fprintf(stderr, "usage: peer PORT | peer ask ADDRESS PORT TEXT | peer syn INTERFACE GATEWAY LAST:PORT DESTINATION:PORT...\n");
 	return 2;
 }

@@ -1,6 +1,6 @@
 /**
  * A second instance beside the one that may already run, with settings of its own: the portable lane (no vsock), a DNS
- * server of the user's, the user's own subnet. It takes nothing of the first, and `down` leaves nothing of it.
+ * server of the user's, a subnet and an MTU of the user's choice. It takes nothing of the first, and `down` leaves nothing of it.
  */
 
 import { createSocket } from 'node:dgram';
@@ -29,9 +29,10 @@ t.test('a second instance, on the portable lane', async (t) => {
     const flags = dnsPacket.RECURSION_DESIRED | dnsPacket.RECURSION_AVAILABLE;
     dns.send(dnsPacket.encode({ type: 'response', id: id ?? 0, flags, questions, answers }), from.port, from.address);
   });
-  const slipway = makeInstance(t, {
+  const slipway = await makeInstance(t, {
     'vm.channel': 'serial',
     'vm.memory': '1024',
+    'network.mtu': '65520',
     'network.subnet': '10.77.5.0/24',
     'network.dns': `127.0.0.1#${dns.address().port}`,
   });
@@ -41,10 +42,14 @@ t.test('a second instance, on the portable lane', async (t) => {
 
   await t.test('streams travel by the serial port', async (t) => {
     const { channel, network } = await slipway.status();
-    t.match({ channel, network }, { channel: 'serial', network: { subnet: '10.77.5.0/24', connected: true } });
+    t.match(
+      { channel, network },
+      { channel: 'serial', network: { subnet: '10.77.5.0/24', mtu: 65520, connected: true } },
+    );
     const run = ['run', '-d', '--name', 'second', '--stop-signal', 'KILL', '-p', `${port}:7`, busybox, 'peer', '7'];
     await slipway.docker(...run);
     t.equal((await exchange('127.0.0.1', port, 'echo\nby serial')).toString(), 'by serial');
+    t.equal((await slipway.slipway('shell', 'cat /sys/class/net/eth0/mtu')).trim(), '65520');
     const { stdout } = await slipway.tryDocker(['exec', '-i', 'second', 'sh', '-c', 'cat; echo after'], 'half-close\n');
     t.equal(stdout, 'half-close\nafter\n');
   });

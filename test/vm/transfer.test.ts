@@ -13,6 +13,8 @@ import { until } from './programs.ts';
 
 const MIB = 1 << 20;
 const BULK = 200 * MIB;
+/** Enough of it for the other ways in and out. */
+const PART = 64 * MIB;
 const STALLED = 96 * MIB;
 /** What may be in flight while a reader is stopped: the kernels' socket buffers at both ends and the flow's own. */
 const IN_FLIGHT = 48 * MIB;
@@ -33,8 +35,10 @@ withInstance('bulk and back-pressure', async (t, slipway) => {
     ...[busybox, 'sh', '-c', serve],
   );
   const block = randomFillSync(Buffer.alloc(4 * MIB));
-  const bulk = (): Readable => Readable.from(numbered(block, BULK / block.length));
-  const digest = await sha256(bulk());
+  const bulk = (octets: number): Readable => Readable.from(numbered(block, octets / block.length));
+  const digest = await sha256(bulk(BULK));
+  const partDigest = await sha256(bulk(PART));
+  const part = `dd if=/data/blob bs=${MIB} count=${PART / MIB} 2>/dev/null`;
   const dial = async (to: number): Promise<Socket> => {
     const socket = connect({ port: to, host: '127.0.0.1', allowHalfOpen: true });
     t.teardown(() => socket.destroy());
@@ -45,7 +49,7 @@ withInstance('bulk and back-pressure', async (t, slipway) => {
   await t.test('200 MiB into a container by a published port', async (t) => {
     const socket = await dial(port.up);
     const answer = text(socket);
-    await pipeline(bulk(), socket);
+    await pipeline(bulk(BULK), socket);
     t.equal((await answer).split(' ')[0], digest);
   });
 
@@ -57,13 +61,31 @@ withInstance('bulk and back-pressure', async (t, slipway) => {
     const server = await loopbackServer(async (socket) => {
       socket.end(await sha256(socket));
     });
-    const source = await loopbackServer((socket) => void pipeline(bulk(), socket).catch(() => undefined));
+    const source = await loopbackServer((socket) => void pipeline(bulk(PART), socket).catch(() => undefined));
     t.teardown(() => server.close());
     t.teardown(() => source.close());
-    const upload = `nc host.docker.internal ${server.port} < /data/blob`;
+    const upload = `${part} | nc host.docker.internal ${server.port}`;
     const download = `nc host.docker.internal ${source.port} < /dev/null | sha256sum`;
     const said = await slipway.docker('exec', 'bulk', 'sh', '-c', `${upload}; echo; ${download}`);
-    t.same(said.trim().split(/\s+/).slice(0, 2), [digest, digest]);
+    t.same(said.trim().split(/\s+/).slice(0, 2), [partDigest, partDigest]);
+  });
+
+  await t.test('by docker.sock into exec', async (t) => {
+    const { child, ended } = slipway.startDocker('exec', '-i', 'bulk', 'sha256sum');
+    await pipeline(bulk(PART), child.stdin);
+    t.equal((await ended).stdout.split(' ')[0], partDigest);
+  });
+
+  await t.test('and out of it, by way of a reader that stops for a while', async (t) => {
+    const before = await footprint(slipway);
+    const child = slipway.spawnDocker('exec', 'bulk', 'sh', '-c', part);
+    t.teardown(() => child.kill());
+    await once(child.stdout, 'readable');
+    const progress = "awk '/^rchar/ { print $2 }' /proc/$(pidof dd)/io";
+    const stopped = await settled('the writer', async () => Number(await slipway.slipway('shell', progress)));
+    t.ok(stopped < IN_FLIGHT, `stopped after ${stopped} octets`);
+    t.ok((await footprint(slipway)) - before < IN_FLIGHT, 'memory stays bounded');
+    t.equal(await sha256(child.stdout), partDigest);
   });
 
   await t.test('a host client that stops reading stops the writer in the container', async (t) => {
@@ -99,7 +121,7 @@ function counts(said: string): { poured: number; sunk: number } {
   return { poured: Number(match[1]), sunk: Number(match[2]) };
 }
 
-/** The value of `measure` once it has grown from nothing and stands still for twenty looks. */
+/** The value of `measure` once it has grown from nothing and stands still for ten looks. */
 async function settled(what: string, measure: () => Promise<number>): Promise<number> {
   let last = 0;
   let still = 0;
@@ -107,7 +129,7 @@ async function settled(what: string, measure: () => Promise<number>): Promise<nu
     const value = await measure();
     still = value > 0 && value === last ? still + 1 : 0;
     last = value;
-    return still >= 20 ? value : false;
+    return still >= 10 ? value : false;
   });
 }
 

@@ -1,5 +1,0 @@
-/** Docker's own client: the host's. */
-
-export function dockerProgram(): string {
-  return 'docker';
-}
