@@ -19,6 +19,7 @@ import type { NameServer } from './proxy/port.ts';
 import { type ExposedPort, type ExposeRequest, PortForwarder } from './proxy/port-forward.ts';
 import { TcpProxy } from './proxy/tcp-proxy.ts';
 import { UdpProxy } from './proxy/udp-proxy.ts';
+import { FrameMemory } from './stack/frame-memory.ts';
 import { Netstack } from './stack/netstack.ts';
 import { Pipeline } from './stack/pipeline.ts';
 import type { Clock, FlowRecord, LinkPort } from './stack/port.ts';
@@ -56,6 +57,8 @@ export interface NetworkAddresses {
 
 export class Network {
   readonly addresses: NetworkAddresses;
+  /** Where send queues live, and where links should have their frames: checksums are cheapest there. */
+  readonly memory = new FrameMemory();
   readonly #clock: Clock = { nowMs: () => performance.now() };
   readonly #netstack: Netstack;
   readonly #resolvers: HostResolvers;
@@ -88,6 +91,7 @@ export class Network {
       hostAlias,
       prefix: subnet.prefix - 96,
       clock,
+      memory: this.memory,
       random,
       forwarder: {
         tcp: (connection) => tcp.tcp(connection),

@@ -104,7 +104,7 @@ function openNetwork(home: Home, { settings, subnet }: InForce, log: (line: stri
     nameServers: parseNameServers(settings['network.dns']),
     guestMacAddress: macAddress(home),
   });
-  const link = QemuStreamLink.connect(home.networkSocket, { mtu, report: log });
+  const link = QemuStreamLink.connect(home.networkSocket, { mtu, memory: network.memory, report: log });
   network.attach(link);
   return {
     get connected() {

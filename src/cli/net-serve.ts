@@ -176,8 +176,9 @@ async function attach(network: Network, options: ServeOptions, report: Report, l
   const { QemuStreamLink } = await import('../hypervisor/link/qemu-stream.ts');
   const prefix = 'connect:';
   const { qemu } = attachment;
-  if (!qemu.startsWith(prefix)) return QemuStreamLink.listen(qemu, { mtu, report });
-  return QemuStreamLink.connect(qemu.slice(prefix.length), { mtu, report });
+  const linkOptions = { mtu, memory: network.memory, report };
+  if (!qemu.startsWith(prefix)) return QemuStreamLink.listen(qemu, linkOptions);
+  return QemuStreamLink.connect(qemu.slice(prefix.length), linkOptions);
 }
 
 function tellReady(fd: number): void {

@@ -19,7 +19,14 @@
 import { existsSync, lstatSync, unlinkSync } from 'node:fs';
 import net from 'node:net';
 import { dirname } from 'node:path';
-import { type Arena, FrameBatch, type LinkHandler, type LinkOffload, type LinkPort } from '../../stack/port.ts';
+import {
+  type Arena,
+  type ArenaSource,
+  FrameBatch,
+  type LinkHandler,
+  type LinkOffload,
+  type LinkPort,
+} from '../../stack/port.ts';
 import { TransmitSlab } from './transmit-slab.ts';
 
 const ETHERNET_HEADER = 14;
@@ -37,6 +44,8 @@ const DESERTED_MS = 10_000;
 const LONGEST_PATH = 103;
 
 export interface QemuStreamOptions {
+  /** Where frames live: the memory that the stack has its send queues in, best of all. */
+  readonly memory?: ArenaSource;
   /** Largest IP packet, in octets. */
   readonly mtu: number;
   /** How long a peer may be away before flows through the link are given up. */
@@ -80,10 +89,9 @@ export class QemuStreamLink implements LinkPort {
     this.mtu = options.mtu;
     this.#desertedMs = options.desertedMs ?? DESERTED_MS;
     this.#report = options.report ?? (() => {});
-    const bytes = new Uint8Array(HEAD + READ);
-    this.#rx = { bytes, view: new DataView(bytes.buffer) };
+    this.#rx = options.memory?.arena(HEAD + READ) ?? ordinaryArena(HEAD + READ);
     const release = (slab: TransmitSlab) => this.#released(slab);
-    for (let i = 0; i < SLABS; i++) this.#free.push(new TransmitSlab(release));
+    for (let i = 0; i < SLABS; i++) this.#free.push(new TransmitSlab(options.memory, release));
     this.#slab = this.#free.pop()!;
     this.txArena = this.#slab;
   }
@@ -304,6 +312,11 @@ export class QemuStreamLink implements LinkPort {
     this.#refused = false;
     this.#handler?.writable();
   }
+}
+
+function ordinaryArena(octets: number): Arena {
+  const bytes = new Uint8Array(octets);
+  return { bytes, view: new DataView(bytes.buffer) };
 }
 
 function checkPath(path: string): void {

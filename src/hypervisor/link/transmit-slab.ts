@@ -5,13 +5,15 @@
  */
 
 import type { Socket } from 'node:net';
-import type { Arena } from '../../stack/port.ts';
+import type { Arena, ArenaSource } from '../../stack/port.ts';
 
 const SLAB = 256 * 1024;
 
 export class TransmitSlab implements Arena {
-  readonly bytes = new Uint8Array(SLAB);
-  readonly view = new DataView(this.bytes.buffer);
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly sums: Arena['sums'];
+  readonly base: number;
   /** Where the next frame's length goes. */
   end = 0;
   readonly #release: (slab: TransmitSlab) => void;
@@ -20,7 +22,12 @@ export class TransmitSlab implements Arena {
   #inFlight = 0;
   #retired = false;
 
-  constructor(release: (slab: TransmitSlab) => void) {
+  constructor(memory: ArenaSource | undefined, release: (slab: TransmitSlab) => void) {
+    const arena = memory?.arena(SLAB);
+    this.bytes = arena?.bytes ?? new Uint8Array(SLAB);
+    this.view = arena?.view ?? new DataView(this.bytes.buffer);
+    this.sums = arena?.sums;
+    this.base = arena?.base ?? 0;
     this.#release = release;
     this.#taken = () => {
       if (--this.#inFlight === 0) this.#idle();
@@ -34,7 +41,7 @@ export class TransmitSlab implements Arena {
   /** One write of what was added since the last. */
   send(socket: Socket): void {
     if (this.end === this.#sent) return;
-    const chunk = Buffer.from(this.bytes.buffer, this.#sent, this.end - this.#sent);
+    const chunk = Buffer.from(this.bytes.buffer, this.bytes.byteOffset + this.#sent, this.end - this.#sent);
     this.#sent = this.end;
     this.#inFlight++;
     socket.write(chunk, this.#taken);
