@@ -1,25 +1,26 @@
-/** The stack alone, one stream each way: Gbit/s, and nanoseconds a frame. `node bench/stack/tcp.bench.ts [up|down] [mtu] [seconds]` */
+/**
+ * The stack alone, one stream each way, by CPU time: in ordinary memory (the baseline), in memory with vector sums, and
+ * towards a link that cuts and sums itself. Then connections made, used for an octet each way and closed.
+ */
 
-import { randomFillSync } from 'node:crypto';
 import { FrameMemory, plainArena } from '../../src/stack/frame-memory.ts';
+import { Pipe } from '../../src/stack/link/pipe.ts';
 import { Netstack } from '../../src/stack/netstack.ts';
 import type { ArenaSource, TcpConnection, TcpHandler } from '../../src/stack/port.ts';
 import { parseIpv4 } from '../../src/stack/wire/address.ts';
+import { type Row, report } from '../table.ts';
 import { Guest, gatewayMac } from './guest.ts';
 
 const BURST_OCTETS = 256 * 1024;
+const BUDGET_OCTETS = 1 << 20;
+const WARM_UP_MS = 300;
+const MEASURE_MS = 1000;
 
-let accepted: TcpConnection | undefined;
-let received = 0;
 const clock = { nowMs: () => performance.now() };
-
-const handler: TcpHandler = {
+const sink: TcpHandler = {
   established: () => undefined,
   room: () => 4 << 20,
-  received: (_connection, octets) => {
-    received += octets.octets;
-    return octets.octets;
-  },
+  received: (_connection, { octets }) => octets,
   receivedEnd: () => undefined,
   writable: () => undefined,
   closed: (_connection, reason) => {
@@ -27,88 +28,129 @@ const handler: TcpHandler = {
   },
 };
 
-function connect(memory: ArenaSource, mtu: number, segmentOctets: number): { netstack: Netstack; guest: Guest } {
-  const netstack = new Netstack({
+const netstackOf = (memory: ArenaSource, accept: (connection: TcpConnection) => void, host = 1): Netstack =>
+  new Netstack({
     clock,
     memory,
-    random: { fill: (into) => void randomFillSync(into) },
-    forwarder: {
-      tcp: (connection) => {
-        accepted = connection;
-        connection.accept(handler);
-      },
-      udp: () => undefined,
-      echo: () => undefined,
-    },
-    macAddress: gatewayMac,
-    gateway: parseIpv4('192.168.65.1')!,
-    hostAlias: parseIpv4('192.168.65.2')!,
+    random: { fill: (into) => void crypto.getRandomValues(into as Uint8Array<ArrayBuffer>) },
+    forwarder: { tcp: accept, udp: () => undefined, echo: () => undefined },
+    macAddress: Uint8Array.of(2, 0, 0, 0, 0, host),
+    gateway: parseIpv4(`192.168.65.${host}`)!,
+    hostAlias: parseIpv4(`192.168.65.${host + 1}`)!,
     prefix: 24,
   });
+
+/** Runs `step` for a while; returns what it moved per CPU nanosecond. */
+function measure(step: () => number): number {
+  const run = (ms: number): { moved: number; ns: number } => {
+    const end = performance.now() + ms;
+    const begin = process.cpuUsage();
+    let moved = 0;
+    while (performance.now() < end) for (let i = 0; i < 8; i++) moved += step();
+    const { user, system } = process.cpuUsage(begin);
+    return { moved, ns: (user + system) * 1000 };
+  };
+  run(WARM_UP_MS);
+  const { moved, ns } = run(MEASURE_MS);
+  return moved / ns;
+}
+
+/** Octets per CPU nanosecond, that is GB per CPU second. */
+function stream(direction: 'up' | 'down', mtu: number, memory: ArenaSource, segmentOctets: number): number {
+  let accepted: TcpConnection | undefined;
+  const netstack = netstackOf(memory, (connection) => {
+    accepted = connection;
+    connection.accept(sink);
+  });
   const guest = new Guest(memory, mtu, BURST_OCTETS, { checksum: segmentOctets > 0, segmentOctets });
+  const poll = (): void => netstack.poll(clock.nowMs(), BUDGET_OCTETS);
   netstack.attach(guest);
   guest.syn();
-  netstack.poll(clock.nowMs(), 1 << 20);
+  poll();
   guest.ack();
   // The window of the handshake is not scaled.
   guest.burst(65535);
-  netstack.poll(clock.nowMs(), 1 << 20);
-  return { netstack, guest };
-}
-
-function fill(connection: TcpConnection): number {
-  let octets = 0;
-  while (connection.reserveSend()) {
-    octets += connection.sendLength;
-    connection.commitSend(connection.sendLength);
-  }
-  return octets;
-}
-
-function run(direction: string, mtu: number, memory: ArenaSource, segmentOctets: number, seconds: number): void {
-  const { netstack, guest } = connect(memory, mtu, segmentOctets);
-  const step =
-    direction === 'up'
-      ? () => {
-          const octets = guest.burst();
-          netstack.poll(clock.nowMs(), 1 << 20);
-          return octets;
-        }
-      : () => {
-          const octets = fill(accepted!);
-          netstack.poll(clock.nowMs(), 1 << 20);
-          guest.ack();
-          return octets;
-        };
-  const measure = (ms: number): { octets: number; frames: number; ns: number } => {
-    const end = performance.now() + ms;
-    const framesBefore = guest.frames;
-    const begin = process.cpuUsage();
-    let octets = 0;
-    while (performance.now() < end) for (let i = 0; i < 8; i++) octets += step();
-    const { user, system } = process.cpuUsage(begin);
-    const frames = direction === 'up' ? octets / (mtu - 40) : guest.frames - framesBefore;
-    return { octets, frames, ns: (user + system) * 1000 };
+  poll();
+  const up = (): number => {
+    const octets = guest.burst();
+    poll();
+    return octets;
   };
-  measure(300);
-  const { octets, frames, ns } = measure(seconds * 1000);
-  const how = segmentOctets > 0 ? 'offload' : memory instanceof FrameMemory ? 'vectors' : 'plain';
-  const label = `${direction.padEnd(5)} mtu ${String(mtu).padStart(5)} ${how}`.padEnd(26);
-  const row = [
-    `${((octets * 8) / ns).toFixed(1)} Gbit/s`,
-    `${(ns / octets).toFixed(3)} CPU s/GB`,
-    `${(ns / frames).toFixed(0)} ns/frame`,
-  ];
-  console.log(label, row.map((cell) => cell.padStart(16)).join(''));
-  for (const [reason, count] of Object.entries(netstack.drops))
-    if (count > 0) console.log(`  dropped: ${reason} ${count}`);
+  const down = (): number => {
+    const connection = accepted!;
+    let octets = 0;
+    while (connection.reserveSend()) {
+      octets += connection.sendLength;
+      connection.commitSend(connection.sendLength);
+    }
+    poll();
+    guest.ack();
+    return octets;
+  };
+  const rate = measure(direction === 'up' ? up : down);
+  const dropped = Object.entries(netstack.drops).find(([, count]) => count > 0);
+  if (dropped) throw new Error(`dropped: ${dropped}`);
+  return rate;
 }
 
-const [direction, mtu, seconds = '1'] = process.argv.slice(2);
-for (const way of direction ? [direction] : ['up', 'down'])
-  for (const size of mtu ? [Number(mtu)] : [1500, 65520]) {
-    run(way, size, { arena: plainArena }, 0, Number(seconds));
-    run(way, size, new FrameMemory(), 0, Number(seconds));
-    if (way === 'down') run(way, size, new FrameMemory(), 65535, Number(seconds));
-  }
-if (received < 0) throw new Error('unreachable');
+function streams(): Row[] {
+  const rows: Row[] = [];
+  for (const direction of ['up', 'down'] as const)
+    for (const mtu of [1500, 65520]) {
+      const name = `${direction}, MTU ${mtu}`;
+      const plain = stream(direction, mtu, { arena: plainArena }, 0);
+      const baseline = 'ordinary memory';
+      const row = (how: string, rate: number): Row => ({
+        name: `${name}, ${how}`,
+        value: 1 / rate,
+        unit: 'CPU s/GB',
+        ratio: plain / rate,
+        baseline,
+      });
+      rows.push(row(baseline, plain), row('vectors', stream(direction, mtu, new FrameMemory(), 0)));
+      if (direction === 'down') rows.push(row('offload', stream(direction, mtu, new FrameMemory(), 65535)));
+    }
+  return rows;
+}
+
+/** Both stacks' work for connections that one opens to the other, 64 at once. */
+function connections(): Row {
+  let closed = 0;
+  const talk: TcpHandler = {
+    ...sink,
+    established: (connection) => {
+      connection.reserveSend();
+      connection.commitSend(1);
+    },
+    received: (connection, { octets }) => {
+      connection.end();
+      return octets;
+    },
+    closed: () => closed++,
+  };
+  const memory = { arena: plainArena };
+  const guest = netstackOf(memory, (connection) => connection.reject('reset'), 129);
+  const netstack = netstackOf(memory, (connection) => connection.accept(talk));
+  const pipe = new Pipe();
+  netstack.attach(pipe.left);
+  const ingress = guest.attach(pipe.right);
+  guest.route(parseIpv4('10.0.0.0')!, 8, ingress, gatewayMac);
+  const to = {
+    guestAddress: parseIpv4('10.0.0.1')!,
+    guestPort: 80,
+    peerAddress: parseIpv4('192.168.65.129')!,
+    peerPort: 0,
+  };
+  const rate = measure(() => {
+    const before = closed;
+    for (let i = 0; i < 64; i++) guest.connect(to, talk);
+    do {
+      netstack.poll(clock.nowMs(), BUDGET_OCTETS);
+      guest.poll(clock.nowMs(), BUDGET_OCTETS);
+    } while (pipe.deliver() > 0);
+    return (closed - before) / 2;
+  });
+  return { name: 'connect, an octet each way, close (both ends)', value: 1 / rate / 1000, unit: 'CPU us' };
+}
+
+report('TCP', [...streams(), connections()]);

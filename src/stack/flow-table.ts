@@ -9,6 +9,9 @@ import type { KeyedHash } from './keyed-hash.ts';
 /** Words of a key: guest's address (4), peer's address (4), both ports, ingress. */
 export const KEY_WORDS = 10;
 
+/** The third word of an IPv4 address in mapped form. */
+const MAPPED = 0xffff;
+
 export class FlowTable<T> {
   readonly #hash: KeyedHash;
   #mask: number;
@@ -16,6 +19,7 @@ export class FlowTable<T> {
   #hashes: Int32Array;
   #values: (T | undefined)[];
   #size = 0;
+  readonly #short = new Int32Array(4);
 
   constructor(hash: KeyedHash, capacity = 256) {
     this.#hash = hash;
@@ -30,13 +34,13 @@ export class FlowTable<T> {
   }
 
   find(key: Int32Array): T | undefined {
-    const slot = this.#locate(key, this.#hash.hash(key, KEY_WORDS));
+    const slot = this.#locate(key, this.#hashOf(key));
     return this.#values[slot];
   }
 
   /** Adds a flow, or replaces the one of the same key. */
   set(key: Int32Array, value: T): void {
-    const hash = this.#hash.hash(key, KEY_WORDS);
+    const hash = this.#hashOf(key);
     const slot = this.#locate(key, hash);
     if (this.#values[slot] === undefined) this.#size++;
     this.#put(slot, key, 0, hash, value);
@@ -45,7 +49,7 @@ export class FlowTable<T> {
 
   /** Whether there was one. */
   delete(key: Int32Array): boolean {
-    let hole = this.#locate(key, this.#hash.hash(key, KEY_WORDS));
+    let hole = this.#locate(key, this.#hashOf(key));
     if (this.#values[hole] === undefined) return false;
     this.#size--;
     const mask = this.#mask;
@@ -62,6 +66,18 @@ export class FlowTable<T> {
 
   *values(): IterableIterator<T> {
     for (const value of this.#values) if (value !== undefined) yield value;
+  }
+
+  /** Of two IPv4 addresses only the words that differ are hashed. */
+  #hashOf(key: Int32Array): number {
+    if (key[2] !== MAPPED || key[6] !== MAPPED || (key[0]! | key[1]! | key[4]! | key[5]!) !== 0)
+      return this.#hash.hash(key, KEY_WORDS);
+    const short = this.#short;
+    short[0] = key[3]!;
+    short[1] = key[7]!;
+    short[2] = key[8]!;
+    short[3] = key[9]!;
+    return this.#hash.hash(short, 4);
   }
 
   /** The slot that holds the key, or the free one where it would go. */

@@ -22,9 +22,7 @@ export class Tuples {
   readonly #key = new Int32Array(KEY_WORDS);
   readonly #lastKey = new Int32Array(KEY_WORDS);
   #last: Connection | undefined = undefined;
-  /** Random words fetched ahead: the source is a system call or dear in another way. */
-  readonly #words = new Int32Array(256);
-  #wordsLeft = 0;
+  readonly #randomWord = new Uint8Array(4);
 
   constructor(hash: KeyedHash, random: Random) {
     this.#hash = hash;
@@ -95,11 +93,9 @@ export class Tuples {
 
   /** 32 bits. */
   random(): number {
-    if (this.#wordsLeft === 0) {
-      this.#random.fill(new Uint8Array(this.#words.buffer));
-      this.#wordsLeft = this.#words.length;
-    }
-    return this.#words[--this.#wordsLeft]!;
+    const bytes = this.#randomWord;
+    this.#random.fill(bytes);
+    return (bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!;
   }
 
   /** Both addresses are IPv4: the other words are those of the mapped form. */

@@ -154,3 +154,35 @@ t.test('a clean wire loses nothing and repeats nothing', async (t) => {
     0,
   );
 });
+
+t.test('stopped readers bound memory both ways, for as long as they like, and lose nothing', async (t) => {
+  let reading = false;
+  const room = (): number => (reading ? 1 << 20 : 0);
+  const client = new Stream(20_000_000, 1, room);
+  const server = new Stream(20_000_000, 2, room);
+  const connections: TcpConnection[] = [];
+  const tcp = (connection: TcpConnection): void => {
+    connections.push(connection);
+    connection.accept(server);
+  };
+  const wire = new LossyWire(3, {}, { left: { ...none, tcp }, right: none });
+  const to = { guestAddress: address('10.0.0.1'), guestPort: 80, peerAddress: address('192.168.65.129'), peerPort: 0 };
+  connections.push(wire.right.connect(to, client));
+  wire.run(3_600_000);
+  for (const [stream, stack] of [
+    [client, wire.right],
+    [server, wire.left],
+  ] as const) {
+    t.equal(stream.received_, 0);
+    t.ok(stream.sent > 0 && stream.sent <= 2 << 20, `${stream.sent} octets wait`);
+    t.ok(stack.pooledOctets <= 3 << 20);
+    t.equal(stack.flows()[0]?.state, 'ESTABLISHED');
+  }
+  t.equal(wire.left.flows()[0]?.waitsFor, 'guest window');
+  reading = true;
+  for (const connection of connections) connection.roomGrew();
+  wire.run(120_000, () => client.reason !== undefined && server.reason !== undefined);
+  t.equal(client.received_, 20_000_000);
+  t.equal(server.received_, 20_000_000);
+  t.same([client.reason, server.reason], ['closed', 'closed']);
+});
