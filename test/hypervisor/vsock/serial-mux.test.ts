@@ -166,7 +166,7 @@ t.test('the host comes back: the guest ends its streams and goes on', async (t) 
   const first = await mux.connect(7);
   first.on('error', () => {});
   await until(() => streams.length === 1);
-  const ended = once(streams[0]!, 'close');
+  const ended = new Promise((resolve) => streams[0]!.once('close', resolve));
   mux.close();
   const next = new SerialMux({ socketPath, directory });
   await next.start();
