@@ -1,7 +1,8 @@
 /**
  * The reactive edge: link -> taps -> netstack -> link, and the schedule of polls. Batches are observed here, never
- * frames: taps (captures, metrics) get one emission per batch and direction, during which the batch is valid; they
- * look, they do not hold up. A tap that throws is reported by rxjs, outside of this, and stops no frame.
+ * frames: taps (captures, metrics) get one emission per batch, during which the batch is valid; they look, they do not
+ * hold up. What the stack sends is shown as it is committed, a batch of one: the memory it lies in is the link's again
+ * after that, and may hold the next frame. A tap that throws is reported by rxjs, outside of this, and stops no frame.
  *
  * The pipeline owns no timer: the composition root gives it a clock and a way to be called later.
  */
@@ -17,6 +18,7 @@ import type { Arena, Clock, LinkHandler, LinkOffload, LinkPort } from './port.ts
 export interface TappedBatch {
   readonly link: string;
   readonly ingress: number;
+  readonly mtu: number;
   readonly direction: 'from-guest' | 'to-guest';
   readonly batch: FrameBatch;
   readonly nowMs: number;
@@ -114,8 +116,7 @@ class TappedLink implements LinkPort {
   readonly #batches: Subject<TappedBatch>;
   readonly #clock: Clock;
   readonly #ran: () => void;
-  /** What was committed since the last flush. */
-  readonly #out = new FrameBatch(1024, 1);
+  readonly #out = new FrameBatch(1, 1);
   ingress = 0;
 
   constructor(link: LinkPort, batches: Subject<TappedBatch>, clock: Clock, ran: () => void) {
@@ -166,18 +167,16 @@ class TappedLink implements LinkPort {
 
   commit(octets: number, checksumStart: number, checksumOffset: number, segmentOctets: number): void {
     if (this.#batches.observed) {
-      const { txArena, txOffset } = this.#link;
+      const out = this.#out;
+      out.clear();
       const checksum = checksumStart > 0 ? CHECKSUM_PARTIAL : CHECKSUM_VERIFIED;
-      if (!this.#out.push(txArena, txOffset, octets, checksum, segmentOctets)) {
-        this.#showOut();
-        this.#out.push(txArena, txOffset, octets, checksum, segmentOctets);
-      }
+      out.push(this.#link.txArena, this.#link.txOffset, octets, checksum, segmentOctets);
+      this.#show('to-guest', out);
     }
     this.#link.commit(octets, checksumStart, checksumOffset, segmentOctets);
   }
 
   flush(): void {
-    this.#showOut();
     this.#link.flush();
   }
 
@@ -185,14 +184,8 @@ class TappedLink implements LinkPort {
     this.#link.close();
   }
 
-  #showOut(): void {
-    if (this.#out.count === 0) return;
-    this.#show('to-guest', this.#out);
-    this.#out.clear();
-  }
-
   #show(direction: TappedBatch['direction'], batch: FrameBatch): void {
-    const { ingress, name } = this;
-    this.#batches.next({ link: name, ingress, direction, batch, nowMs: this.#clock.nowMs() });
+    const { ingress, name, mtu } = this;
+    this.#batches.next({ link: name, ingress, mtu, direction, batch, nowMs: this.#clock.nowMs() });
   }
 }

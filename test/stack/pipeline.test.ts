@@ -135,17 +135,17 @@ t.test('taps see every batch, both ways; one that throws stops nothing', async (
     seen.push({ ...tapped, nowMs, frames });
   });
   link.input([ping, ping]);
-  const frames = [
-    [1, 52],
-    [1, 52],
-  ];
+  const frame = [1, 52];
+  const tapped = { link: 'fake', ingress, mtu: 1500, nowMs: 1000 };
+  // Each answer is shown as it is committed: the link has one buffer for all of them.
   t.same(seen, [
-    { link: 'fake', ingress, direction: 'from-guest', nowMs: 1000, frames },
-    { link: 'fake', ingress, direction: 'to-guest', nowMs: 1000, frames },
+    { ...tapped, direction: 'from-guest', frames: [frame, frame] },
+    { ...tapped, direction: 'to-guest', frames: [frame] },
+    { ...tapped, direction: 'to-guest', frames: [frame] },
   ]);
   subscription.unsubscribe();
   link.input([ping]);
-  t.equal(seen.length, 2);
+  t.equal(seen.length, 3);
   const errors: unknown[] = [];
   config.onUnhandledError = (error) => errors.push(error);
   pipeline.batches.subscribe(() => {
@@ -157,6 +157,24 @@ t.test('taps see every batch, both ways; one that throws stops nothing', async (
   await new Promise((resolve) => setTimeout(resolve));
   t.equal(errors.length, 2);
   config.onUnhandledError = null;
+});
+
+t.test('a tap sees what was sent, though the link writes it all in one place', async (t) => {
+  const edge = new Edge();
+  const link = new FakeLink();
+  const pipeline = new Pipeline({ netstack: stackOf(edge), clock: edge.clock, schedule: edge.schedule });
+  pipeline.attach(link);
+  const shown: Uint8Array[] = [];
+  pipeline.batches.subscribe(({ batch, direction }) => {
+    if (direction === 'to-guest')
+      shown.push(batch.arena[0]!.bytes.slice(batch.offset[0], batch.offset[0]! + batch.length[0]!));
+  });
+  link.input([icmpFrame(8, 0, 1, pattern(10)), icmpFrame(8, 0, 2, pattern(90))]);
+  t.same(
+    shown,
+    link.take().map(({ bytes }) => bytes),
+  );
+  t.equal(shown.length, 2);
 });
 
 t.test('a link with room again, and one that is gone', async (t) => {
