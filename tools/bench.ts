@@ -1,30 +1,73 @@
 /**
- * `npm run bench [-- NAME...]`: runs bench/NAME.bench.ts (all but `start` and `e2e` when none is named), prints what
- * each prints, and keeps every row with machine and versions as JSON under bench/results/.
+ * `npm run bench [-- NAME...]`: runs bench/NAME.bench.ts, prints what each prints, and keeps every row with machine and
+ * versions as JSON under bench/results/. `e2e` and `report` are programs with options of their own.
  */
 
 import { spawnSync } from 'node:child_process';
-import { globSync, mkdirSync } from 'node:fs';
+import { globSync, mkdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
 const root = join(import.meta.dirname, '..');
 const results = join(root, 'bench/results');
-const names = globSync('bench/**/*.bench.ts', { cwd: root }).sort();
-const nameOf = (file: string): string => basename(file, '.bench.ts');
-/** Long, or in need of root and rivals: run when named. */
-const onRequest = new Set(['start', 'e2e']);
-const asked = process.argv.slice(2);
-const unknown = asked.filter((name) => !names.some((file) => nameOf(file) === name));
-if (unknown.length > 0) {
-  console.error(`there is no bench '${unknown[0]}'; there are ${names.map(nameOf).join(', ')}`);
-  process.exit(2);
+const programs: Readonly<Record<string, string>> = {
+  e2e: 'bench/e2e/e2e.ts',
+  report: 'bench/report/report.ts',
+};
+const benches = new Map(
+  globSync('bench/**/*.bench.ts', { cwd: root })
+    .sort()
+    .map((file) => [basename(file, '.bench.ts'), file]),
+);
+/** Takes minutes, or a VM: run when named. */
+const onRequest = new Set(['start']);
+const [first, ...rest] = process.argv.slice(2);
+
+/** The first sentence of a file's opening comment. */
+function summary(file: string): string {
+  const comment = /\/\*\*([\s\S]*?)\*\//.exec(readFileSync(join(root, file), 'utf8'))?.[1] ?? '';
+  const words = comment.replace(/\s*\*\s*/g, ' ').trim();
+  return /^.*?[.:](?=\s|$)/.exec(words)?.[0].slice(0, -1) ?? words;
 }
-mkdirSync(results, { recursive: true });
-for (const file of names) {
-  const name = nameOf(file);
-  if (asked.length > 0 ? !asked.includes(name) : onRequest.has(name)) continue;
-  console.log(`\n## ${name}`);
-  const env = { ...process.env, BENCH_JSON: join(results, `${name}.json`) };
-  const status = spawnSync(process.execPath, [join(root, file)], { cwd: root, env, stdio: 'inherit' }).status;
+
+function usage(): string {
+  const line = (name: string, file: string): string => `  ${name.padEnd(9)} ${summary(file)}`;
+  return [
+    'usage: npm run bench [-- NAME...]',
+    '       npm run bench -- e2e|report [OPTIONS]',
+    '',
+    `Runs the benches named, or all but ${[...onRequest].join(' and ')}. Each prints rows with the ratio to a twin or a baseline measured`,
+    'in the same run, and leaves them in bench/results/NAME.json.',
+    '',
+    ...[...benches].map(([name, file]) => line(name, file)),
+    '',
+    'With options of their own (--help):',
+    ...Object.entries(programs).map(([name, file]) => line(name, file)),
+    '',
+    'Example:',
+    '  $ npm run bench -- wire tables',
+  ].join('\n');
+}
+
+function run(file: string, argv: readonly string[], env: NodeJS.ProcessEnv = process.env): void {
+  const { status } = spawnSync(process.execPath, [join(root, file), ...argv], { env, stdio: 'inherit' });
   if (status !== 0) process.exit(status ?? 1);
+}
+
+const program = first === undefined ? undefined : programs[first];
+if (first === '--help' || first === '-h') {
+  console.log(usage());
+} else if (program !== undefined) {
+  run(program, rest);
+} else {
+  const asked = first === undefined ? [...benches.keys()].filter((name) => !onRequest.has(name)) : [first, ...rest];
+  const unknown = asked.find((name) => !benches.has(name));
+  if (unknown !== undefined) {
+    console.error(`there is no bench '${unknown}': npm run bench -- --help lists them`);
+    process.exit(2);
+  }
+  mkdirSync(results, { recursive: true });
+  for (const name of asked) {
+    console.log(`\n## ${name}`);
+    run(benches.get(name)!, [], { ...process.env, BENCH_JSON: join(results, `${name}.json`) });
+  }
 }

@@ -1,0 +1,90 @@
+/** The charts and the tables of docs/PERFORMANCE.md, from results of the race: `npm run bench -- report FILE...` */
+
+import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { judgeAll } from './goals.ts';
+import { machine, peerVersion } from './machine.ts';
+import { type BenchResult, benchText, charts, measuredText, raceText, replaceSection, verdictText } from './page.ts';
+import { isLimit, isOurs, readRepetitions, sectionsOf } from './race.ts';
+
+const usage = `usage: npm run bench -- report [--rivals DIR] [FILE...]
+
+Draws docs/charts/*.svg and fills in docs/PERFORMANCE.md: the race from FILEs (JSON lines, as netbench.py run --out
+and npm run bench -- e2e --out write them), the rest from what the last npm run bench left in bench/results. Parts
+without figures stay as they are. Of the same attachment and MTU in several FILEs, the last one counts.
+
+  --rivals DIR   where the rivals are that raced, for their versions (default $RIVALS; then PATH)
+
+Example:
+  $ npm run bench -- report --rivals /opt/rivals race.jsonl tap.jsonl
+`;
+
+const root = join(import.meta.dirname, '../..');
+const pagePath = join(root, 'docs/PERFORMANCE.md');
+const chartFolder = join(root, 'docs/charts');
+
+/** Parts of the page, and the benches that each shows. */
+const benches: Readonly<Record<string, readonly string[]>> = {
+  start: ['serve'],
+  pipe: ['pipe'],
+  stages: ['wire', 'tables', 'segment', 'tcp'],
+};
+
+function fail(message: string): never {
+  console.error(message);
+  process.exit(2);
+}
+
+function options(): { files: string[]; rivals: string | undefined } {
+  try {
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: { rivals: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+    });
+    if (values.help) {
+      console.log(usage);
+      process.exit(0);
+    }
+    return { files: positionals, rivals: values.rivals ?? process.env.RIVALS };
+  } catch (error) {
+    return fail(`${(error as Error).message}\n\n${usage}`);
+  }
+}
+
+const { files, rivals } = options();
+const missing = files.find((file) => !existsSync(file));
+if (missing !== undefined) fail(`there is no file ${missing}`);
+let page = readFileSync(pagePath, 'utf8');
+
+const sections = sectionsOf(files.map((file) => readRepetitions(readFileSync(file, 'utf8'))));
+if (files.length > 0 && sections.length === 0) fail('the files hold no results of a race');
+if (sections.length > 0) {
+  const drawn = charts(sections);
+  mkdirSync(chartFolder, { recursive: true });
+  for (const file of globSync('*.svg', { cwd: chartFolder })) rmSync(join(chartFolder, file));
+  for (const [name, svg] of drawn) writeFileSync(join(chartFolder, name), svg);
+  const peers = new Set(sections.flatMap((section) => section.peers).filter((peer) => !isOurs(peer) && !isLimit(peer)));
+  const versions = new Map(
+    [...peers].flatMap((peer): [string, string][] => {
+      const version = peerVersion(peer, rivals);
+      return version === undefined ? [] : [[peer, version]];
+    }),
+  );
+  const verdicts = judgeAll(sections);
+  page = replaceSection(page, 'verdicts', verdictText(verdicts));
+  page = replaceSection(page, 'measured', measuredText(sections, machine(), versions));
+  page = replaceSection(page, 'race', raceText(sections, drawn));
+  console.log(
+    `${sections.length} sections, ${drawn.size} charts; ${verdicts.filter(({ met }) => met).length} of ${verdicts.length} must-figures met`,
+  );
+}
+
+for (const [part, names] of Object.entries(benches)) {
+  const results = names
+    .map((name) => join(root, `bench/results/${name}.json`))
+    .filter((path) => existsSync(path))
+    .map((path) => JSON.parse(readFileSync(path, 'utf8')) as BenchResult);
+  if (results.length > 0) page = replaceSection(page, part, benchText(results));
+}
+writeFileSync(pagePath, page);
