@@ -55,17 +55,23 @@ export interface HostListener {
 }
 
 export interface HostDatagramHandler {
-  /** `payload` is valid during the call only. */
+  /** `payload` and `address` are valid during the call only. */
   received(socket: HostDatagramSocket, payload: Uint8Array, address: Address, port: number): void;
-  /** An ICMP error came back, or the send failed: ECONNREFUSED, EHOSTUNREACH, EMSGSIZE ... */
-  failed(socket: HostDatagramSocket, code: HostErrorCode): void;
+  /**
+   * An ICMP error came back, or the send failed: ECONNREFUSED, EHOSTUNREACH, EMSGSIZE ... `address` and `port`, where
+   * the host says so, are whom the datagram was for; valid during the call only.
+   */
+  failed(socket: HostDatagramSocket, code: HostErrorCode, address?: Address, port?: number): void;
 }
 
 /** A UDP socket of the host, unconnected: one mapping serves every peer (RFC 4787 REQ-1). */
 export interface HostDatagramSocket {
   owner: unknown;
   readonly port: number;
-  /** False: dropped (the socket's queue is full). `payload` is the caller's again on return. */
+  /**
+   * False: dropped (the socket's queue is full). `payload` is the caller's again on return; it may be copied and leave
+   * together with others by the end of the turn (`HostNetPort.flush`).
+   */
   send(payload: FragmentList, address: Address, port: number): boolean;
   close(): void;
 }
@@ -85,6 +91,8 @@ export interface HostNetPort {
     port: number,
     handler: HostDatagramHandler,
   ): Promise<HostListener & { socket: HostDatagramSocket }>;
+  /** A batch of the guest's frames is done: datagrams that were gathered leave now rather than at the end of the turn. */
+  flush?(): void;
 }
 
 export interface HostEchoHandler {

@@ -1,0 +1,309 @@
+/**
+ * UDP sockets of the host by system calls: received in batches (`recvmmsg`), sent in batches (linux-datagram-queue.ts).
+ *
+ * A socket that is ready is read until it is empty or has had its share of the turn; epoll then says so again. ICMP
+ * errors come by the socket's error queue (IP_RECVERR, ip(7)) with the peer that the datagram was for, which an
+ * unconnected socket would not hear of otherwise. Only "unreachable" is told: what else there is (time exceeded,
+ * parameter problems) is no news about the peer.
+ *
+ * The kernel's buffers are asked to be large, within its limits (net.core.rmem_max): what comes while the loop is busy
+ * elsewhere has to wait there.
+ *
+ * Memory that the kernel is told of by address is held by `LinuxDatagrams`.
+ */
+
+import type { Address, FragmentList } from '../../stack/port.ts';
+import { isIpv4, parseAddress, setIpv4 } from '../../stack/wire/address.ts';
+import type { HostDatagramHandler, HostDatagramSocket, HostErrorCode, HostListener } from '../port.ts';
+import { DatagramQueue, type QueueSender } from './linux-datagram-queue.ts';
+import type { LinuxReadiness, ReadyHandler } from './linux-readiness.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  bindSocket,
+  close,
+  codeOf,
+  decodePort,
+  EAGAIN,
+  EPOLLERR,
+  EPOLLIN,
+  encodeAddress,
+  errorOf,
+  getsockname,
+  IOVEC,
+  IP_RECVERR,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_RECVERR,
+  IPV6_V6ONLY,
+  MMSGHDR,
+  MSG_DONTWAIT,
+  MSG_ERRQUEUE,
+  MSGHDR,
+  Place,
+  recvmmsg,
+  recvmsg,
+  SO_RCVBUF,
+  SO_SNDBUF,
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+  SOCK_NONBLOCK,
+  SOL_SOCKET,
+  setsockopt,
+  socket,
+} from './linux-socket.ts';
+
+/** Largest UDP payload over IPv4; what is longer cannot be given to a guest. */
+const LARGEST = 65507;
+/** Datagrams of one system call, and system calls of one socket before others have their turn. */
+const BATCH = 64;
+const CALLS = 2;
+/** Errors of one socket in one turn. */
+const ERRORS = 64;
+const SLOT = 65536;
+const PEER = 32;
+const CONTROL = 256;
+/** What a second of 20 000 datagrams needs for 50 ms, in the kernel's reckoning. */
+const BUFFER_OCTETS = 2 << 20;
+
+/** Offsets in struct msghdr, and of mmsghdr's count behind it. */
+const NAME = 0;
+const NAME_LENGTH = 8;
+const VECTOR = 16;
+const VECTOR_LENGTH = 24;
+const CONTROL_AT = 32;
+const CONTROL_LENGTH = 40;
+const RECEIVED = 56;
+
+/** struct sock_extended_err behind a struct cmsghdr, and what it says. */
+const ERROR = 16;
+const ERROR_END = 32;
+const SO_EE_ORIGIN_ICMP = 2;
+const SO_EE_ORIGIN_ICMP6 = 3;
+const ICMP_UNREACHABLE = 3;
+const ICMP6_UNREACHABLE = 1;
+
+/** All datagram sockets of one adapter, and what they share. */
+export class LinuxDatagrams {
+  readonly #readiness: LinuxReadiness;
+  readonly queue = new DatagramQueue();
+  readonly #slots = new Place(BATCH * SLOT);
+  readonly #peers = new Place(BATCH * PEER);
+  readonly #vectors = new Place(BATCH * IOVEC);
+  readonly #headers = new Place(BATCH * MMSGHDR);
+  readonly #message = new Place(MSGHDR);
+  readonly #control = new Place(CONTROL);
+  readonly #word = new Place(4);
+  readonly #peer: Address = new Uint8Array(16);
+  #flushSoon = false;
+  readonly #flush = (): void => {
+    this.#flushSoon = false;
+    this.queue.flush();
+  };
+
+  constructor(readiness: LinuxReadiness) {
+    this.#readiness = readiness;
+    const headers = this.#headers;
+    for (let i = 0; i < BATCH; i++) {
+      this.#vectors.setPointer(i * IOVEC, this.#slots.address + i * SLOT);
+      this.#vectors.setPointer(i * IOVEC + 8, SLOT);
+      headers.setPointer(i * MMSGHDR + NAME, this.#peers.address + i * PEER);
+      headers.view.setUint32(i * MMSGHDR + NAME_LENGTH, PEER, true);
+      headers.setPointer(i * MMSGHDR + VECTOR, this.#vectors.address + i * IOVEC);
+      headers.setPointer(i * MMSGHDR + VECTOR_LENGTH, 1);
+    }
+  }
+
+  /** Bound at once; after a failure, which `failed` tells later, `port` is 0 and nothing is sent. */
+  bind(family: 4 | 6, handler: HostDatagramHandler): HostDatagramSocket {
+    const opened = new LinuxDatagramSocket(this, family, handler);
+    const result = this.#open(opened, family === 4 ? ANY4 : ANY6, 0);
+    if (result < 0) this.#readiness.defer({ deferred: () => handler.failed(opened, codeOf(result)) });
+    return opened;
+  }
+
+  /** The same at an address and port that are wanted. */
+  async listen(
+    address: string,
+    port: number,
+    handler: HostDatagramHandler,
+  ): Promise<HostListener & { socket: HostDatagramSocket }> {
+    const wanted = parseAddress(address);
+    const opened = new LinuxDatagramSocket(this, wanted && isIpv4(wanted) ? 4 : 6, handler);
+    const result = wanted ? this.#open(opened, wanted, port) : EINVAL;
+    if (result < 0) throw errorOf(`bind ${address}:${port}`, result);
+    return { address, port: opened.port, socket: opened, close: () => opened.close() };
+  }
+
+  /** Sends what waits; the owner calls it when a batch from a link is done. Without that it is done before long. */
+  flush(): void {
+    this.queue.flush();
+  }
+
+  /** Something waits to be sent. */
+  queued(): void {
+    if (this.#flushSoon) return;
+    this.#flushSoon = true;
+    queueMicrotask(this.#flush);
+  }
+
+  portOf(fd: number): number {
+    this.#word.view.setUint32(0, PEER, true);
+    return getsockname(fd, this.#peers.address, this.#word.address) < 0 ? 0 : decodePort(this.#peers.view, 0);
+  }
+
+  remove(closed: LinuxDatagramSocket): void {
+    this.queue.drop(closed);
+    this.#readiness.remove(closed.registration);
+    close(closed.fd);
+  }
+
+  /** Hands on what has come for a socket, as much as its turn allows. */
+  receive(from: LinuxDatagramSocket): void {
+    const { view } = this.#headers;
+    const { bytes } = this.#slots;
+    let again = true;
+    for (let calls = 0; calls < CALLS && from.isOpen; calls++) {
+      const count = recvmmsg(from.fd, this.#headers.address, BATCH, MSG_DONTWAIT, 0);
+      if (count < 0) {
+        // An error that waits fails one call, and is in the error queue as well.
+        if (count === EAGAIN || !again) return;
+        again = false;
+        this.errors(from);
+        continue;
+      }
+      for (let i = 0, at = 0; i < count; i++, at += MMSGHDR) {
+        const octets = view.getUint32(at + RECEIVED, true);
+        view.setUint32(at + NAME_LENGTH, PEER, true);
+        const port = this.#peerAt(i * PEER);
+        if (port >= 0 && from.isOpen) {
+          from.handler.received(from, bytes.subarray(i * SLOT, i * SLOT + octets), this.#peer, port);
+        }
+      }
+      if (count < BATCH) return;
+    }
+  }
+
+  /** Each entry of the error queue: whom the datagram was for, and struct sock_extended_err as a control message. */
+  errors(from: LinuxDatagramSocket): void {
+    const { view, address } = this.#message;
+    const { view: control } = this.#control;
+    for (let i = 0; i < ERRORS && from.isOpen; i++) {
+      this.#message.setPointer(NAME, this.#peers.address);
+      view.setUint32(NAME_LENGTH, PEER, true);
+      this.#message.setPointer(CONTROL_AT, this.#control.address);
+      this.#message.setPointer(CONTROL_LENGTH, CONTROL);
+      if (recvmsg(from.fd, address, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) return;
+      const level = control.getInt32(8, true);
+      const type = control.getInt32(12, true);
+      const isError =
+        (level === IPPROTO_IP && type === IP_RECVERR) || (level === IPPROTO_IPV6 && type === IPV6_RECVERR);
+      if (!isError || view.getUint32(CONTROL_LENGTH, true) < ERROR_END) continue;
+      const origin = control.getUint8(ERROR + 4);
+      const icmpType = control.getUint8(ERROR + 5);
+      // What the kernel itself refused was told when it was sent.
+      const unreachable =
+        (origin === SO_EE_ORIGIN_ICMP && icmpType === ICMP_UNREACHABLE) ||
+        (origin === SO_EE_ORIGIN_ICMP6 && icmpType === ICMP6_UNREACHABLE);
+      const port = this.#peerAt(0);
+      if (unreachable && port > 0) from.handler.failed(from, codeOf(control.getUint32(ERROR, true)), this.#peer, port);
+    }
+  }
+
+  /** Reads a peer's name: the address into `#peer`, the port as result; -1: it has a zone, which an address does not. */
+  #peerAt(at: number): number {
+    const { view, bytes } = this.#peers;
+    const family = view.getUint16(at, true);
+    if (family === AF_INET) setIpv4(this.#peer, view.getInt32(at + 4));
+    else if (family === AF_INET6 && (view.getUint16(at + 8) & 0xffc0) !== 0xfe80)
+      for (let i = 0; i < 16; i++) this.#peer[i] = bytes[at + 8 + i]!;
+    else return -1;
+    return view.getUint16(at + 2);
+  }
+
+  /** 0, or the negative errno. */
+  #open(opened: LinuxDatagramSocket, address: Address, port: number): number {
+    const ipv4 = opened.family === 4;
+    const fd = socket(ipv4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return fd;
+    if (!ipv4) this.#option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    const length = encodeAddress(this.#peers, address, port);
+    const bound = bindSocket(fd, this.#peers.address, length);
+    if (bound < 0) {
+      close(fd);
+      return bound;
+    }
+    this.#option(fd, ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_RECVERR : IPV6_RECVERR, 1);
+    this.#option(fd, SOL_SOCKET, SO_RCVBUF, BUFFER_OCTETS);
+    this.#option(fd, SOL_SOCKET, SO_SNDBUF, BUFFER_OCTETS);
+    const registration = this.#readiness.add(fd, EPOLLIN, opened);
+    if (registration < 0) {
+      close(fd);
+      return registration;
+    }
+    opened.opened(fd, registration);
+    return 0;
+  }
+
+  #option(fd: number, level: number, option: number, value: number): void {
+    this.#word.view.setInt32(0, value, true);
+    setsockopt(fd, level, option, this.#word.address, 4);
+  }
+}
+
+const EINVAL = -22;
+const ANY4 = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0);
+const ANY6 = new Uint8Array(16);
+
+class LinuxDatagramSocket implements HostDatagramSocket, ReadyHandler, QueueSender {
+  owner: unknown = undefined;
+  readonly family: 4 | 6;
+  readonly handler: HostDatagramHandler;
+  readonly #datagrams: LinuxDatagrams;
+  fd = -1;
+  registration = -1;
+  isOpen = false;
+  cuts = true;
+  #port = 0;
+
+  constructor(datagrams: LinuxDatagrams, family: 4 | 6, handler: HostDatagramHandler) {
+    this.#datagrams = datagrams;
+    this.family = family;
+    this.handler = handler;
+  }
+
+  opened(fd: number, registration: number): void {
+    this.fd = fd;
+    this.registration = registration;
+    this.isOpen = true;
+  }
+
+  get port(): number {
+    if (this.#port === 0 && this.isOpen) this.#port = this.#datagrams.portOf(this.fd);
+    return this.#port;
+  }
+
+  send(payload: FragmentList, address: Address, port: number): boolean {
+    if (!this.isOpen || payload.octets > LARGEST || port === 0) return false;
+    if (!this.#datagrams.queue.add(this, payload, address, port)) return false;
+    this.#datagrams.queued();
+    return true;
+  }
+
+  close(): void {
+    if (!this.isOpen) return;
+    this.isOpen = false;
+    this.#port = 0;
+    this.#datagrams.remove(this);
+  }
+
+  ready(events: number): void {
+    if ((events & EPOLLERR) !== 0) this.#datagrams.errors(this);
+    // Whatever the event: an error that found no place in the error queue is cleared by the next call alone.
+    this.#datagrams.receive(this);
+  }
+
+  unsent(code: HostErrorCode, address: Address, port: number): void {
+    if (this.isOpen) this.handler.failed(this, code, address, port);
+  }
+}
