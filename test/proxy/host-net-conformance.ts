@@ -188,10 +188,14 @@ export function hostNetConformance(t: Test, world: HostWorld): void {
 
   t.test('many connections at once', async (t) => {
     const accepted: HostPeer[] = [];
+    let allAccepted = (): void => {};
+    const all = new Promise<void>((resolve) => {
+      allAccepted = resolve;
+    });
     const listener = await net.listen('127.0.0.1', 0, (stream) => {
       const peer = new HostPeer();
       peer.connected(stream);
-      accepted.push(peer);
+      if (accepted.push(peer) === 200) allAccepted();
       return peer;
     });
     const diallers = Array.from({ length: 200 }, (_, i) => {
@@ -201,7 +205,7 @@ export function hostNetConformance(t: Test, world: HostWorld): void {
       return peer;
     });
     await Promise.all(diallers.map((peer) => peer.until(() => peer.isConnected)));
-    await new Promise((resolve) => setImmediate(resolve));
+    await all;
     for (const peer of accepted) {
       await peer.until(() => peer.ended);
       peer.send(peer.bytes, true);

@@ -110,6 +110,13 @@ export class LinuxReadiness {
     setImmediate(this.#later);
   }
 
+  /** Runs a handler that has work left from an earlier turn. From a callback of Node's. */
+  run(handler: ReadyHandler): void {
+    handler.ready(0);
+    this.#runDeferred();
+    this.#serviced();
+  }
+
   /** Only when nothing is registered any more. */
   close(): void {
     this.#watch.close();

@@ -1,0 +1,74 @@
+/** Sockets of Linux without Node between: what `linux-host-net.ts` loads where it can. */
+
+import type { Address } from '../../stack/port.ts';
+import type { HostListener, HostStream, StreamHandler } from '../port.ts';
+import { LinuxListener } from './linux-listener.ts';
+import { LinuxReadiness } from './linux-readiness.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  AF_UNIX,
+  close,
+  codeOf,
+  connect,
+  EINPROGRESS,
+  encodeAddress,
+  encodePath,
+  IPPROTO_TCP,
+  Place,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+  SOCKADDR,
+  socket,
+  TCP_NODELAY,
+} from './linux-socket.ts';
+import { LinuxStream, LinuxStreamShared } from './linux-stream.ts';
+
+export class NativeHostNet {
+  readonly readiness: LinuxReadiness;
+  readonly #streams: LinuxStreamShared;
+  readonly #name = new Place(SOCKADDR);
+
+  /** Throws where there is no epoll. */
+  constructor(serviced: () => void) {
+    this.readiness = new LinuxReadiness(serviced);
+    this.#streams = new LinuxStreamShared(this.readiness);
+  }
+
+  connect(address: Address, port: number, handler: StreamHandler): HostStream {
+    const octets = encodeAddress(this.#name, address, port);
+    return this.#dial(octets === 16 ? AF_INET : AF_INET6, octets, handler);
+  }
+
+  connectPath(path: string, handler: StreamHandler): HostStream {
+    const octets = encodePath(this.#name, path);
+    if (octets > 0) return this.#dial(AF_UNIX, octets, handler);
+    const stream = new LinuxStream(this.#streams, false);
+    stream.refuse(handler, 'ENAMETOOLONG');
+    return stream;
+  }
+
+  /** `address` is numeric. */
+  async listen(address: string, port: number, accept: (stream: HostStream) => StreamHandler): Promise<HostListener> {
+    return new LinuxListener(this.#streams, address, port, accept);
+  }
+
+  /** To what `#name` says. */
+  #dial(family: number, octets: number, handler: StreamHandler): HostStream {
+    const tcp = family !== AF_UNIX;
+    const stream = new LinuxStream(this.#streams, tcp);
+    const fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0) {
+      if (tcp) this.#streams.setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+      const result = connect(fd, this.#name.address, octets);
+      if (result >= 0 || result === EINPROGRESS) {
+        stream.dial(fd, handler);
+        return stream;
+      }
+      close(fd);
+      stream.refuse(handler, codeOf(result));
+    } else stream.refuse(handler, codeOf(fd));
+    return stream;
+  }
+}
