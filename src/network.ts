@@ -8,6 +8,7 @@
  */
 
 import { HostResolvers } from './proxy/adapter/host-resolvers.ts';
+import { LinuxHostNet } from './proxy/adapter/linux-host-net.ts';
 import { NodeHostNet } from './proxy/adapter/node-host-net.ts';
 import { RandomPool } from './proxy/adapter/random-pool.ts';
 import { DhcpServer } from './proxy/dhcp.ts';
@@ -20,6 +21,7 @@ import { type ExposedPort, type ExposeRequest, PortForwarder } from './proxy/por
 import { TcpProxy } from './proxy/tcp-proxy.ts';
 import { UdpProxy } from './proxy/udp-proxy.ts';
 import { FrameMemory } from './stack/frame-memory.ts';
+import { Capture, type CaptureOptions } from './stack/link/capture.ts';
 import { Netstack } from './stack/netstack.ts';
 import { Pipeline } from './stack/pipeline.ts';
 import type { Clock, FlowRecord, LinkPort } from './stack/port.ts';
@@ -44,6 +46,8 @@ export interface NetworkOptions {
    * behind guests (containers) is behind it. A network that is made anew under a running guest needs to know it.
    */
   readonly guestMacAddress?: Uint8Array;
+  /** `portable`: through Node alone, also where the system's own calls would be to be had. */
+  readonly hostSockets?: 'native' | 'portable';
   /** False: the host alias does not lead to the host's loopback. */
   readonly hostLoopback?: boolean;
 }
@@ -81,7 +85,8 @@ export class Network {
     this.#guestMacAddress = options.guestMacAddress;
     const clock = this.#clock;
     const random = new RandomPool();
-    const hostNet = new NodeHostNet(() => this.#pipeline.wake());
+    const HostNet = options.hostSockets === 'portable' ? NodeHostNet : LinuxHostNet;
+    const hostNet = new HostNet(() => this.#pipeline.wake());
     const hostLoopback = options.hostLoopback ?? true;
     const policy = new Policy({ subnets: [subnet], gateways: [gateway], hostAliases: [hostAlias], hostLoopback });
     const tcp = new TcpProxy(hostNet, policy);
@@ -158,6 +163,15 @@ export class Network {
     }
     this.#links.add(link);
     return ingress;
+  }
+
+  /** Captures the frames of every link from now on, until the capture is stopped. Several may run. */
+  capture(options: Pick<CaptureOptions, 'sink' | 'filter' | 'snapOctets' | 'fileOctets'>): Capture {
+    const epochMs = Date.now() - this.#clock.nowMs();
+    const stopped = (): void => subscription.unsubscribe();
+    const capture = new Capture({ ...options, epochMs, flows: this.flows(), stopped });
+    const subscription = this.#pipeline.batches.subscribe((batch) => capture.batch(batch));
+    return capture;
   }
 
   /** Publishes a port of a guest, or of a container behind it, on the host. */

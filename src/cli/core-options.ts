@@ -6,6 +6,7 @@ import type { TapAddresses } from '../hypervisor/link/tap-device.ts';
 import type { Network, NetworkOptions } from '../network.ts';
 import { parseNameServers } from '../proxy/dns/name-servers.ts';
 import { formatAddress, ofIpv4, parseSubnet } from '../stack/wire/address.ts';
+import { type CaptureRequest, captureHelp, captureOptions, readCaptureOptions } from './capture.ts';
 import { type PublishSpec, parsePublishSpec } from './publish-spec.ts';
 import { UsageError } from './usage-error.ts';
 
@@ -15,6 +16,8 @@ export const coreOptions = {
   subnet: { type: 'string' },
   publish: { type: 'string', multiple: true },
   dns: { type: 'string' },
+  'host-sockets': { type: 'string' },
+  ...captureOptions,
 } as const;
 
 export const coreHelp = `  --mtu N               largest IP packet, 576 to 65520 (default 1500)
@@ -23,25 +26,33 @@ export const coreHelp = `  --mtu N               largest IP packet, 576 to 65520
                         [tcp|udp:][HOSTIP:]HOSTPORT[-LAST]:[GUESTIP:]GUESTPORT[-LAST], IPv6 addresses in brackets;
                         without HOSTIP 127.0.0.1 and ::1, without GUESTIP the first guest
   --dns FILE|ADDR       name servers: a file such as /etc/resolv.conf (the default), or ADDR[#PORT][,...]
-`;
+  --host-sockets KIND   native (system calls, on Linux; the default) or portable (Node's own sockets)
+${captureHelp}`;
 
 export interface CoreOptions extends NetworkOptions {
   readonly publish: readonly PublishSpec[];
+  readonly capture: CaptureRequest | undefined;
 }
 
-interface CoreValues {
+type CoreValues = Parameters<typeof readCaptureOptions>[0] & {
   readonly mtu?: string | undefined;
   readonly subnet?: string | undefined;
   readonly publish?: string[] | undefined;
   readonly dns?: string | undefined;
-}
+  readonly 'host-sockets'?: string | undefined;
+};
 
 export function readCoreOptions(values: CoreValues): CoreOptions {
   const { mtu = '1500', subnet = '192.168.65.0/24', publish = [], dns } = values;
+  const { 'host-sockets': hostSockets = 'native' } = values;
+  if (hostSockets !== 'native' && hostSockets !== 'portable')
+    throw new UsageError(`--host-sockets: '${hostSockets}' is neither native nor portable`);
   return {
     mtu: usage(() => parseSetting('network.mtu', mtu), '--mtu: '),
     subnet: usage(() => parseSetting('network.subnet', subnet), '--subnet: '),
     publish: publish.flatMap(parsePublishSpec),
+    hostSockets,
+    capture: readCaptureOptions(values),
     ...(dns === undefined ? {} : resolving(dns)),
   };
 }

@@ -15,6 +15,7 @@ import { HelperError, startHelper } from '../hypervisor/link/namespace-helper.ts
 import { TapLink } from '../hypervisor/link/tap.ts';
 import { inForeground } from '../hypervisor/link/terminal.ts';
 import { Network } from '../network.ts';
+import { startCapture } from './capture.ts';
 import {
   type CoreOptions,
   coreHelp,
@@ -72,10 +73,17 @@ export async function run(argv: readonly string[]): Promise<number> {
   }
   if (process.platform !== 'linux') throw new Error("'net run' is for Linux: this system has no network namespaces");
   const network = new Network(options);
+  let endCapture = async (): Promise<void> => undefined;
   try {
+    endCapture = await startCapture(
+      network,
+      options.capture,
+      (line) => void process.stderr.write(`slipway: ${line}\n`),
+    );
     return await runIn(network, options);
   } finally {
     network.close();
+    await endCapture();
     // Flows that are still open would keep the process.
     setImmediate(() => process.exit());
   }

@@ -4,6 +4,7 @@ import { closeSync, writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { Network } from '../network.ts';
 import type { LinkPort } from '../stack/port.ts';
+import { startCapture } from './capture.ts';
 import {
   type CoreOptions,
   coreHelp,
@@ -46,7 +47,7 @@ Examples:
 `;
 
 /** Attachments and options of the network core that this version has not. */
-const absent = ['vmnet', 'vfkit', 'pcap', 'policy', 'api'];
+const absent = ['vmnet', 'vfkit', 'policy', 'api'];
 
 interface TapAttachment {
   readonly tap: string;
@@ -76,11 +77,14 @@ export async function run(argv: readonly string[]): Promise<number> {
   const network = new Network(options);
   const ended = Promise.withResolvers<number>();
   const report: Report = (line) => void process.stderr.write(`slipway: ${line}\n`);
+  let endCapture = async (): Promise<void> => undefined;
   try {
+    endCapture = await startCapture(network, options.capture, report);
     network.attach(await attach(network, options, report, () => ended.resolve(1)));
     await publishAll(network, options.publish);
   } catch (error) {
     network.close();
+    await endCapture();
     throw error;
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => ended.resolve(0));
@@ -88,6 +92,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   if (options.readyFd !== undefined) tellReady(options.readyFd);
   const status = await ended.promise;
   network.close();
+  await endCapture();
   // Flows that are still open would keep the process; the sockets' files are gone by now.
   process.exit(status);
 }
