@@ -24,6 +24,8 @@ export interface Home {
   readonly eventsSocket: string;
   /** QEMU's network attachment: QEMU listens, the network core connects. */
   readonly networkSocket: string;
+  /** The same by vhost-user. */
+  readonly vhostUserSocket: string;
   /** Control socket of `slipway-vmm`. */
   readonly vmmSocket: string;
   readonly vmDirectory: string;
@@ -59,6 +61,7 @@ export function homeAt(directory: string): Home {
     publishSocket: at('00000002.0000f3a8'),
     eventsSocket: at('00000002.0000f3a9'),
     networkSocket: at('vm', 'network.sock'),
+    vhostUserSocket: at('vm', 'vhost.sock'),
     vmmSocket: at('vm', 'vmm.sock'),
     vmDirectory: at('vm'),
     dataDisk: at('vm', 'data.qcow2'),

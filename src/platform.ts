@@ -11,7 +11,9 @@ import type { SettingsPort } from './config/port.ts';
 import { defaults, type Settings } from './config/schema.ts';
 import type { Home } from './home.ts';
 import type { MachineHost } from './hypervisor/keeper.ts';
+import { EitherLink } from './hypervisor/link/either-link.ts';
 import { QemuStreamLink } from './hypervisor/link/qemu-stream.ts';
+import type { VhostUserNetLink } from './hypervisor/link/vhost-user-net.ts';
 import type { MachineSpec } from './hypervisor/port.ts';
 import { VmmHost, type VmmMachine } from './hypervisor/vmm-client.ts';
 import { Network } from './network.ts';
@@ -57,13 +59,14 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     attach: async () => note(await vmm.attach()),
     start: async (spec) => note(await vmm.start(spec)),
   };
+  const vhostUserNet = await loadVhostUserNet(log);
   const docker = new DockerProbe(home.dockerSocket);
   const supervisor = new Supervisor({
     settings,
     machines,
     docker,
-    specify: (inForce) => specify(home, inForce, options.imageDirectory),
-    openNetwork: (inForce) => openNetwork(home, inForce, log),
+    specify: (inForce) => specify(home, inForce, options.imageDirectory, vhostUserNet !== undefined),
+    openNetwork: (inForce) => openNetwork(home, inForce, vhostUserNet, log),
     publishRules,
     chooseSubnet,
     inForce: {
@@ -96,7 +99,12 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
 }
 
 /** The network core, on QEMU's socket; it dials until the machine is there. */
-function openNetwork(home: Home, { settings, subnet }: InForce, log: (line: string) => void): NetworkCore {
+function openNetwork(
+  home: Home,
+  { settings, subnet }: InForce,
+  VhostUserNet: typeof VhostUserNetLink | undefined,
+  log: (line: string) => void,
+): NetworkCore {
   const mtu = settings['network.mtu'];
   const network = new Network({
     subnet,
@@ -104,7 +112,9 @@ function openNetwork(home: Home, { settings, subnet }: InForce, log: (line: stri
     nameServers: parseNameServers(settings['network.dns']),
     guestMacAddress: macAddress(home),
   });
-  const link = QemuStreamLink.connect(home.networkSocket, { mtu, memory: network.memory, report: log });
+  const stream = QemuStreamLink.connect(home.networkSocket, { mtu, memory: network.memory, report: log });
+  const dialled = VhostUserNet && new VhostUserNet(home.vhostUserSocket, { mtu, dial: true, report: log });
+  const link = dialled ? new EitherLink(stream, dialled) : stream;
   network.attach(link);
   return {
     get connected() {
@@ -124,7 +134,18 @@ function hostAddresses(subnet: string): string[] {
   return [`${network}/31`, network.replace(/\d+$/, (last) => `${Number(last) + 2}/32`)];
 }
 
-function specify(home: Home, settings: Settings, imageDirectory: string): MachineSpec {
+/** Linux alone has it; where its system calls cannot be had frames travel by the stream. */
+async function loadVhostUserNet(log: (line: string) => void): Promise<typeof VhostUserNetLink | undefined> {
+  if (process.platform !== 'linux') return undefined;
+  try {
+    return (await import('./hypervisor/link/vhost-user-net.ts')).VhostUserNetLink;
+  } catch (error) {
+    log(`no vhost-user here: ${(error as Error).message}`);
+    return undefined;
+  }
+}
+
+function specify(home: Home, settings: Settings, imageDirectory: string, vhostUser: boolean): MachineSpec {
   return {
     imageDirectory,
     dataDisk: { path: home.dataDisk, sizeOctets: settings['vm.disk'] * GIB },
@@ -136,6 +157,7 @@ function specify(home: Home, settings: Settings, imageDirectory: string): Machin
     accelerator: settings['vm.accelerator'],
     channel: settings['vm.channel'],
     networkSocket: home.networkSocket,
+    ...(vhostUser && settings['network.link'] === 'auto' && { vhostUserSocket: home.vhostUserSocket }),
     socketDirectory: home.directory,
   };
 }

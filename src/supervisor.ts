@@ -148,6 +148,8 @@ export class Supervisor implements PlatformPort {
         subnet: this.#inForce.subnet,
         mtu: this.#inForce.settings['network.mtu'],
         connected: this.#network?.connected ?? false,
+        ...(machine.link && { link: machine.link }),
+        ...(machine.linkReason !== undefined && { linkReason: machine.linkReason }),
       },
       ports: this.ports.list(),
       restarts: this.#keeper.restarts,

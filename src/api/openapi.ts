@@ -36,7 +36,10 @@ const schemas: Readonly<Record<string, Schema>> = {
       home: text,
       sockets: map(text),
       pids: map(number),
-      network: object({ subnet: text, mtu: number, connected: yes }),
+      network: object(
+        { subnet: text, mtu: number, connected: yes, link: text, linkReason: text },
+        ...['link', 'linkReason'],
+      ),
       ports: list(ref('Port')),
       restarts: number,
       settingsProblem: text,

@@ -24,7 +24,14 @@ export interface PlatformStatus {
   readonly home: string;
   readonly sockets: Readonly<Record<string, string>>;
   readonly pids: Readonly<Record<string, number>>;
-  readonly network: { readonly subnet: string; readonly mtu: number; readonly connected: boolean };
+  readonly network: {
+    readonly subnet: string;
+    readonly mtu: number;
+    readonly connected: boolean;
+    /** How frames travel, and why not by vhost-user where that was wished for. */
+    readonly link?: 'vhost-user' | 'stream';
+    readonly linkReason?: string;
+  };
   readonly ports: readonly PublishedPort[];
   /** How often the VM was started again after it stopped by itself. */
   readonly restarts: number;

@@ -73,7 +73,10 @@ function bootWords(boot: Readonly<Record<string, number>> = {}): string {
 }
 
 function networkWords({ network }: Partial<PlatformStatus>): string | undefined {
-  return network && `${network.subnet}, MTU ${network.mtu}${network.connected ? '' : ', not connected'}`;
+  if (!network) return undefined;
+  const { subnet, mtu, connected, link, linkReason } = network;
+  const parts = [subnet, `MTU ${mtu}`, ...(link ? [`by ${withReason(link, linkReason)}`] : [])];
+  return [...parts, ...(connected ? [] : ['not connected'])].join(', ');
 }
 
 function settingsWords({ settingsProblem, pendingRestart }: Partial<PlatformStatus>): string | undefined {

@@ -17,6 +17,8 @@ export interface Settings {
   readonly 'network.subnet': string;
   /** Largest IP packet of the guest's network, in octets. */
   readonly 'network.mtu': number;
+  /** How frames travel between the guest and the network core. */
+  readonly 'network.link': 'auto' | 'stream';
   /** DNS servers of the host to forward to, comma-separated ADDRESS[#PORT]; empty: the host's own. */
   readonly 'network.dns': string;
   /** Addresses that published ports without an address of their own bind, comma-separated. */
@@ -107,6 +109,12 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
   },
   'network.subnet': { default: '192.168.65.0/24', restarts: 'vm', summary: "the guest's network", check: checkSubnet },
   'network.mtu': { default: 1500, unit: 'octets', range: [576, 65520], restarts: 'vm', summary: 'largest IP packet' },
+  'network.link': {
+    default: 'auto',
+    choices: ['auto', 'stream'],
+    restarts: 'vm',
+    summary: "how frames travel; auto takes vhost-user where the guest's memory can be shared",
+  },
   'network.dns': {
     default: '',
     restarts: 'nothing',

@@ -23,6 +23,8 @@ export interface MachineSpec {
   readonly channel: 'auto' | 'vsock' | 'serial';
   /** Unix socket of the network attachment: the hypervisor listens, the network connects (QEMU stream framing). */
   readonly networkSocket: string;
+  /** The same by vhost-user, with offload: tried first where guest memory is shared. Absent: frames travel by the stream. */
+  readonly vhostUserSocket?: string;
   /** Directory of the sockets of vsock's host side: `connect`, `00000002.PPPPPPPP` (CONTRACTS.md). */
   readonly socketDirectory: string;
 }
@@ -39,6 +41,10 @@ export interface MachineStatus {
   /** Why this accelerator: shown by `slipway status`. */
   readonly acceleratorReason?: string;
   readonly channel?: 'vsock' | 'serial';
+  /** How frames travel. */
+  readonly link?: 'vhost-user' | 'stream';
+  /** Why by the stream, where vhost-user was wished for. */
+  readonly linkReason?: string;
   readonly hypervisor?: string;
   readonly pid?: number;
   /** Milliseconds since the epoch. */

@@ -5,6 +5,7 @@
  *   plain      greets and obeys       silent    the same, with an empty console
  *   deaf       greets, but no power button works
  *   refuses    ends with a complaint before it greets
+ *   bare       knows no vhost-user
  *   kvmless    refuses under kvm, else plain       hung-kvm   silent under kvm, else plain
  *
  * Signals play the guest: USR1 panics it, USR2 powers it off, HUP reboots it, WINCH fills the host's disk.
@@ -16,6 +17,11 @@ const [manner = 'plain', ...argv] = process.argv.slice(2);
 const kvm = argv[argv.indexOf('-accel') + 1]?.startsWith('kvm') === true;
 if (manner === 'refuses' || (manner === 'kvmless' && kvm)) {
   process.stderr.write(kvm ? 'Could not access KVM kernel module: it is a fake\n' : 'this is no machine\n');
+  process.exit(1);
+}
+
+if (manner === 'bare' && argv.some((argument) => argument.startsWith('vhost-user,'))) {
+  process.stderr.write("-netdev vhost-user,id=net: Parameter 'type' expects a netdev backend type\n");
   process.exit(1);
 }
 

@@ -8,7 +8,7 @@
 
 import type { GuestImage } from '../disk/guest-image.ts';
 import type { Accelerator, MachineSpec } from '../port.ts';
-import { sharedMemoryArguments } from '../vhost-user/qemu-arguments.ts';
+import { sharedMemoryArguments, vhostUserNetArguments } from '../vhost-user/qemu-arguments.ts';
 
 /** The descriptor on which QEMU finds its QMP socket. */
 export const QMP_FD = 3;
@@ -27,6 +27,7 @@ export interface QemuArgumentsInput {
   readonly version: string;
   readonly platform: NodeJS.Platform;
   readonly channel: ChannelArguments;
+  readonly link: 'vhost-user' | 'stream';
   /** The host's clock, for the guest's first moments. */
   readonly nowMs: number;
 }
@@ -75,6 +76,17 @@ const offloadsOff = [
   .map((name) => `${name}=off`)
   .join(',');
 
+/** By vhost-user the guest and the network core leave checksums and cutting to each other. */
+function networkArguments({ spec, link }: QemuArgumentsInput): string[] {
+  const device = `mac=${spec.macAddress},host_mtu=${spec.mtu},romfile=`;
+  if (link === 'vhost-user')
+    return vhostUserNetArguments(spec.vhostUserSocket!, `${device},rx_queue_size=1024,tx_queue_size=1024`);
+  return [
+    ...['-netdev', `stream,id=net,server=on,addr.type=unix,addr.path=${quote(spec.networkSocket)}`],
+    ...['-device', `virtio-net-pci,netdev=net,${device},${offloadsOff}`],
+  ];
+}
+
 export function qemuArguments(input: QemuArgumentsInput): string[] {
   const { spec, image, accelerator, version, platform, channel } = input;
   // vhost-user maps the guest's memory into our process, so it must be a file that can be shared.
@@ -94,8 +106,7 @@ export function qemuArguments(input: QemuArgumentsInput): string[] {
     ...block('data-file', `driver=file,filename=${quote(spec.dataDisk.path)},discard=unmap`),
     ...block('data', 'driver=qcow2,file=data-file,discard=unmap,detect-zeroes=unmap'),
     ...['-device', 'virtio-blk-pci,drive=data,serial=slipway-data,werror=enospc'],
-    ...['-netdev', `stream,id=net,server=on,addr.type=unix,addr.path=${quote(spec.networkSocket)}`],
-    ...['-device', `virtio-net-pci,netdev=net,mac=${spec.macAddress},host_mtu=${spec.mtu},romfile=,${offloadsOff}`],
+    ...networkArguments(input),
     ...['-device', 'virtio-rng-pci', ...(channel.channel === 'serial' ? ['-device', 'virtio-serial-pci'] : [])],
     ...channel.arguments,
     ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],

@@ -47,6 +47,8 @@ export interface QemuMachineOptions {
   readonly heldFd: number;
   readonly accelerator: Accelerator;
   readonly acceleratorReason: string;
+  readonly link: 'vhost-user' | 'stream';
+  readonly linkReason?: string | undefined;
   /** Such as 'QEMU 10.0.13'. */
   readonly hypervisor: string;
   /** Octets free where the data disk lies. */
@@ -80,6 +82,8 @@ export class QemuMachine implements Machine {
       accelerator: options.accelerator,
       acceleratorReason: options.acceleratorReason,
       channel: options.lane.channel,
+      link: options.link,
+      ...(options.linkReason !== undefined && { linkReason: options.linkReason }),
       hypervisor: options.hypervisor,
       startedAtMs: Date.now(),
       boot: {},

@@ -5,7 +5,7 @@
  * One machine holds the data disk's lock from before the disk is touched until its QEMU is gone.
  */
 
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { availableOctets, prepareDataDisk } from '../disk/data-disk.ts';
 import { checkGuestImage, type GuestImage } from '../disk/guest-image.ts';
@@ -66,6 +66,7 @@ export class QemuHypervisor implements HypervisorPort {
 
   async start(spec: MachineSpec): Promise<QemuMachine> {
     checkSocketPath(spec.networkSocket);
+    if (spec.vhostUserSocket !== undefined) checkSocketPath(spec.vhostUserSocket);
     checkSocketPath(join(spec.socketDirectory, hostPortName(EVENTS_PORT)));
     const image = await checkGuestImage(spec.imageDirectory);
     const lock = await lockDisk(spec.dataDisk.path, this.#options.lockPatienceMs ?? LOCK_PATIENCE_MS);
@@ -136,14 +137,35 @@ export class QemuHypervisor implements HypervisorPort {
     }
   }
 
-  async #launch(
+  /**
+   * By vhost-user where guest memory is shared, which vsock proves, unless that does not come about: QEMU does not know
+   * it, or the network core does not dial before QEMU should have greeted.
+   */
+  async #launch(spec: MachineSpec, image: GuestImage, heldFd: number, choice: AcceleratorChoice): Promise<QemuMachine> {
+    if (spec.vhostUserSocket === undefined) return this.#run(spec, image, heldFd, choice);
+    try {
+      return await this.#run(spec, image, heldFd, choice, spec.vhostUserSocket);
+    } catch (error) {
+      const reason = (error as Error).message;
+      this.#log(`no vhost-user, so frames travel by a stream: ${reason}`);
+      return this.#run(spec, image, heldFd, choice, undefined, reason);
+    }
+  }
+
+  async #run(
     spec: MachineSpec,
     image: GuestImage,
     heldFd: number,
     { accelerator, reason }: AcceleratorChoice,
+    vhostUserSocket?: string,
+    linkReason?: string,
   ): Promise<QemuMachine> {
     const { qemu, consoleLog } = this.#options;
-    rmSync(spec.networkSocket, { force: true });
+    const sockets = [spec.networkSocket, ...(spec.vhostUserSocket === undefined ? [] : [spec.vhostUserSocket])];
+    const removeSockets = (): void => {
+      for (const path of sockets) rmSync(path, { force: true });
+    };
+    removeSockets();
     const console = new RingFile(consoleLog, CONSOLE_OCTETS);
     let machine: QemuMachine | undefined;
     const events = new GuestEvents(join(spec.socketDirectory, hostPortName(EVENTS_PORT)), (event) =>
@@ -152,7 +174,7 @@ export class QemuHypervisor implements HypervisorPort {
     const cleanUp = (): void => {
       events.close();
       console.close();
-      rmSync(spec.networkSocket, { force: true });
+      removeSockets();
     };
     try {
       await events.listen();
@@ -160,7 +182,9 @@ export class QemuHypervisor implements HypervisorPort {
       try {
         const { version } = qemu;
         const { platform } = this.#facts;
-        const argv = qemuArguments({ spec, image, accelerator, version, platform, channel: lane, nowMs: Date.now() });
+        const link = vhostUserSocket !== undefined && lane.channel === 'vsock' ? 'vhost-user' : 'stream';
+        const input = { spec, image, accelerator, version, platform, channel: lane, link, nowMs: Date.now() } as const;
+        const argv = qemuArguments(input);
         machine = await QemuMachine.launch({
           command: [...qemu.command, ...argv],
           lifeline: this.#lifeline,
@@ -169,6 +193,8 @@ export class QemuHypervisor implements HypervisorPort {
           heldFd,
           accelerator,
           acceleratorReason: reason,
+          link,
+          linkReason: link === 'stream' && vhostUserSocket !== undefined ? 'guest memory is not shared' : linkReason,
           hypervisor: `QEMU ${version}`,
           freeOctets: () => availableOctets(dirname(spec.dataDisk.path)),
           log: this.#log,
@@ -181,7 +207,7 @@ export class QemuHypervisor implements HypervisorPort {
       cleanUp();
       throw error;
     }
-    chmodSync(spec.networkSocket, 0o600);
+    for (const path of sockets) if (existsSync(path)) chmodSync(path, 0o600);
     void machine.whenEnded().then(cleanUp);
     return machine;
   }

@@ -7,9 +7,11 @@
  * shown, with one interrupt, at the flush. Checksums and segmentation are left to either side as far as the driver
  * accepted it, so segments of 64 KiB travel at any MTU. While no driver runs `reserve` refuses.
  *
- * A queue in which the guest put nonsense stops and is counted (virtqueue.ts); a front end that goes may come again.
+ * A queue in which the guest put nonsense stops and is counted (virtqueue.ts); a front end that goes may come again, and
+ * one that stops the queues and stays (the guest is paused) finds its flows as they were. Nothing is lost with a process
+ * that is killed: chains are returned in order, so that whoever comes next goes on where the used ring ends.
  *
- * Timers: DESERTED_MS after the queues stopped and none started, the stack is told to give up its flows.
+ * Timers: DESERTED_MS after a front end went and none came, the stack is told to give up its flows.
  */
 
 import type { Arena, LinkHandler, LinkOffload, LinkPort } from '../../stack/port.ts';
@@ -40,6 +42,8 @@ export interface VhostUserNetOptions {
   readonly mtu: number;
   /** False: every frame is cut and summed, for comparison. */
   readonly offload?: boolean;
+  /** The front end listens on the socket, and the link dials, again whenever it is gone. */
+  readonly dial?: boolean;
   readonly report?: (line: string) => void;
   readonly desertedMs?: number;
 }
@@ -80,9 +84,9 @@ export class VhostUserNetLink implements LinkPort {
     this.#handler?.writable();
   };
 
-  /** Listens from `start` on. */
+  /** Listens, or dials, from `start` on. */
   constructor(socketPath: string, options: VhostUserNetOptions) {
-    const { mtu, offload = true, report = () => {}, desertedMs = DESERTED_MS } = options;
+    const { mtu, offload = true, dial = false, report = () => {}, desertedMs = DESERTED_MS } = options;
     this.name = `vhost-user:${socketPath}`;
     this.mtu = mtu;
     this.#desertedMs = desertedMs;
@@ -96,8 +100,14 @@ export class VhostUserNetLink implements LinkPort {
       queueStarted: (index, queue) => this.#started(index, queue),
       kicked: (index) => this.#kicked(index),
       queueStopped: (index) => this.#stopped(index),
+      gone: () => this.#gone(),
     };
-    this.#backEnd = new VhostUserBackEnd({ socketPath, device, poller: this.#poller, log: report });
+    this.#backEnd = new VhostUserBackEnd({ socketPath, device, poller: this.#poller, log: report, dial });
+  }
+
+  /** Whether somebody is at the other end. */
+  get attached(): boolean {
+    return this.#backEnd.connected;
   }
 
   get offload(): LinkOffload {
@@ -184,7 +194,10 @@ export class VhostUserNetLink implements LinkPort {
       this.#transmit?.publish();
       this.#transmit = undefined;
     }
-    if (this.#transmit || this.#buffers.running || this.#closed) return;
+  }
+
+  #gone(): void {
+    if (this.#closed) return;
     clearTimeout(this.#desertion);
     this.#desertion = setTimeout(() => this.#handler?.deserted?.(), this.#desertedMs).unref();
   }

@@ -1,8 +1,10 @@
 /**
  * The vhost-user back end: serves one device to one front end (QEMU) at a time over a unix socket. QEMU
- * docs/interop/vhost-user.rst.
+ * docs/interop/vhost-user.rst. It listens, and a later connection replaces an earlier, so that a front end may come
+ * again; or it dials a front end that listens (QEMU's `server=on`), and again whenever that one has gone, so that the
+ * back end may be replaced under a running guest.
  *
- * Events: a connection (a later one replaces an earlier, so a front end may reconnect), a message, a kick. A queue runs
+ * Events: a connection, a message, a kick. Timers: between attempts to dial (DIAL_MIN_MS, doubling to DIAL_MAX_MS). A queue runs
  * while it has a memory table, a size, addresses and a kick descriptor and is enabled, and stops at GET_VRING_BASE, at
  * a new kick descriptor, when disabled, when it breaks, or when the front end goes. A message that makes no sense ends
  * the connection, with a reason in the log; what the guest writes only ever breaks a queue (virtqueue.ts).
@@ -25,7 +27,7 @@ import {
 } from './message.ts';
 import { MessageSocket } from './message-socket.ts';
 import type { Poller } from './poller.ts';
-import { acceptUnix, closeListener, listenUnix } from './unix-socket.ts';
+import { acceptUnix, closeListener, connectUnix, listenUnix } from './unix-socket.ts';
 import { maxQueueSize, type QueueAddresses, ringFeatures, Virtqueue } from './virtqueue.ts';
 
 export interface BackEndStats {
@@ -42,7 +44,12 @@ export interface BackEndOptions {
   readonly device: VhostUserDevice;
   readonly poller: Poller;
   readonly log: (line: string) => void;
+  /** The front end listens on the socket, and we dial. */
+  readonly dial?: boolean;
 }
+
+const DIAL_MIN_MS = 50;
+const DIAL_MAX_MS = 1000;
 
 interface QueueState {
   size: number;
@@ -81,6 +88,8 @@ export class VhostUserBackEnd {
   #memory: GuestMemory | undefined;
   #queues: QueueState[] = [];
   #features = 0n;
+  #dialling: NodeJS.Timeout | undefined;
+  #closed = false;
 
   constructor(options: BackEndOptions) {
     this.#options = options;
@@ -89,10 +98,14 @@ export class VhostUserBackEnd {
     new BigUint64Array(this.#one)[0] = 1n;
   }
 
-  /** Listens; throws an Error that names cause and remedy. */
+  /** Listens or dials; throws an Error that names cause and remedy. */
   start(): void {
-    const { socketPath } = this.#options;
+    const { socketPath, dial = false } = this.#options;
     checkSocketPath(socketPath);
+    if (dial) {
+      this.#dial(DIAL_MIN_MS);
+      return;
+    }
     this.#listener = listenUnix(socketPath, 1);
     this.#poller.add(this.#listener, EPOLLIN, () => this.#accept());
   }
@@ -102,6 +115,8 @@ export class VhostUserBackEnd {
   }
 
   close(): void {
+    this.#closed = true;
+    clearTimeout(this.#dialling);
     this.#disconnect();
     if (this.#listener < 0) return;
     this.#poller.remove(this.#listener);
@@ -114,12 +129,27 @@ export class VhostUserBackEnd {
       const fd = acceptUnix(this.#listener);
       if (fd < 0) return;
       this.#disconnect();
-      this.stats.connections++;
-      this.#queues = Array.from({ length: this.#device.queueCount }, stoppedQueue);
-      const socket = new MessageSocket(fd);
-      this.#socket = socket;
-      this.#poller.add(fd, EPOLLIN, () => this.#receive(socket));
+      this.#serve(fd);
     }
+  }
+
+  #dial(nextMs: number): void {
+    const fd = connectUnix(this.#options.socketPath);
+    if (fd >= 0) this.#serve(fd);
+    else this.#dialLater(nextMs);
+  }
+
+  #dialLater(afterMs: number): void {
+    this.#dialling = setTimeout(() => this.#dial(Math.min(2 * afterMs, DIAL_MAX_MS)), afterMs);
+  }
+
+  #serve(fd: number): void {
+    this.stats.connections++;
+    this.#queues = Array.from({ length: this.#device.queueCount }, stoppedQueue);
+    const socket = new MessageSocket(fd);
+    this.#socket = socket;
+    this.#poller.add(fd, EPOLLIN, () => this.#receive(socket));
+    if (this.#options.dial) this.#options.log(`${this.#device.name}: connected`);
   }
 
   #disconnect(): void {
@@ -136,6 +166,8 @@ export class VhostUserBackEnd {
     this.#features = 0n;
     this.#poller.remove(socket.fd);
     socket.close();
+    this.#device.gone?.();
+    if (this.#options.dial && !this.#closed) this.#dialLater(DIAL_MIN_MS);
   }
 
   #receive(socket: MessageSocket): void {

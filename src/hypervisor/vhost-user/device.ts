@@ -18,4 +18,6 @@ export interface VhostUserDevice {
   kicked(index: number): void;
   /** A queue must not be touched any more; every popped chain has been pushed or given back. */
   queueStopped(index: number): void;
+  /** The front end has gone, after its queues were stopped. */
+  gone?(): void;
 }

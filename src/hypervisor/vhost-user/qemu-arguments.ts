@@ -1,4 +1,4 @@
-/** The pieces of QEMU's command line that the stream lanes need. */
+/** The pieces of QEMU's command line that the stream lanes and the network need. */
 
 /** A comma in an option's value is written twice. */
 function quoted(value: string): string {
@@ -17,6 +17,18 @@ export function vsockDeviceArguments(socketPath: string, id = 'vsock0'): string[
     `socket,id=${id}-socket,path=${quoted(socketPath)}`,
     '-device',
     `vhost-user-vsock-pci,id=${id},chardev=${id}-socket`,
+  ];
+}
+
+/** The network device, whose back end dials `socketPath`: QEMU waits for it before the guest starts. */
+export function vhostUserNetArguments(socketPath: string, device: string, id = 'net'): string[] {
+  return [
+    '-chardev',
+    `socket,id=${id}-socket,path=${quoted(socketPath)},server=on,wait=off`,
+    '-netdev',
+    `vhost-user,id=${id},chardev=${id}-socket`,
+    '-device',
+    `virtio-net-pci,netdev=${id},${device}`,
   ];
 }
 

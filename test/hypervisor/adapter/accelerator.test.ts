@@ -80,6 +80,7 @@ const input: QemuArgumentsInput = {
   version: '10.0.13',
   platform: 'linux',
   channel: { channel: 'vsock', arguments: ['-device', 'vsock-of-h5'] },
+  link: 'stream',
   nowMs: 1_700_000_000_900,
 };
 
@@ -104,6 +105,17 @@ t.test('the command line of an x86 guest', (t) => {
     'console=ttyS0 quiet mitigations=off panic=-1 slipway.channel=vsock slipway.time=1700000000 slipway.hostname=slipway',
   );
   t.ok(argv.includes('-no-reboot') && argv.includes('-nodefaults') && argv.includes('-no-user-config'));
+  t.end();
+});
+
+t.test('the network by vhost-user, with all offloads', (t) => {
+  const spec = { ...input.spec, vhostUserSocket: '/a,b/vhost.sock' };
+  const argv = qemuArguments({ ...input, spec, link: 'vhost-user' });
+  t.same(values(argv, '-netdev'), ['vhost-user,id=net,chardev=net-socket']);
+  t.ok(values(argv, '-chardev').includes('socket,id=net-socket,path=/a,,b/vhost.sock,server=on,wait=off'));
+  const device = values(argv, '-device').find((value) => value.startsWith('virtio-net'));
+  t.match(device, /netdev=net,mac=02:00:00:00:00:03,host_mtu=1500/);
+  t.notMatch(device, /=off/);
   t.end();
 });
 

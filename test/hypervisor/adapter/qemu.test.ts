@@ -114,6 +114,25 @@ t.test('the guest is asked to power off; its power button comes next, and the gr
   t.match(deaf.status(), { state: 'stopped', ended: 'asked', reason: /did not power down in time/ });
 });
 
+t.test('frames travel by vhost-user where QEMU knows it and guest memory is shared, else by the stream', async (t) => {
+  for (const [manner, channel, wanted] of [
+    ['plain', 'auto', { link: 'vhost-user', linkReason: undefined }],
+    ['plain', 'serial', { link: 'stream', linkReason: /memory is not shared/ }],
+    ['bare', 'auto', { link: 'stream', linkReason: /expects a netdev backend type/ }],
+  ] as const) {
+    const { hypervisor, spec, home, lanes } = world(manner);
+    const machine = await hypervisor.start({ ...spec, channel, vhostUserSocket: join(home, 'vhost.sock') });
+    t.match(machine.status(), { state: 'running', ...wanted }, `${manner}, ${channel}`);
+    t.equal(existsSync(spec.networkSocket), wanted.link === 'stream');
+    await machine.kill();
+    t.ok(lanes.every((lane) => lane.closed));
+  }
+  const { hypervisor, spec } = world('plain');
+  const machine = await hypervisor.start(spec);
+  t.match(machine.status(), { link: 'stream', linkReason: undefined }, 'not wished for');
+  await machine.kill();
+});
+
 t.test('the guest ends by itself', async (t) => {
   const { hypervisor, spec } = world('plain');
   for (const [signal, wanted] of [

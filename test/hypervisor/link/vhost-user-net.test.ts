@@ -6,17 +6,21 @@
 
 import { execFile } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import { createServer, type IncomingMessage } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import net, { type AddressInfo } from 'node:net';
 import os from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
+import { EitherLink } from '../../../src/hypervisor/link/either-link.ts';
 import { startHelper } from '../../../src/hypervisor/link/namespace-helper.ts';
+import { QemuStreamLink } from '../../../src/hypervisor/link/qemu-stream.ts';
 import { VhostUserNetLink, type VhostUserNetOptions } from '../../../src/hypervisor/link/vhost-user-net.ts';
 import { addressOf, EPOLLIN, read, write } from '../../../src/hypervisor/vhost-user/libc.ts';
 import { Poller } from '../../../src/hypervisor/vhost-user/poller.ts';
+import { acceptUnix, closeListener, listenUnix } from '../../../src/hypervisor/vhost-user/unix-socket.ts';
 import { Network } from '../../../src/network.ts';
 import {
   CHECKSUM_PARTIAL,
@@ -417,6 +421,89 @@ t.test('front ends come and go; one that stays away ends the flows; closing with
   await second.closed;
   t.equal(recorder.closedCalls, 1);
   t.notOk(fs.existsSync(path));
+});
+
+t.test(
+  'it dials a front end that listens, again and again; a driver that stops and stays keeps its flows',
+  async (t) => {
+    const { path, link, recorder, log } = linked(t, { dial: true, desertedMs: 1 });
+    t.equal(link.attached, false);
+    t.equal(link.reserve(60), false);
+    const listener = listenUnix(path);
+    t.teardown(() => closeListener(listener, path));
+    const accept = async (): Promise<FrontEnd> => {
+      let fd = acceptUnix(listener);
+      for (; fd < 0; fd = acceptUnix(listener)) await new Promise((resolve) => setTimeout(resolve, 5));
+      const frontEnd = new FrontEnd(fd, [256, 256]);
+      t.teardown(() => frontEnd.close());
+      await frontEnd.start();
+      return frontEnd;
+    };
+    const first = await accept();
+    t.equal(link.attached, true);
+    offerBuffer(first, 2000);
+    first.queues[RX]!.kick();
+    await recorder.until(() => recorder.writableCalls === 1);
+    for (const index of [RX, TX]) await first.stopQueue(index);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    t.equal(recorder.desertedCalls, 0, 'a paused guest');
+    for (const index of [RX, TX]) await first.setQueue(index);
+    t.ok(link.reserve(60), 'goes on');
+    first.close();
+    await recorder.until(() => recorder.desertedCalls === 1);
+    const second = await accept();
+    offer(second, Buffer.concat([header(), randomBytes(100)]));
+    second.queues[TX]!.kick();
+    await recorder.until(() => recorder.frames.length === 1);
+    t.match(log, [/: connected$/, /hung up/, /: connected$/]);
+    link.close();
+    await second.closed;
+  },
+);
+
+t.test('of a stream and vhost-user, frames go by the one that somebody answers', async (t) => {
+  const directory = fs.mkdtempSync(join(os.tmpdir(), 'either-'));
+  t.teardown(() => fs.rmSync(directory, { recursive: true }));
+  const at = (name: string): string => join(directory, name);
+  const stream = QemuStreamLink.connect(at('stream'), { mtu: 1500 });
+  const dialled = new VhostUserNetLink(at('vhost'), { mtu: 1500, dial: true, desertedMs: 50 });
+  const link = new EitherLink(stream, dialled);
+  const recorder = new Recorder();
+  link.start(recorder);
+  t.teardown(() => link.close());
+  t.equal(send(link, Buffer.alloc(60)), false);
+
+  const listener = listenUnix(at('vhost'));
+  let fd = -1;
+  for (; fd < 0; fd = acceptUnix(listener)) await new Promise((resolve) => setTimeout(resolve, 5));
+  const frontEnd = new FrontEnd(fd, [256, 256]);
+  t.teardown(() => frontEnd.close());
+  await frontEnd.start();
+  offerBuffer(frontEnd, 2000);
+  frontEnd.queues[RX]!.kick();
+  await recorder.until(() => recorder.writableCalls > 0);
+  t.match([link.attached, link.offload.segmentOctets], [true, 65535]);
+  t.ok(send(link, Buffer.alloc(60, 1)));
+  link.flush();
+  t.equal(frontEnd.queues[RX]!.takeUsed()[0]!.length, HEADER + 60);
+
+  const server = net.createServer().listen(at('stream'));
+  const [socket] = (await once(server, 'connection')) as [net.Socket];
+  closeListener(listener, at('vhost'));
+  frontEnd.close();
+  while (link.offload.checksum || !link.attached) await new Promise((resolve) => setTimeout(resolve, 5));
+  t.ok(send(link, Buffer.alloc(60, 2)));
+  link.flush();
+  const [octets] = (await once(socket, 'data')) as [Buffer];
+  t.same(octets, Buffer.concat([Buffer.from([0, 0, 0, 60]), Buffer.alloc(60, 2)]));
+  socket.write(octets);
+  await recorder.until(() => recorder.frames.length === 1);
+  await new Promise((resolve) => setTimeout(resolve, 70));
+  t.equal(recorder.desertedCalls, 0, 'somebody else has come');
+  link.close();
+  t.equal(recorder.closedCalls, 1);
+  socket.destroy();
+  server.close();
 });
 
 // A kernel behind the driver, in user and network namespaces of its own.

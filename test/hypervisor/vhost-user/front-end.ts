@@ -189,13 +189,14 @@ export class FrontEnd {
   #markClosed: () => void = () => {};
   #over = false;
 
-  constructor(path: string, queueSizes: readonly number[], ramOctets = 32 << 20) {
+  /** Connects to `path`, or takes over a connected socket. */
+  constructor(path: string | number, queueSizes: readonly number[], ramOctets = 32 << 20) {
     this.closed = new Promise((resolve) => {
       this.#markClosed = resolve;
     });
     this.ram = new GuestRam(ramOctets);
     this.queues = queueSizes.map((size) => new DriverQueue(this.ram, size));
-    const fd = connectUnix(path);
+    const fd = typeof path === 'number' ? path : connectUnix(path);
     if (fd < 0) throw new Error(`cannot connect to ${path}`);
     this.socket = new MessageSocket(fd);
     this.#poller.add(fd, EPOLLIN, () => this.#receive());
