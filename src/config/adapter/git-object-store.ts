@@ -1,0 +1,311 @@
+/**
+ * The objects of a git repository on disk. Loose ones are read here, packed ones (deltas and all) by isomorphic-git;
+ * whatever has been read or written is kept, decoded, up to a bound. Objects are written through a batch: synced under
+ * a name of their own, then linked into place, so that an object which can be seen is whole. A small batch becomes
+ * loose objects, a large one a pack.
+ *
+ * An object that nothing refers to yet is safe from a `git gc` beside us for two weeks, as git counts from its last
+ * writing: one that is there already is touched.
+ */
+
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { deflateSync, inflateSync } from 'node:zlib';
+import { readObject } from 'isomorphic-git';
+import { type CommitRecord, DatabaseError } from '../database.ts';
+import {
+  concat,
+  EMPTY_TREE,
+  encodeCommit,
+  encodeTree,
+  type ObjectType,
+  parseCommit,
+  parseTree,
+  type RawEntry,
+} from '../git-object.ts';
+import type { ObjectReader, Objects } from '../objects.ts';
+import { errorCode, publish, syncFolder, writeFresh } from './durable-files.ts';
+import { makePack, type PackedObject } from './git-pack-writer.ts';
+
+/** More objects than these become a pack. */
+const LOOSE_AT_MOST = 12;
+const CACHE_OCTETS = 32 << 20;
+/** What an object costs in memory beside its octets. */
+const OVERHEAD_OCTETS = 300;
+const MAX_OBJECT_OCTETS = 256 << 20;
+
+interface GitObject {
+  readonly type: ObjectType;
+  readonly content: Uint8Array;
+  /** Of a tree or commit, made when first asked for. */
+  parsed?: readonly RawEntry[] | CommitRecord;
+}
+
+export class GitObjectStore implements ObjectReader {
+  readonly #directory: string;
+  readonly #cache = new Map<string, GitObject>();
+  #cachedOctets = 0;
+  /** What isomorphic-git knows of the packs; forgotten when they change under it. */
+  #packs: object = {};
+
+  /** `directory`: of the bare repository. */
+  constructor(directory: string) {
+    this.#directory = directory;
+    this.#keep(EMPTY_TREE, { type: 'tree', content: new Uint8Array() });
+  }
+
+  async blob(hash: string): Promise<Uint8Array> {
+    return (await this.#typed(hash, 'blob')).content;
+  }
+
+  async tree(hash: string): Promise<readonly RawEntry[]> {
+    return parsedTree(await this.#typed(hash, 'tree'));
+  }
+
+  async commit(hash: string): Promise<CommitRecord> {
+    return parsedCommit(hash, await this.#typed(hash, 'commit'));
+  }
+
+  /** Rejects with 'NO-OBJECT'. */
+  async typeOf(hash: string): Promise<ObjectType> {
+    return (await this.#object(hash)).type;
+  }
+
+  batch(): ObjectBatch {
+    return new ObjectBatch(this);
+  }
+
+  /** To be told that packs have come or gone. */
+  forgetPacks(): void {
+    this.#packs = {};
+  }
+
+  /** Makes objects last. They are on disk when this resolves. */
+  async write(objects: readonly PackedObject[]): Promise<void> {
+    if (objects.length === 0) return;
+    if (objects.length > LOOSE_AT_MOST) await this.#writePack(objects);
+    else await this.#writeLoose(objects);
+    for (const { hash, type, content } of objects) this.#keep(hash, { type, content });
+  }
+
+  async #writeLoose(objects: readonly PackedObject[]): Promise<void> {
+    const folder = join(this.#directory, 'objects');
+    const fresh = await settled(
+      objects.map(({ type, content }) =>
+        writeFresh(folder, 'tmp_obj_', [
+          deflateSync(concat([objectHead(type, content.length), content]), { level: 1 }),
+        ]),
+      ),
+    );
+    const folders = new Set<string>();
+    try {
+      for (const [i, { hash }] of objects.entries()) {
+        const below = join(folder, hash.slice(0, 2));
+        if (!folders.has(below)) await mkdir(below, { mode: 0o700 }).then(() => folders.add(folder), ignoreExisting);
+        folders.add(below);
+        await publish(fresh[i]!, join(below, hash.slice(2)));
+      }
+    } catch (error) {
+      for (const path of fresh) fs.rmSync(path, { force: true });
+      throw error;
+    }
+    await Promise.all([...folders].map(syncFolder));
+  }
+
+  async #writePack(objects: readonly PackedObject[]): Promise<void> {
+    const folder = join(this.#directory, 'objects', 'pack');
+    const { name, pack, index } = makePack(objects);
+    const [packPath, indexPath] = await settled([
+      writeFresh(folder, 'tmp_pack_', pack),
+      writeFresh(folder, 'tmp_idx_', index),
+    ]);
+    await publish(packPath!, join(folder, `pack-${name}.pack`));
+    await publish(indexPath!, join(folder, `pack-${name}.idx`));
+    await syncFolder(folder);
+  }
+
+  async #typed(hash: string, type: ObjectType): Promise<GitObject> {
+    const object = await this.#object(hash);
+    if (object.type !== type) throw new DatabaseError('NO-OBJECT', `${hash} is a ${object.type}, not a ${type}`);
+    return object;
+  }
+
+  async #object(hash: string): Promise<GitObject> {
+    const kept = this.#cache.get(hash);
+    if (kept) {
+      // The order of the map is that of last use.
+      this.#cache.delete(hash);
+      this.#cache.set(hash, kept);
+      return kept;
+    }
+    const object = await this.#read(hash);
+    this.#keep(hash, object);
+    return object;
+  }
+
+  async #read(hash: string): Promise<GitObject> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return (await this.#readLoose(hash)) ?? (await this.#readPacked(hash));
+      } catch (error) {
+        if (error instanceof DatabaseError && error.code !== 'NO-OBJECT') throw error;
+        // A repack may have moved it from under us, more than once.
+        if (attempt < 3) this.forgetPacks();
+        else if (error instanceof DatabaseError) throw error;
+        else throw damaged(hash, (error as Error).message);
+      }
+    }
+  }
+
+  async #readLoose(hash: string): Promise<GitObject | undefined> {
+    let stored: Buffer;
+    try {
+      stored = await readFile(join(this.#directory, 'objects', hash.slice(0, 2), hash.slice(2)));
+    } catch (error) {
+      if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR') return undefined;
+      throw new DatabaseError('STORAGE', `cannot read ${hash} of ${this.#directory}: ${errorCode(error)}`);
+    }
+    let whole: Buffer;
+    try {
+      whole = inflateSync(stored, { maxOutputLength: MAX_OBJECT_OCTETS });
+    } catch (error) {
+      throw damaged(hash, (error as Error).message);
+    }
+    const end = whole.indexOf(0);
+    const type = whole.toString('latin1', 0, Math.max(end, 0)).split(' ')[0] as ObjectType;
+    if (end < 0 || sha1(whole) !== hash) throw damaged(hash, 'its hash is another');
+    return { type, content: whole.subarray(end + 1) };
+  }
+
+  async #readPacked(hash: string): Promise<GitObject> {
+    try {
+      const found = await readObject({ fs, gitdir: this.#directory, oid: hash, format: 'content', cache: this.#packs });
+      return { type: found.type as ObjectType, content: found.object as Uint8Array };
+    } catch (error) {
+      if (errorCode(error) === 'NotFoundError') throw new DatabaseError('NO-OBJECT', `there is no object ${hash}`);
+      throw error;
+    }
+  }
+
+  #keep(hash: string, object: GitObject): void {
+    if (this.#cache.has(hash) || object.content.length > CACHE_OCTETS / 8) return;
+    this.#cache.set(hash, object);
+    this.#cachedOctets += object.content.length + OVERHEAD_OCTETS;
+    for (const [oldest, { content }] of this.#cache) {
+      if (this.#cachedOctets <= CACHE_OCTETS) break;
+      this.#cache.delete(oldest);
+      this.#cachedOctets -= content.length + OVERHEAD_OCTETS;
+    }
+  }
+}
+
+/** Objects to be written together; they can be read from here meanwhile. */
+export class ObjectBatch implements Objects {
+  readonly #store: GitObjectStore;
+  readonly #added = new Map<string, PackedObject & GitObject>();
+
+  constructor(store: GitObjectStore) {
+    this.#store = store;
+  }
+
+  addBlob(content: Uint8Array): string {
+    return this.#add('blob', content);
+  }
+
+  addTree(entries: readonly RawEntry[]): string {
+    return this.#add('tree', encodeTree(entries));
+  }
+
+  addCommit(commit: Omit<CommitRecord, 'id'>): string {
+    return this.#add('commit', encodeCommit(commit));
+  }
+
+  /** Takes over what another batch holds. */
+  join(other: ObjectBatch): void {
+    for (const [hash, object] of other.#added) this.#added.set(hash, object);
+  }
+
+  async blob(hash: string): Promise<Uint8Array> {
+    const added = this.#added.get(hash);
+    return added?.type === 'blob' ? added.content : this.#store.blob(hash);
+  }
+
+  async tree(hash: string): Promise<readonly RawEntry[]> {
+    const added = this.#added.get(hash);
+    return added?.type === 'tree' ? parsedTree(added) : this.#store.tree(hash);
+  }
+
+  async commit(hash: string): Promise<CommitRecord> {
+    const added = this.#added.get(hash);
+    return added?.type === 'commit' ? parsedCommit(hash, added) : this.#store.commit(hash);
+  }
+
+  /** Makes last what is reachable from a commit of this batch. */
+  async flush(commit: string): Promise<void> {
+    const wanted = new Map<string, PackedObject>();
+    const visit = (hash: string): void => {
+      const object = this.#added.get(hash);
+      if (!object || wanted.has(hash)) return;
+      wanted.set(hash, object);
+      if (object.type === 'tree') for (const entry of parsedTree(object)) visit(entry.hash);
+      if (object.type === 'commit') {
+        const { tree, parents } = parsedCommit(hash, object);
+        visit(tree);
+        // Without recursion: a batch may be a chain of thousands of commits.
+        chain.push(...parents);
+      }
+    };
+    const chain = [commit];
+    for (let next = chain.pop(); next !== undefined; next = chain.pop()) visit(next);
+    await this.#store.write([...wanted.values()]);
+  }
+
+  #add(type: ObjectType, content: Uint8Array): string {
+    const hash = sha1(objectHead(type, content.length), content);
+    if (!this.#added.has(hash)) this.#added.set(hash, { hash, type, content });
+    return hash;
+  }
+}
+
+function parsedTree(object: GitObject): readonly RawEntry[] {
+  object.parsed ??= parseTree(object.content);
+  return object.parsed as readonly RawEntry[];
+}
+
+function parsedCommit(hash: string, object: GitObject): CommitRecord {
+  object.parsed ??= parseCommit(hash, object.content);
+  return object.parsed as CommitRecord;
+}
+
+function objectHead(type: ObjectType, length: number): Uint8Array {
+  return Buffer.from(`${type} ${length}\0`);
+}
+
+function sha1(...parts: readonly Uint8Array[]): string {
+  const hash = createHash('sha1');
+  for (const part of parts) hash.update(part);
+  return hash.digest('hex');
+}
+
+/** All of them, or after all have ended the first failure; what was made by the others is removed. */
+async function settled(fresh: readonly Promise<string>[]): Promise<string[]> {
+  const results = await Promise.allSettled(fresh);
+  const failed = results.find((result) => result.status === 'rejected');
+  const paths = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  if (!failed) return paths;
+  for (const path of paths) fs.rmSync(path, { force: true });
+  throw failed.reason;
+}
+
+function ignoreExisting(error: unknown): void {
+  if (errorCode(error) !== 'EEXIST') throw error;
+}
+
+function damaged(hash: string, why: string): DatabaseError {
+  return new DatabaseError(
+    'STORAGE',
+    `object ${hash} of the database is damaged (${why}); 'git fsck' in it tells more`,
+  );
+}

@@ -1,0 +1,80 @@
+/**
+ * Keeps the repository small: when many objects or packs have gathered, `git gc` runs in the background at the lowest
+ * priority. Without the git program the repository stays as it is, and works.
+ */
+
+import type { ChildProcess } from 'node:child_process';
+import { readdir } from 'node:fs/promises';
+import { setPriority } from 'node:os';
+import { join } from 'node:path';
+import { GitMissing, runGit } from './git-program.ts';
+
+const LOOSE_AT_MOST = 4096;
+const PACKS_AT_MOST = 24;
+/** Writes between two looks. */
+const WRITES = 256;
+/** `git gc --auto` counts one of the 256 folders as well: hashes spread evenly. */
+const SAMPLE = '17';
+
+export class GitPacking {
+  readonly #directory: string;
+  readonly #changed: () => void;
+  readonly #log: (line: string) => void;
+  #writes = 0;
+  #child: ChildProcess | undefined;
+  #running: Promise<void> | undefined;
+  #ended = false;
+
+  /** `changed`: packs have come or gone. */
+  constructor(directory: string, changed: () => void, log: (line: string) => void) {
+    this.#directory = directory;
+    this.#changed = changed;
+    this.#log = log;
+  }
+
+  written(): void {
+    if (++this.#writes >= WRITES) this.consider();
+  }
+
+  /** Packs if it is time to. */
+  consider(): void {
+    this.#writes = 0;
+    if (this.#ended) return;
+    this.#running ??= this.#pack().finally(() => {
+      this.#running = undefined;
+    });
+  }
+
+  /** Resolves when no packing is under way; what is is ended, which does no harm. */
+  async close(): Promise<void> {
+    this.#ended = true;
+    this.#child?.kill('SIGTERM');
+    await this.#running;
+  }
+
+  async #pack(): Promise<void> {
+    if (!(await this.#due())) return;
+    const { child, done } = runGit(this.#directory, ['gc', '--quiet']);
+    this.#child = child;
+    try {
+      if (child.pid !== undefined) setPriority(child.pid, 19);
+    } catch {
+      // It has ended already.
+    }
+    try {
+      await done;
+    } catch (error) {
+      if (error instanceof GitMissing) this.#ended = true;
+      else if (!this.#ended) this.#log(`settings database: ${(error as Error).message}`);
+    }
+    this.#child = undefined;
+    this.#changed();
+  }
+
+  async #due(): Promise<boolean> {
+    const count = async (folder: string, concerns: (name: string) => boolean): Promise<number> =>
+      (await readdir(join(this.#directory, 'objects', folder)).catch(() => [])).filter(concerns).length;
+    if ((await count('pack', (name) => name.endsWith('.idx'))) > PACKS_AT_MOST) return true;
+    return (await count(SAMPLE, () => true)) * 256 > LOOSE_AT_MOST;
+  }
+}

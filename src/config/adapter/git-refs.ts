@@ -1,0 +1,261 @@
+/**
+ * Branches of a git repository on disk: `refs/heads/NAME` or a line of `packed-refs`, moved by git's own protocol
+ * (adapter/ref-lock.ts), so that git commands may write beside us. A branch that anyone moves is noticed by watching the
+ * folders; what was moved here is known at once.
+ *
+ * Reading a branch looks for its own file first and then into packed-refs: git, when it packs, writes the latter
+ * before it removes the former. A folder is watched before it is read, so nothing falls between.
+ */
+
+import { type FSWatcher, readFileSync, renameSync, unlinkSync, watch } from 'node:fs';
+import { readdir, readFile, rmdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { type Observable, Subject } from 'rxjs';
+import { DatabaseError } from '../database.ts';
+import { isHash } from '../git-object.ts';
+import { checkBranch } from '../path.ts';
+import { errorCode, syncFolder } from './durable-files.ts';
+import { lockRef, sweepPending } from './ref-lock.ts';
+
+export interface RefMove {
+  readonly branch: string;
+  readonly commit: string | undefined;
+}
+
+const PREFIX = 'refs/heads/';
+
+export class GitRefs {
+  readonly #directory: string;
+  readonly #heads = new Map<string, string>();
+  readonly #moves = new Subject<RefMove>();
+  readonly #watchers = new Map<string, FSWatcher>();
+  /** Branches moved here since the scan under way began, which therefore does not speak for them. */
+  readonly #moved = new Set<string>();
+  #watching = false;
+  #scanning: Promise<void> | undefined;
+  #again = false;
+
+  private constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  /** `watching`: others' moves are told as they happen, until `close`. */
+  static async open(directory: string, watching: boolean): Promise<GitRefs> {
+    const refs = new GitRefs(directory);
+    refs.#watching = watching;
+    if (watching) {
+      await sweepPending(refs.#pending);
+      refs.#watch(directory, (name) => name === 'packed-refs');
+    }
+    await refs.refresh();
+    return refs;
+  }
+
+  /** As last seen. */
+  get heads(): ReadonlyMap<string, string> {
+    return this.#heads;
+  }
+
+  get moves(): Observable<RefMove> {
+    return this.#moves;
+  }
+
+  /** Looks at everything anew; told moves come before this resolves. */
+  refresh(): Promise<void> {
+    this.#again = true;
+    this.#scanning ??= this.#scanAgain().finally(() => {
+      this.#scanning = undefined;
+    });
+    return this.#scanning;
+  }
+
+  /** What a branch is at now, on disk. */
+  async read(branch: string): Promise<string | undefined> {
+    checkBranch(branch);
+    return (await this.#readLoose(branch)) ?? (await this.#readPacked()).get(branch);
+  }
+
+  /**
+   * Moves a branch from one commit (undefined: is not there) to another (undefined: is removed), unless it is not where
+   * it is said to be. It lasts when this resolves with true.
+   */
+  async move(branch: string, from: string | undefined, to: string | undefined): Promise<boolean> {
+    checkBranch(branch);
+    const ref = join(this.#directory, PREFIX, branch);
+    const packed = await this.#readPacked();
+    if (from === undefined) await this.#mustFit(branch, packed);
+    const lock = await lockRef(ref, to === undefined ? '' : `${to}\n`, this.#pending);
+    let held = true;
+    try {
+      if ((await this.read(branch)) !== from) return false;
+      if (to === undefined) {
+        await this.#removePacked(branch);
+        removeIfThere(ref);
+        unlinkSync(lock.path);
+      } else {
+        await removeEmptyFolders(ref);
+        renameSync(lock.path, ref);
+      }
+      held = false;
+      // In the same tick as the rename: what a scan read before it arrives later, and is left aside.
+      this.#note(branch, to);
+    } finally {
+      if (held) removeIfThere(lock.path);
+      await lock.release();
+    }
+    await syncFolder(dirname(ref));
+    if (to === undefined) await removeEmptyParents(dirname(ref), join(this.#directory, PREFIX));
+    return true;
+  }
+
+  close(): void {
+    this.#watching = false;
+    for (const watcher of this.#watchers.values()) watcher.close();
+    this.#watchers.clear();
+    this.#moves.complete();
+  }
+
+  get #pending(): string {
+    return join(this.#directory, 'pending');
+  }
+
+  #note(branch: string, commit: string | undefined): void {
+    this.#moved.add(branch);
+    this.#set(branch, commit);
+    if (this.#watching) void this.refresh().catch(() => undefined);
+  }
+
+  #set(branch: string, commit: string | undefined): void {
+    if (this.#heads.get(branch) === commit) return;
+    if (commit === undefined) this.#heads.delete(branch);
+    else this.#heads.set(branch, commit);
+    this.#moves.next({ branch, commit });
+  }
+
+  async #scanAgain(): Promise<void> {
+    while (this.#again) {
+      this.#again = false;
+      this.#moved.clear();
+      const loose = new Map<string, string>();
+      await this.#scan('', loose);
+      const seen = new Map([...(await this.#readPacked()), ...loose]);
+      for (const branch of new Set([...this.#heads.keys(), ...seen.keys()]))
+        if (!this.#moved.has(branch)) this.#set(branch, seen.get(branch));
+      if (this.#moved.size > 0) this.#again = true;
+    }
+  }
+
+  /** Adds the branches below `prefix` ('' or ending in a slash). */
+  async #scan(prefix: string, found: Map<string, string>): Promise<void> {
+    const folder = join(this.#directory, PREFIX, prefix);
+    if (this.#watching) this.#watch(folder, (name) => !name.endsWith('.lock'));
+    const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
+    for (const entry of entries) {
+      const name = prefix + entry.name;
+      if (entry.isDirectory()) await this.#scan(`${name}/`, found);
+      else if (!name.endsWith('.lock')) {
+        const commit = await this.#readLoose(name).catch(() => undefined);
+        if (commit !== undefined) found.set(name, commit);
+      }
+    }
+  }
+
+  #watch(folder: string, concerns: (name: string) => boolean): void {
+    if (this.#watchers.has(folder)) return;
+    const forget = (): void => {
+      watcher.close();
+      if (this.#watchers.get(folder) === watcher) this.#watchers.delete(folder);
+    };
+    let watcher: FSWatcher;
+    try {
+      watcher = watch(folder, (event, name) => {
+        // A folder that was removed tells so by its own name; one of the same name may come back.
+        if (event === 'rename' && name !== null && folder.endsWith(`/${name}`)) forget();
+        if (this.#watching && (name === null || concerns(name))) void this.refresh().catch(() => undefined);
+      });
+    } catch {
+      return;
+    }
+    watcher.on('error', forget);
+    this.#watchers.set(folder, watcher);
+  }
+
+  async #readLoose(branch: string): Promise<string | undefined> {
+    const path = join(this.#directory, PREFIX, branch);
+    let text: string;
+    try {
+      text = (await readFile(path, 'latin1')).trim();
+    } catch (error) {
+      if (['ENOENT', 'ENOTDIR', 'EISDIR'].includes(errorCode(error) ?? '')) return undefined;
+      throw new DatabaseError('STORAGE', `cannot read ${path}: ${errorCode(error)}`);
+    }
+    if (!isHash(text)) throw new DatabaseError('STORAGE', `${path} holds no commit; remove it or mend it`);
+    return text;
+  }
+
+  async #readPacked(): Promise<Map<string, string>> {
+    const path = join(this.#directory, 'packed-refs');
+    const text = await readFile(path, 'utf8').catch((error) => {
+      if (errorCode(error) === 'ENOENT') return '';
+      throw new DatabaseError('STORAGE', `cannot read ${path}: ${errorCode(error)}`);
+    });
+    const found = new Map<string, string>();
+    for (const line of text.split('\n')) {
+      const [hash = '', name = ''] = line.split(' ');
+      if (isHash(hash) && name.startsWith(PREFIX)) found.set(name.slice(PREFIX.length), hash);
+    }
+    return found;
+  }
+
+  async #removePacked(branch: string): Promise<void> {
+    const path = join(this.#directory, 'packed-refs');
+    if (!(await this.#readPacked()).has(branch)) return;
+    const lock = await lockRef(path, '', this.#pending);
+    try {
+      const lines = readFileSync(path, 'utf8').split('\n');
+      const at = lines.findIndex((line) => line.endsWith(` ${PREFIX}${branch}`));
+      if (at >= 0) lines.splice(at, lines[at + 1]?.startsWith('^') ? 2 : 1);
+      const rest = await lockRef(`${path}.new`, lines.join('\n'), this.#pending);
+      renameSync(rest.path, path);
+      await rest.release();
+      await syncFolder(this.#directory);
+    } finally {
+      removeIfThere(lock.path);
+      await lock.release();
+    }
+  }
+
+  /** Git has no branch `a` beside a branch `a/b`. */
+  async #mustFit(branch: string, packed: ReadonlyMap<string, string>): Promise<void> {
+    await this.refresh();
+    for (const other of new Set([...this.#heads.keys(), ...packed.keys()]))
+      if (other.startsWith(`${branch}/`) || branch.startsWith(`${other}/`))
+        throw new DatabaseError('EXISTS', `a branch '${branch}' cannot be while there is '${other}'`);
+  }
+}
+
+function removeIfThere(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (errorCode(error) !== 'ENOENT') throw error;
+  }
+}
+
+/** Where a branch is to be, git may have left folders. */
+async function removeEmptyFolders(path: string): Promise<void> {
+  const entries = await readdir(path, { withFileTypes: true }).catch(() => undefined);
+  if (!entries) return;
+  for (const entry of entries) if (entry.isDirectory()) await removeEmptyFolders(join(path, entry.name));
+  await rmdir(path);
+}
+
+async function removeEmptyParents(path: string, root: string): Promise<void> {
+  for (let at = path; `${at}/`.length > root.length; at = dirname(at)) {
+    try {
+      await rmdir(at);
+    } catch {
+      return;
+    }
+  }
+}
