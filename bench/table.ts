@@ -16,7 +16,7 @@ export interface Row {
 export function report(title: string, rows: readonly Row[]): void {
   const cells = rows.map((row) => [
     row.name,
-    row.value.toPrecision(4),
+    row.value >= 1000 ? row.value.toFixed(0) : row.value.toPrecision(4),
     row.unit,
     row.ratio === undefined ? '' : `${row.ratio.toFixed(2)} x ${row.baseline ?? ''}`,
   ]);

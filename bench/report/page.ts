@@ -158,10 +158,19 @@ export const benchText = (results: readonly BenchResult[]): string =>
       rows.map(({ name, value, unit, ratio, baseline }) => [
         name,
         `${formatted(value, value >= 1000 ? 0 : value >= 10 ? 1 : 3)} ${unit}`,
-        ratio === undefined ? '' : ratio === 1 && name.endsWith(baseline!) ? '1' : `${ratio.toFixed(2)} x ${baseline}`,
+        ratio === undefined ? '' : `${ratio.toFixed(2)} x ${baseline}`,
       ]),
     ),
   );
+
+/** Start-up's must-figures, of the rows that serve.bench.ts leaves. */
+export function startText(result: BenchResult): string {
+  const verdict = (end: string, most: number, unit: string): string => {
+    const row = result.rows.find(({ name }) => name === `slipway net serve, ${end}`);
+    return row ? `${end} at most ${most} ${unit}: ${row.value <= most ? 'met' : '**not met**'}` : '';
+  };
+  return `${benchText([result])}\n\nMust: ${verdict('ready', 300, 'ms')}; ${verdict('resident', 70, 'MB')}.`;
+}
 
 /** Puts `body` between the markers of `name`; a page without them is one that somebody broke. */
 export function replaceSection(page: string, name: string, body: string): string {

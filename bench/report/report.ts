@@ -5,7 +5,16 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { judgeAll } from './goals.ts';
 import { machine, peerVersion } from './machine.ts';
-import { type BenchResult, benchText, charts, measuredText, raceText, replaceSection, verdictText } from './page.ts';
+import {
+  type BenchResult,
+  benchText,
+  charts,
+  measuredText,
+  raceText,
+  replaceSection,
+  startText,
+  verdictText,
+} from './page.ts';
 import { isLimit, isOurs, readRepetitions, sectionsOf } from './race.ts';
 
 const usage = `usage: npm run bench -- report [--rivals DIR] [FILE...]
@@ -24,12 +33,13 @@ const root = join(import.meta.dirname, '../..');
 const pagePath = join(root, 'docs/PERFORMANCE.md');
 const chartFolder = join(root, 'docs/charts');
 
-/** Parts of the page, and the benches that each shows. */
-const benches: Readonly<Record<string, readonly string[]>> = {
-  start: ['serve'],
-  pipe: ['pipe'],
-  stages: ['wire', 'tables', 'segment', 'tcp'],
-};
+/** Parts of the page, the benches that each shows (by the beginnings of their names), and how. */
+const parts: readonly (readonly [string, readonly string[], (results: readonly BenchResult[]) => string])[] = [
+  ['start', ['serve'], ([result]) => startText(result!)],
+  ['pipe', ['pipe'], benchText],
+  ['memory', ['vhost'], benchText],
+  ['stages', ['wire', 'tables', 'segment', 'tcp'], benchText],
+];
 
 function fail(message: string): never {
   console.error(message);
@@ -80,11 +90,10 @@ if (sections.length > 0) {
   );
 }
 
-for (const [part, names] of Object.entries(benches)) {
+for (const [part, names, textOf] of parts) {
   const results = names
-    .map((name) => join(root, `bench/results/${name}.json`))
-    .filter((path) => existsSync(path))
-    .map((path) => JSON.parse(readFileSync(path, 'utf8')) as BenchResult);
-  if (results.length > 0) page = replaceSection(page, part, benchText(results));
+    .flatMap((name) => globSync(`bench/results/${name}*.json`, { cwd: root }))
+    .map((path) => JSON.parse(readFileSync(join(root, path), 'utf8')) as BenchResult);
+  if (results.length > 0) page = replaceSection(page, part, textOf(results));
 }
 writeFileSync(pagePath, page);

@@ -5,40 +5,15 @@
 
 import { FrameMemory, plainArena } from '../../src/stack/frame-memory.ts';
 import { Pipe } from '../../src/stack/link/pipe.ts';
-import { Netstack } from '../../src/stack/netstack.ts';
 import type { ArenaSource, TcpConnection, TcpHandler } from '../../src/stack/port.ts';
 import { parseIpv4 } from '../../src/stack/wire/address.ts';
 import { type Row, report } from '../table.ts';
 import { Guest, gatewayMac } from './guest.ts';
+import { assertNoDrops, BUDGET_OCTETS, clock, netstackOf, sink } from './stacks.ts';
 
 const BURST_OCTETS = 256 * 1024;
-const BUDGET_OCTETS = 1 << 20;
 const WARM_UP_MS = 300;
 const MEASURE_MS = 1000;
-
-const clock = { nowMs: () => performance.now() };
-const sink: TcpHandler = {
-  established: () => undefined,
-  room: () => 4 << 20,
-  received: (_connection, { octets }) => octets,
-  receivedEnd: () => undefined,
-  writable: () => undefined,
-  closed: (_connection, reason) => {
-    throw new Error(`the stream ended: ${reason}`);
-  },
-};
-
-const netstackOf = (memory: ArenaSource, accept: (connection: TcpConnection) => void, host = 1): Netstack =>
-  new Netstack({
-    clock,
-    memory,
-    random: { fill: (into) => void crypto.getRandomValues(into as Uint8Array<ArrayBuffer>) },
-    forwarder: { tcp: accept, udp: () => undefined, echo: () => undefined },
-    macAddress: Uint8Array.of(2, 0, 0, 0, 0, host),
-    gateway: parseIpv4(`192.168.65.${host}`)!,
-    hostAlias: parseIpv4(`192.168.65.${host + 1}`)!,
-    prefix: 24,
-  });
 
 /** Runs `step` for a while; returns what it moved per CPU nanosecond. */
 function measure(step: () => number): number {
@@ -88,8 +63,7 @@ function stream(direction: 'up' | 'down', mtu: number, memory: ArenaSource, segm
     return octets;
   };
   const rate = measure(direction === 'up' ? up : down);
-  const dropped = Object.entries(netstack.drops).find(([, count]) => count > 0);
-  if (dropped) throw new Error(`dropped: ${dropped}`);
+  assertNoDrops(netstack);
   return rate;
 }
 
