@@ -104,7 +104,7 @@ export class DriverTcp {
       const parsed = new options.TcpOptions();
       options.parse(view, tcpAt + tcp.HEADER_OCTETS, tcp.headerOctets(view, tcpAt) - tcp.HEADER_OCTETS, parsed);
       this.#expected = (sequence + 1) >>> 0;
-      this.#shift = parsed.windowScale < 0 ? 0 : parsed.windowScale;
+      this.#shift = Math.max(parsed.windowScale, 0);
       this.#window = tcp.window(view, tcpAt);
       this.#next = 1001;
       this.#due = true;
