@@ -22,6 +22,8 @@ import { TcpProxy } from './proxy/tcp-proxy.ts';
 import { UdpProxy } from './proxy/udp-proxy.ts';
 import { FrameMemory } from './stack/frame-memory.ts';
 import { Capture, type CaptureOptions } from './stack/link/capture.ts';
+import type { ConditionCounts } from './stack/link/conditioned-link.ts';
+import type { Conditions } from './stack/link/conditions.ts';
 import { Netstack } from './stack/netstack.ts';
 import { Pipeline } from './stack/pipeline.ts';
 import type { Clock, FlowRecord, LinkPort } from './stack/port.ts';
@@ -50,6 +52,8 @@ export interface NetworkOptions {
   readonly hostSockets?: 'native' | 'portable';
   /** False: the host alias does not lead to the host's loopback. */
   readonly hostLoopback?: boolean;
+  /** Makes the guests' network worse: see `useConditions`. */
+  readonly conditions?: Conditions | undefined;
 }
 
 /** Addresses of a network, by their host numbers. */
@@ -131,6 +135,7 @@ export class Network {
       clock,
       schedule: (at, run) => this.#schedule(at, run),
     });
+    this.#pipeline.condition(options.conditions);
     this.#dhcp = new DhcpServer(
       netstack,
       {
@@ -172,6 +177,16 @@ export class Network {
     const capture = new Capture({ ...options, epochMs, flows: this.flows(), stopped });
     const subscription = this.#pipeline.batches.subscribe((batch) => capture.batch(batch));
     return capture;
+  }
+
+  /** Makes the guests' network worse from now on, or as it was again. */
+  useConditions(conditions: Conditions | undefined): void {
+    this.#pipeline.condition(conditions);
+  }
+
+  /** What conditions have done to frames, link by link. */
+  conditionCounts(): Readonly<ConditionCounts>[] {
+    return this.#pipeline.conditionCounts();
   }
 
   /** Publishes a port of a guest, or of a container behind it, on the host. */

@@ -5,6 +5,7 @@ import { parseSetting } from '../config/schema.ts';
 import type { TapAddresses } from '../hypervisor/link/tap-device.ts';
 import type { Network, NetworkOptions } from '../network.ts';
 import { parseNameServers } from '../proxy/dns/name-servers.ts';
+import { parseConditions } from '../stack/link/conditions.ts';
 import { formatAddress, ofIpv4, parseSubnet } from '../stack/wire/address.ts';
 import { type CaptureRequest, captureHelp, captureOptions, readCaptureOptions } from './capture.ts';
 import { type PublishSpec, parsePublishSpec } from './publish-spec.ts';
@@ -17,6 +18,7 @@ export const coreOptions = {
   publish: { type: 'string', multiple: true },
   dns: { type: 'string' },
   'host-sockets': { type: 'string' },
+  conditions: { type: 'string', multiple: true },
   ...captureOptions,
 } as const;
 
@@ -27,6 +29,9 @@ export const coreHelp = `  --mtu N               largest IP packet, 576 to 65520
                         without HOSTIP 127.0.0.1 and ::1, without GUESTIP the first guest
   --dns FILE|ADDR       name servers: a file such as /etc/resolv.conf (the default), or ADDR[#PORT][,...]
   --host-sockets KIND   native (system calls, on Linux; the default) or portable (Node's own sockets)
+  --conditions TEXT     make the network worse: delay=40ms,jitter=5ms,loss=1%,burst=1%/25%,rate=10mbit,queue=64k,
+                        reorder=1%,duplicate=1%,corrupt=0.1%; for a part of it with direction=up|down (up is from
+                        the guest) and to=CIDR; rules are set apart by ';', the first that fits holds; seed=N
 ${captureHelp}`;
 
 export interface CoreOptions extends NetworkOptions {
@@ -39,11 +44,12 @@ type CoreValues = Parameters<typeof readCaptureOptions>[0] & {
   readonly subnet?: string | undefined;
   readonly publish?: string[] | undefined;
   readonly dns?: string | undefined;
+  readonly conditions?: string[] | undefined;
   readonly 'host-sockets'?: string | undefined;
 };
 
 export function readCoreOptions(values: CoreValues): CoreOptions {
-  const { mtu = '1500', subnet = '192.168.65.0/24', publish = [], dns } = values;
+  const { mtu = '1500', subnet = '192.168.65.0/24', publish = [], dns, conditions } = values;
   const { 'host-sockets': hostSockets = 'native' } = values;
   if (hostSockets !== 'native' && hostSockets !== 'portable')
     throw new UsageError(`--host-sockets: '${hostSockets}' is neither native nor portable`);
@@ -53,6 +59,7 @@ export function readCoreOptions(values: CoreValues): CoreOptions {
     publish: publish.flatMap(parsePublishSpec),
     hostSockets,
     capture: readCaptureOptions(values),
+    conditions: conditions && usage(() => parseConditions(conditions.join(';')), '--conditions: '),
     ...(dns === undefined ? {} : resolving(dns)),
   };
 }

@@ -40,6 +40,11 @@ export class FrameBatch {
     this.length = new Uint32Array(capacity * fragmentsPerFrame);
   }
 
+  /** Places left for fragments. */
+  get fragmentsLeft(): number {
+    return this.offset.length - this.#fragmentCount;
+  }
+
   clear(): void {
     this.count = 0;
     this.#fragmentCount = 0;

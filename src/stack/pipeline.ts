@@ -4,6 +4,9 @@
  * hold up. What the stack sends is shown as it is committed, a batch of one: the memory it lies in is the link's again
  * after that, and may hold the next frame. A tap that throws is reported by rxjs, outside of this, and stops no frame.
  *
+ * Conditions (a network made worse) are the world beyond the taps: a capture has what the stack has sent, before it is
+ * lost, and what has reached it.
+ *
  * The pipeline owns no timer: the composition root gives it a clock and a way to be called later.
  */
 
@@ -11,6 +14,8 @@ import type { Observable } from 'rxjs';
 // The whole of rxjs would cost the core alone a tenth of a second and 4 MB; this is one file of it.
 import { Subject } from 'rxjs/internal/Subject';
 import { CHECKSUM_PARTIAL, CHECKSUM_VERIFIED, FrameBatch } from './frame-batch.ts';
+import { type ConditionCounts, ConditionedLink } from './link/conditioned-link.ts';
+import type { Conditions } from './link/conditions.ts';
 import type { Netstack } from './netstack.ts';
 import type { Arena, Clock, LinkHandler, LinkOffload, LinkPort } from './port.ts';
 
@@ -51,6 +56,10 @@ export class Pipeline {
   readonly #budgetOctets: number;
   readonly #batches = new Subject<TappedBatch>();
   readonly #run = (): void => this.#due();
+  readonly #links = new Set<TappedLink>();
+  /** Links that have conditions, or had some. */
+  readonly #conditioned = new Set<ConditionedLink>();
+  #conditions: Conditions | undefined;
   #soon = false;
   #running = false;
   /** When the schedule will call; Infinity: it will not. */
@@ -72,10 +81,30 @@ export class Pipeline {
 
   /** Plugs a link in; its frames pass the taps if anyone observes `batches`. */
   attach(link: LinkPort): number {
-    const tapped = new TappedLink(link, this.#batches, this.#clock, () => this.run());
+    const tapped = new TappedLink(link, this.#batches, this.#clock, {
+      ran: () => this.run(),
+      closed: () => {
+        this.#links.delete(tapped);
+        if (tapped.conditioned) this.#conditioned.delete(tapped.conditioned);
+      },
+    });
+    this.#links.add(tapped);
     const ingress = this.#netstack.attach(tapped);
     tapped.ingress = ingress;
+    if (this.#conditions) this.#conditioned.add(tapped.condition(this.#conditions));
     return ingress;
+  }
+
+  /** Makes every link worse from now on, those to come as well; undefined: no more. What is on its way stays so. */
+  condition(conditions: Conditions | undefined): void {
+    this.#conditions = conditions;
+    for (const link of this.#links)
+      if (conditions || link.conditioned) this.#conditioned.add(link.condition(conditions));
+  }
+
+  /** What conditions have done to frames, link by link. */
+  conditionCounts(): Readonly<ConditionCounts>[] {
+    return [...this.#conditioned].map(({ counts }) => counts);
   }
 
   /** Work is ready: polls soon, once for all who call before that. */
@@ -91,10 +120,12 @@ export class Pipeline {
     this.#running = true;
     const nowMs = this.#clock.nowMs();
     for (const service of this.#services) service.poll(nowMs);
+    for (const link of this.#conditioned) link.poll(nowMs);
     this.#netstack.poll(nowMs, this.#budgetOctets);
     this.#running = false;
     let next = this.#netstack.pollAt();
     for (const service of this.#services) next = Math.min(next, service.pollAt());
+    for (const link of this.#conditioned) next = Math.min(next, link.pollAt());
     // The budget is spent and there is more: let host sockets and other links have their turn first.
     if (next <= nowMs) this.wake();
     else if (next < this.#at) {
@@ -110,20 +141,31 @@ export class Pipeline {
   }
 }
 
-/** A link whose batches are shown to a subject on their way, while anyone looks. */
+interface TappedLinkEvents {
+  /** Frames have come in: whoever polls should look. */
+  ran(): void;
+  closed(): void;
+}
+
+/** A link whose batches are shown to a subject on their way, while anyone looks, and that may be given conditions. */
 class TappedLink implements LinkPort {
-  readonly #link: LinkPort;
+  /** What the stack's frames go to: the link itself, or the conditions before it. */
+  #link: LinkPort;
   readonly #batches: Subject<TappedBatch>;
   readonly #clock: Clock;
-  readonly #ran: () => void;
+  readonly #events: TappedLinkEvents;
   readonly #out = new FrameBatch(1, 1);
+  /** What the taps and the stack get, and what the link tells: the same, or conditions stand between. */
+  #above: LinkHandler | undefined;
+  #below: LinkHandler | undefined;
+  conditioned: ConditionedLink | undefined;
   ingress = 0;
 
-  constructor(link: LinkPort, batches: Subject<TappedBatch>, clock: Clock, ran: () => void) {
+  constructor(link: LinkPort, batches: Subject<TappedBatch>, clock: Clock, events: TappedLinkEvents) {
     this.#link = link;
     this.#batches = batches;
     this.#clock = clock;
-    this.#ran = ran;
+    this.#events = events;
   }
 
   get name(): string {
@@ -147,18 +189,41 @@ class TappedLink implements LinkPort {
   }
 
   start(handler: LinkHandler): void {
-    this.#link.start({
+    this.#above = {
       input: (batch) => {
         if (this.#batches.observed) this.#show('from-guest', batch);
         handler.input(batch);
-        this.#ran();
       },
-      writable: () => {
-        handler.writable();
-      },
+      writable: () => handler.writable(),
       deserted: () => handler.deserted?.(),
       closed: (error) => handler.closed(error),
+    };
+    this.#below ??= this.#above;
+    this.#link.start({
+      input: (batch) => {
+        this.#below?.input(batch);
+        this.#events.ran();
+      },
+      writable: () => this.#below?.writable(),
+      deserted: () => this.#below?.deserted?.(),
+      closed: (error) => {
+        this.#below?.closed(error);
+        this.#events.closed();
+      },
     });
+  }
+
+  /** Puts conditions before the link, which has been started. */
+  condition(conditions: Conditions | undefined): ConditionedLink {
+    let { conditioned } = this;
+    if (!conditioned) {
+      conditioned = this.conditioned = new ConditionedLink(this.#link, { clock: this.#clock });
+      if (this.#above) conditioned.adopt(this.#above);
+      this.#link = conditioned;
+      this.#below = conditioned.below;
+    }
+    conditioned.use(conditions);
+    return conditioned;
   }
 
   reserve(octets: number): boolean {
