@@ -16,7 +16,7 @@ import { standardNames } from './proxy/dns/built-in-names.ts';
 import { DnsForwarder } from './proxy/dns.ts';
 import { IcmpProxy } from './proxy/icmp-proxy.ts';
 import { Policy } from './proxy/policy.ts';
-import type { NameServer } from './proxy/port.ts';
+import type { HostNetPort, NameServer } from './proxy/port.ts';
 import { type ExposedPort, type ExposeRequest, PortForwarder } from './proxy/port-forward.ts';
 import { TcpProxy } from './proxy/tcp-proxy.ts';
 import { UdpProxy } from './proxy/udp-proxy.ts';
@@ -90,7 +90,7 @@ export class Network {
     const clock = this.#clock;
     const random = new RandomPool();
     const HostNet = options.hostSockets === 'portable' ? NodeHostNet : LinuxHostNet;
-    const hostNet = new HostNet(() => this.#pipeline.wake());
+    const hostNet: HostNetPort = new HostNet(() => this.#pipeline.wake());
     const hostLoopback = options.hostLoopback ?? true;
     const policy = new Policy({ subnets: [subnet], gateways: [gateway], hostAliases: [hostAlias], hostLoopback });
     const tcp = new TcpProxy(hostNet, policy);
@@ -131,7 +131,7 @@ export class Network {
     );
     this.#pipeline = new Pipeline({
       netstack,
-      services: [this.#dns],
+      services: [this.#dns, { pollAt: () => Number.POSITIVE_INFINITY, poll: () => hostNet.flush?.() }],
       clock,
       schedule: (at, run) => this.#schedule(at, run),
     });

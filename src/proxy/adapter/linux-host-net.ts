@@ -1,9 +1,9 @@
 /**
- * The host's network on Linux: streams through the system calls themselves (`linux-stream.ts`), where koffi and epoll
- * are to be had, and everything else, and everywhere else, through Node.
+ * The host's network on Linux: streams and datagrams through the system calls themselves (`linux-stream.ts`,
+ * `linux-datagram.ts`), where koffi and epoll are to be had, and everywhere else through Node.
  *
  * The foreign functions are loaded in the background, so that nobody waits for them at the start: until they are there
- * connections are Node's, and a listener waits for them.
+ * connections and datagram sockets are Node's, and a listener waits for them.
  */
 
 import type { Address } from '../../stack/port.ts';
@@ -47,15 +47,21 @@ export class LinuxHostNet implements HostNetPort {
   }
 
   bindDatagram(family: 4 | 6, handler: HostDatagramHandler): HostDatagramSocket {
-    return this.#portable.bindDatagram(family, handler);
+    return (this.#native ?? this.#portable).bindDatagram(family, handler);
   }
 
-  listenDatagram(
+  async listenDatagram(
     address: string,
     port: number,
     handler: HostDatagramHandler,
   ): Promise<HostListener & { socket: HostDatagramSocket }> {
-    return this.#portable.listenDatagram(address, port, handler);
+    await this.loaded;
+    const native = parseAddress(address) && this.#native;
+    return (native ?? this.#portable).listenDatagram(address, port, handler);
+  }
+
+  flush(): void {
+    this.#native?.flush();
   }
 
   async #load(serviced: () => void): Promise<boolean> {

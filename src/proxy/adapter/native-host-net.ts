@@ -1,7 +1,8 @@
 /** Sockets of Linux without Node between: what `linux-host-net.ts` loads where it can. */
 
 import type { Address } from '../../stack/port.ts';
-import type { HostListener, HostStream, StreamHandler } from '../port.ts';
+import type { HostDatagramHandler, HostDatagramSocket, HostListener, HostStream, StreamHandler } from '../port.ts';
+import { LinuxDatagrams } from './linux-datagram.ts';
 import { LinuxListener } from './linux-listener.ts';
 import { LinuxReadiness } from './linux-readiness.ts';
 import {
@@ -28,12 +29,14 @@ import { LinuxStream, LinuxStreamShared } from './linux-stream.ts';
 export class NativeHostNet {
   readonly readiness: LinuxReadiness;
   readonly #streams: LinuxStreamShared;
+  readonly #datagrams: LinuxDatagrams;
   readonly #name = new Place(SOCKADDR);
 
   /** Throws where there is no epoll. */
   constructor(serviced: () => void) {
     this.readiness = new LinuxReadiness(serviced);
     this.#streams = new LinuxStreamShared(this.readiness);
+    this.#datagrams = new LinuxDatagrams(this.readiness);
   }
 
   connect(address: Address, port: number, handler: StreamHandler): HostStream {
@@ -52,6 +55,23 @@ export class NativeHostNet {
   /** `address` is numeric. */
   async listen(address: string, port: number, accept: (stream: HostStream) => StreamHandler): Promise<HostListener> {
     return new LinuxListener(this.#streams, address, port, accept);
+  }
+
+  bindDatagram(family: 4 | 6, handler: HostDatagramHandler): HostDatagramSocket {
+    return this.#datagrams.bind(family, handler);
+  }
+
+  /** `address` is numeric. */
+  listenDatagram(
+    address: string,
+    port: number,
+    handler: HostDatagramHandler,
+  ): Promise<HostListener & { socket: HostDatagramSocket }> {
+    return this.#datagrams.listen(address, port, handler);
+  }
+
+  flush(): void {
+    this.#datagrams.flush();
   }
 
   /** To what `#name` says. */
