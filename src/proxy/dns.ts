@@ -11,15 +11,15 @@
  * Timers: the upstream's tries and idle connections, by `pollAt` and `poll`.
  */
 
-import type { Address, Clock, NetstackPort, Random, TcpConnection, UdpDatagram } from '../stack/port.ts';
-import { equal } from '../stack/wire/address.ts';
+import type { Address, Clock, Endpoints, NetstackPort, Random, TcpConnection, UdpDatagram } from '../stack/port.ts';
+import { ADDRESS_OCTETS, equal } from '../stack/wire/address.ts';
 import { BuiltInNames, type NameTarget } from './dns/built-in-names.ts';
 import { DnsCache, type DnsCacheLimits } from './dns/cache.ts';
 import { FORMERR, LARGEST_MESSAGE, Query, SERVFAIL, setId, truncate, writeEmpty } from './dns/message.ts';
 import { DNS_PORT, NameServers } from './dns/name-servers.ts';
 import { DnsStream, type StreamAnswer } from './dns/stream-service.ts';
 import { DnsStreamUpstream } from './dns/stream-upstream.ts';
-import { DnsUpstream } from './dns/upstream.ts';
+import { type Asker, DnsUpstream } from './dns/upstream.ts';
 import { gather } from './fragment-list.ts';
 import type { Policy } from './policy.ts';
 import type { HostNetPort, HostResolverPort } from './port.ts';
@@ -41,19 +41,53 @@ export interface DnsParts {
   readonly random: Random;
 }
 
-/** A query from a guest that waits for the host's name servers. */
-interface Waiting {
-  readonly guestAddress: Address;
-  readonly guestPort: number;
-  readonly peerAddress: Address;
-  readonly peerPort: number;
-  readonly ingress: number;
-  readonly nameHash: number;
-  readonly type: number;
-}
+/** Waiting queries kept for use again. */
+const SPARE = 256;
 
-const same = (a: Waiting, b: Waiting): boolean =>
-  a.nameHash === b.nameHash && a.type === b.type && equal(a.guestAddress, b.guestAddress);
+/** A query from a guest that waits for the host's name servers. Used again. */
+class Waiting implements Endpoints, Asker {
+  readonly guestAddress: Address = new Uint8Array(ADDRESS_OCTETS);
+  readonly peerAddress: Address = new Uint8Array(ADDRESS_OCTETS);
+  guestPort = 0;
+  readonly peerPort = DNS_PORT;
+  ingress = 0;
+  id = 0;
+  nameHash = 0;
+  type = 0;
+  readonly #answered: (waiting: Waiting, answer: Uint8Array | undefined, query: Uint8Array) => void;
+
+  constructor(answered: (waiting: Waiting, answer: Uint8Array | undefined, query: Uint8Array) => void) {
+    this.#answered = answered;
+  }
+
+  begin(datagram: UdpDatagram, query: Query): void {
+    this.guestAddress.set(datagram.guestAddress);
+    this.peerAddress.set(datagram.peerAddress);
+    this.guestPort = datagram.guestPort;
+    this.ingress = datagram.ingress;
+    this.id = query.id;
+    this.nameHash = query.nameHash;
+    this.type = query.type;
+  }
+
+  /** Where such a query is looked for. */
+  get key(): number {
+    return (this.guestPort << 16) | this.id;
+  }
+
+  repeats(datagram: UdpDatagram, query: Query): boolean {
+    return (
+      this.nameHash === query.nameHash &&
+      this.type === query.type &&
+      this.ingress === datagram.ingress &&
+      equal(this.guestAddress, datagram.guestAddress)
+    );
+  }
+
+  answered(answer: Uint8Array | undefined, query: Uint8Array): void {
+    this.#answered(this, answer, query);
+  }
+}
 
 export class DnsForwarder {
   readonly #parts: DnsParts;
@@ -65,6 +99,9 @@ export class DnsForwarder {
   readonly #streams = new Set<DnsStream>();
   /** By guest port and id; of two that share those, the first. */
   readonly #waiting = new Map<number, Waiting>();
+  readonly #spare: Waiting[] = [];
+  readonly #answered = (waiting: Waiting, answer: Uint8Array | undefined, query: Uint8Array): void =>
+    this.#end(waiting, answer, query);
   readonly #seed: number;
   readonly #query = new Query();
   readonly #in = new Uint8Array(LARGEST_MESSAGE);
@@ -162,40 +199,38 @@ export class DnsForwarder {
     if (answered > 0) this.#send(datagram, this.#query, answered);
     if (answered >= 0) return;
 
-    const query = Object.assign(new Query(), this.#query);
-    const waiting: Waiting = {
-      guestAddress: datagram.guestAddress.slice(),
-      guestPort: datagram.guestPort,
-      peerAddress: datagram.peerAddress.slice(),
-      peerPort: datagram.peerPort,
-      ingress: datagram.ingress,
-      nameHash: query.nameHash,
-      type: query.type,
-    };
     // A client that asks again while we still do: one answer is enough.
-    const key = (waiting.ingress * 0x10000 + waiting.guestPort) * 0x10000 + query.id;
-    const before = this.#waiting.get(key);
-    if (before && same(before, waiting)) {
+    const query = this.#query;
+    const before = this.#waiting.get((datagram.guestPort << 16) | query.id);
+    if (before?.repeats(datagram, query)) {
       this.counts.repeated++;
       return;
     }
-    if (!this.#parts.policy.acquire('dns', waiting.ingress)) {
+    if (!this.#parts.policy.acquire('dns', datagram.ingress)) {
       this.counts.capped++;
       return;
     }
-    if (!before) this.#waiting.set(key, waiting);
+    const waiting = this.#spare.pop() ?? new Waiting(this.#answered);
+    waiting.begin(datagram, query);
+    if (!before) this.#waiting.set(waiting.key, waiting);
     this.counts.forwarded++;
-    const message = this.#in.slice(0, length);
-    this.#upstream.ask(message, query.questionEnd, (answer) => {
-      if (this.#waiting.get(key) === waiting) this.#waiting.delete(key);
-      this.#parts.policy.release('dns', waiting.ingress);
-      this.#send(waiting, query, this.#answerFrom(answer, query, message));
-    });
+    this.#upstream.ask(this.#in.subarray(0, length), query.questionEnd, waiting);
   }
 
-  #send(to: Omit<Waiting, 'nameHash' | 'type'>, query: Query, length: number): void {
+  #end(waiting: Waiting, answer: Uint8Array | undefined, message: Uint8Array): void {
+    if (this.#waiting.get(waiting.key) === waiting) this.#waiting.delete(waiting.key);
+    this.#parts.policy.release('dns', waiting.ingress);
+    // The message is the query under another id.
+    const query = this.#query;
+    query.parse(message, message.length, this.#seed);
+    query.id = waiting.id;
+    this.#send(waiting, query, this.#answerFrom(answer, query, message));
+    if (this.#spare.length < SPARE) this.#spare.push(waiting);
+  }
+
+  #send(to: Endpoints, query: Query, length: number): void {
     const octets = length > query.udpLimit ? truncate(query, this.#out) : length;
-    const sent = this.#parts.netstack.sendUdp(to, this.#out.subarray(0, octets), { ingress: to.ingress });
+    const sent = this.#parts.netstack.sendUdp(to, this.#out.subarray(0, octets), to);
     if (!sent) this.counts['not-sent']++;
   }
 

@@ -9,17 +9,24 @@
 
 import { lifetime, type Query, sameName, setId } from './message.ts';
 
-interface Entry {
-  readonly hash: number;
-  readonly answer: Uint8Array;
-  readonly nameEnd: number;
-  readonly type: number;
-  readonly class: number;
-  readonly traits: number;
-  readonly ttlAt: readonly number[];
-  readonly storedMs: number;
-  readonly expiresMs: number;
-  used: boolean;
+/** Larger answers are not kept. */
+const LARGEST_ANSWER = 8192;
+/** What an entry has room for unless it needs more: most answers. */
+const ROOM = 128;
+
+class Entry {
+  hash = 0;
+  /** The answer is its first `length` octets. */
+  bytes = new Uint8Array(ROOM);
+  length = 0;
+  nameEnd = 0;
+  type = 0;
+  class = 0;
+  traits = 0;
+  readonly ttlAt: number[] = [];
+  storedMs = 0;
+  expiresMs = 0;
+  used = false;
 }
 
 export interface DnsCacheLimits {
@@ -27,12 +34,12 @@ export interface DnsCacheLimits {
   readonly octets: number;
 }
 
-/** Larger answers are not kept. */
-const LARGEST_ANSWER = 8192;
-
 export class DnsCache {
   readonly #limits: DnsCacheLimits;
   readonly #entries = new Map<number, Entry>();
+  readonly #ttlAt: number[] = [];
+  /** The entry that went last: its memory is the next one's. */
+  #spare: Entry | undefined;
   #octets = 0;
   hits = 0;
   misses = 0;
@@ -64,7 +71,7 @@ export class DnsCache {
       entry.type !== query.type ||
       entry.class !== query.class ||
       entry.traits !== query.traits ||
-      !sameName(entry.answer, 12, bytes, 12, query.nameEnd - 12)
+      !sameName(entry.bytes, 12, bytes, 12, query.nameEnd - 12)
     ) {
       this.misses++;
       return -1;
@@ -76,8 +83,8 @@ export class DnsCache {
     }
     entry.used = true;
     this.hits++;
-    const { answer, ttlAt } = entry;
-    into.set(answer);
+    const { bytes: answer, length, ttlAt } = entry;
+    for (let i = 0; i < length; i++) into[i] = answer[i]!;
     setId(into, query.id);
     // The question as this client spelt it.
     for (let i = 12; i < query.nameEnd; i++) into[i] = bytes[i]!;
@@ -90,51 +97,60 @@ export class DnsCache {
       into[at + 2] = ttl >>> 8;
       into[at + 3] = ttl;
     }
-    return answer.length;
+    return length;
   }
 
   /** Keeps `length` octets of an answer to `query` for as long as it says itself. */
   store(query: Query, answer: Uint8Array, length: number, nowMs: number): void {
     if (!query.cacheable || length > LARGEST_ANSWER) return;
-    const ttlAt: number[] = [];
+    const ttlAt = this.#ttlAt;
+    ttlAt.length = 0;
     const seconds = lifetime(answer, length, query, ttlAt);
     if (seconds <= 0) return;
     const hash = this.#hash(query);
     const before = this.#entries.get(hash);
     if (before) this.#remove(before);
-    const kept = answer.slice(0, length);
-    // What is given again is no longer authoritative. RFC 1035 4.1.1.
-    kept[2]! &= ~0x04;
-    const entry: Entry = {
-      hash,
-      answer: kept,
-      nameEnd: query.nameEnd,
-      type: query.type,
-      class: query.class,
-      traits: query.traits,
-      ttlAt,
-      storedMs: nowMs,
-      expiresMs: nowMs + seconds * 1000,
-      used: false,
-    };
-    this.#entries.set(hash, entry);
     this.#octets += length;
-    this.#evict();
+    this.#makeRoom();
+    const entry = this.#spare ?? new Entry();
+    this.#spare = undefined;
+    if (entry.bytes.length < length) entry.bytes = new Uint8Array(length);
+    for (let i = 0; i < length; i++) entry.bytes[i] = answer[i]!;
+    // What is given again is no longer authoritative. RFC 1035 4.1.1.
+    entry.bytes[2]! &= ~0x04;
+    entry.hash = hash;
+    entry.length = length;
+    entry.nameEnd = query.nameEnd;
+    entry.type = query.type;
+    entry.class = query.class;
+    entry.traits = query.traits;
+    entry.ttlAt.length = 0;
+    for (const at of ttlAt) entry.ttlAt.push(at);
+    entry.storedMs = nowMs;
+    entry.expiresMs = nowMs + seconds * 1000;
+    entry.used = false;
+    this.#entries.set(hash, entry);
   }
 
-  #evict(): void {
+  /** For one more entry, whose octets are counted already. */
+  #makeRoom(): void {
     for (const entry of this.#entries.values()) {
-      if (this.#entries.size <= this.#limits.entries && this.#octets <= this.#limits.octets) return;
+      if (this.#entries.size < this.#limits.entries && this.#octets <= this.#limits.octets) return;
       this.#entries.delete(entry.hash);
       if (entry.used) {
         // Its second chance: to the end of the line.
         entry.used = false;
         this.#entries.set(entry.hash, entry);
-      } else this.#octets -= entry.answer.length;
+      } else this.#gone(entry);
     }
   }
 
   #remove(entry: Entry): void {
-    if (this.#entries.delete(entry.hash)) this.#octets -= entry.answer.length;
+    if (this.#entries.delete(entry.hash)) this.#gone(entry);
+  }
+
+  #gone(entry: Entry): void {
+    this.#octets -= entry.length;
+    if (entry.bytes.length === ROOM) this.#spare = entry;
   }
 }

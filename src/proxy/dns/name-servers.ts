@@ -62,6 +62,7 @@ export class NameServers {
   /** In the order to be asked now. */
   inOrder(nowMs: number): readonly NameServer[] {
     const servers = this.#config?.servers ?? [];
+    if (this.#shunnedUntilMs.size === 0) return servers;
     const shunned = (server: NameServer): boolean => (this.#shunnedUntilMs.get(server) ?? 0) > nowMs;
     if (!servers.some(shunned)) return servers;
     return [...servers.filter((server) => !shunned(server)), ...servers.filter(shunned)];

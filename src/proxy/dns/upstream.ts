@@ -2,13 +2,16 @@
  * Asks the host's name servers over UDP, with failover. RFC 5452: every query goes out with an unguessable id, from one of
  * a few sockets chosen at random, whose ports the host chose and which are replaced before long; only an answer from a
  * server that was asked, at that socket, with that id and question, counts. (A socket for every query would guess-proof
- * the port still a little better, and cost more than all the rest of a query.)
+ * the port still a little better, and cost more than all the rest of a query.) Queries of one moment share the socket
+ * that was drawn for the first, so that they leave and their answers come by one system call; nobody off the path can
+ * tell, and each one's port is as hard to guess as before.
  *
  * An exchange asks the servers in order: the next one when the last has not answered for a second, at once when it is
  * known to be unreachable or answers SERVFAIL, NOTIMP or REFUSED (as resolvers do). Such an answer is what the client gets
  * if none does better. Twice round, then the exchange ends with nothing.
  *
  * Timers: per exchange the next try; sockets that have long been idle are closed. Both are looked at by `poll`.
+ * Exchanges are used again, with their memory.
  */
 
 import type { Address, Clock, Random } from '../../stack/port.ts';
@@ -24,9 +27,20 @@ export const TRY_MS = [1000, 2500] as const;
 const SOCKETS = 8;
 const SOCKET_QUERIES = 2000;
 const SOCKET_MS = 30_000;
+/** Queries, and time, until a socket is drawn again. */
+const DRAW_QUERIES = 16;
+const DRAW_MS = 1;
+/** Exchanges kept for use again, and the message that one has room for unless it needs more. */
+const SPARE = 256;
+const MESSAGE = 512;
 
 /** Given the answer (valid during the call, its id still ours), or undefined: none came. */
 export type AnswerHandler = (answer: Uint8Array | undefined) => void;
+
+/** Who asks: told once, with the query as it was asked; both valid during the call. The answer's id is still ours. */
+export interface Asker {
+  answered(answer: Uint8Array | undefined, query: Uint8Array): void;
+}
 
 /** Answers that another server may better. */
 export const isFailure = (answer: Uint8Array): boolean => {
@@ -42,23 +56,55 @@ interface Slot {
   readonly untilMs: number;
 }
 
-interface Exchange {
-  readonly message: Uint8Array;
-  readonly fragment: SingleFragment;
-  readonly questionEnd: number;
-  readonly servers: readonly NameServer[];
-  readonly done: AnswerHandler;
+/** The sockets of a family, and the one that was drawn last. */
+class Family {
+  readonly slots: Slot[] = [];
+  drawn: Slot | undefined;
+  drawnQueries = 0;
+  drawnMs = 0;
+}
+
+class Exchange {
+  /** The query under an id of ours; `message` is the part of `bytes` that it fills. */
+  bytes = new Uint8Array(MESSAGE);
+  message: Uint8Array = this.bytes;
+  fragment = new SingleFragment(this.bytes);
+  questionEnd = 0;
+  servers: readonly NameServer[] = [];
+  asker: Asker | undefined;
   slot4: Slot | undefined;
   slot6: Slot | undefined;
   /** Tries made; server `tried % servers.length` is next. */
-  tried: number;
+  tried = 0;
   /** Servers that have answered with a failure. */
-  readonly refused: NameServer[];
+  readonly refused: NameServer[] = [];
   failure: Uint8Array | undefined;
   /** Datagrams sent, and how many of them the host has reported as undeliverable. */
-  sent: number;
-  undeliverable: number;
-  nextMs: number;
+  sent = 0;
+  undeliverable = 0;
+  nextMs = 0;
+
+  begin(message: Uint8Array, questionEnd: number, servers: readonly NameServer[], asker: Asker): void {
+    const { length } = message;
+    if (length > this.bytes.length) {
+      this.bytes = new Uint8Array(length);
+      this.fragment = new SingleFragment(this.bytes);
+    }
+    this.bytes.set(message);
+    this.message = this.bytes.subarray(0, length);
+    this.fragment.narrow(0, length);
+    this.questionEnd = questionEnd;
+    this.servers = servers;
+    this.asker = asker;
+    this.slot4 = undefined;
+    this.slot6 = undefined;
+    this.tried = 0;
+    this.refused.length = 0;
+    this.failure = undefined;
+    this.sent = 0;
+    this.undeliverable = 0;
+    this.nextMs = 0;
+  }
 }
 
 export class DnsUpstream implements HostDatagramHandler {
@@ -67,7 +113,8 @@ export class DnsUpstream implements HostDatagramHandler {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #exchanges = new Set<Exchange>();
-  readonly #slots: { readonly 4: Slot[]; readonly 6: Slot[] } = { 4: [], 6: [] };
+  readonly #spare: Exchange[] = [];
+  readonly #families = { 4: new Family(), 6: new Family() } as const;
   /** Sockets that send no more and wait for their last answers. */
   readonly #retired = new Set<Slot>();
   readonly #randomOctets = new Uint8Array(256);
@@ -84,25 +131,12 @@ export class DnsUpstream implements HostDatagramHandler {
     this.#random = random;
   }
 
-  /** Sends `message` (its memory is ours from now on). `questionEnd`: after its question. */
-  ask(message: Uint8Array, questionEnd: number, done: AnswerHandler): void {
-    setId(message, this.#random16());
+  /** Sends a copy of `message` under another id. `questionEnd`: after its question. */
+  ask(message: Uint8Array, questionEnd: number, asker: Asker): void {
     const nowMs = this.#clock.nowMs();
-    const exchange: Exchange = {
-      message,
-      fragment: new SingleFragment(message),
-      questionEnd,
-      servers: this.#servers.inOrder(nowMs),
-      done,
-      slot4: undefined,
-      slot6: undefined,
-      tried: 0,
-      refused: [],
-      failure: undefined,
-      sent: 0,
-      undeliverable: 0,
-      nextMs: 0,
-    };
+    const exchange = this.#spare.pop() ?? new Exchange();
+    exchange.begin(message, questionEnd, this.#servers.inOrder(nowMs), asker);
+    setId(exchange.message, this.#random16());
     this.#exchanges.add(exchange);
     this.#tryNext(exchange, nowMs);
   }
@@ -121,7 +155,7 @@ export class DnsUpstream implements HostDatagramHandler {
         this.#tryNext(exchange, nowMs);
       } else this.#due(exchange.nextMs);
     }
-    for (const slots of [this.#slots[4], this.#slots[6]])
+    for (const { slots } of [this.#families[4], this.#families[6]])
       for (let i = slots.length - 1; i >= 0; i--) {
         if (slots[i]!.untilMs <= nowMs) this.#retire(slots.splice(i, 1)[0]!);
         else this.#due(slots[i]!.untilMs);
@@ -130,7 +164,8 @@ export class DnsUpstream implements HostDatagramHandler {
 
   close(): void {
     for (const exchange of this.#exchanges) this.#end(exchange, undefined);
-    for (const slot of [...this.#slots[4].splice(0), ...this.#slots[6].splice(0)]) this.#retire(slot);
+    for (const { slots } of [this.#families[4], this.#families[6]])
+      for (const slot of slots.splice(0)) this.#retire(slot);
   }
 
   #due(ms: number): void {
@@ -173,28 +208,50 @@ export class DnsUpstream implements HostDatagramHandler {
 
   /** A socket of the family where the exchange's id is free; undefined: none is to be had (EMFILE, no such family). */
   #slotFor(family: 4 | 6, exchange: Exchange, nowMs: number): Slot | undefined {
-    const slots = this.#slots[family];
-    let slot: Slot | undefined;
-    if (slots.length < SOCKETS) {
-      try {
-        const socket = this.#hostNet.bindDatagram(family, this);
-        socket.owner = slot = { socket, waiting: new Map(), queries: 0, untilMs: nowMs + SOCKET_MS };
-        slots.push(slot);
-        this.#due(slot.untilMs);
-      } catch {
-        // Those there are will do.
-      }
-    }
-    slot ??= slots[this.#random16() % slots.length];
+    const slot = this.#draw(family, nowMs);
     if (!slot) return undefined;
     // The id may be changed for as long as nothing was sent under it.
     while (exchange.sent === 0 && slot.waiting.has(id(exchange.message))) setId(exchange.message, this.#random16());
     if (slot.waiting.has(id(exchange.message))) return undefined;
     slot.waiting.set(id(exchange.message), exchange);
     if (++slot.queries >= SOCKET_QUERIES) {
+      const { slots } = this.#families[family];
       slots.splice(slots.indexOf(slot), 1);
       this.#retired.add(slot);
     }
+    return slot;
+  }
+
+  #draw(family: 4 | 6, nowMs: number): Slot | undefined {
+    const of = this.#families[family];
+    const { slots, drawn } = of;
+    // One that is no longer used has left a gap, which is filled first.
+    if (slots.length === SOCKETS && drawn && of.drawnQueries < DRAW_QUERIES && nowMs - of.drawnMs < DRAW_MS) {
+      of.drawnQueries++;
+      return drawn;
+    }
+    const slot = (slots.length < SOCKETS && this.#open(family, nowMs)) || slots[this.#random16() % slots.length];
+    of.drawn = slot;
+    of.drawnQueries = 1;
+    of.drawnMs = nowMs;
+    return slot;
+  }
+
+  #open(family: 4 | 6, nowMs: number): Slot | undefined {
+    let socket: HostDatagramSocket;
+    try {
+      socket = this.#hostNet.bindDatagram(family, this);
+    } catch {
+      return undefined;
+    }
+    if (socket.port === 0) {
+      socket.close();
+      return undefined;
+    }
+    const slot: Slot = { socket, waiting: new Map(), queries: 0, untilMs: nowMs + SOCKET_MS };
+    socket.owner = slot;
+    this.#families[family].slots.push(slot);
+    this.#due(slot.untilMs);
     return slot;
   }
 
@@ -210,7 +267,7 @@ export class DnsUpstream implements HostDatagramHandler {
   received(socket: HostDatagramSocket, payload: Uint8Array, address: Address, port: number): void {
     const { waiting } = socket.owner as Slot;
     const exchange = payload.length < 2 ? undefined : waiting.get(id(payload));
-    const server = exchange?.servers.find((one, i) => i < exchange.tried && isServer(one, address, port));
+    const server = exchange && serverAt(exchange, address, port);
     if (!exchange || !server || !answers(payload, payload.length, exchange.message, exchange.questionEnd)) {
       this.mismatched++;
       return;
@@ -225,23 +282,49 @@ export class DnsUpstream implements HostDatagramHandler {
     } else this.#end(exchange, payload);
   }
 
-  /** The host does not say which datagram it was: the oldest that can be meant is tried elsewhere, which does no harm. */
-  failed(socket: HostDatagramSocket, _code: HostErrorCode): void {
-    for (const exchange of (socket.owner as Slot).waiting.values()) {
+  /**
+   * A server cannot be reached: whatever waits for it at this socket is tried elsewhere. Where the host does not say
+   * which server it was, the oldest exchange that can be meant is, which does no harm.
+   */
+  failed(socket: HostDatagramSocket, _code: HostErrorCode, address?: Address, port?: number): void {
+    const slot = socket.owner as Slot | undefined;
+    if (!slot) return;
+    const nowMs = this.#clock.nowMs();
+    for (const exchange of [...slot.waiting.values()]) {
       if (exchange.undeliverable + exchange.refused.length >= exchange.sent) continue;
+      if (address) {
+        const last = exchange.servers[(exchange.tried - 1) % exchange.servers.length];
+        if (!last || !isServer(last, address, port ?? 0)) continue;
+        this.#servers.failed(last, nowMs);
+      }
       exchange.undeliverable++;
-      this.#tryNext(exchange, this.#clock.nowMs());
-      return;
+      this.#tryNext(exchange, nowMs);
+      if (!address) return;
     }
   }
 
   #end(exchange: Exchange, answer: Uint8Array | undefined): void {
     this.#exchanges.delete(exchange);
-    for (const slot of [exchange.slot4, exchange.slot6]) {
-      if (!slot) continue;
-      slot.waiting.delete(id(exchange.message));
-      this.#closeIfDone(slot);
-    }
-    exchange.done(answer);
+    this.#leave(exchange, exchange.slot4);
+    this.#leave(exchange, exchange.slot6);
+    const { asker } = exchange;
+    exchange.asker = undefined;
+    asker?.answered(answer, exchange.message);
+    exchange.failure = undefined;
+    if (this.#spare.length < SPARE && exchange.bytes.length === MESSAGE) this.#spare.push(exchange);
   }
+
+  #leave(exchange: Exchange, slot: Slot | undefined): void {
+    if (!slot) return;
+    slot.waiting.delete(id(exchange.message));
+    this.#closeIfDone(slot);
+  }
+}
+
+/** The server that an answer from there is by, if the exchange has asked it. */
+function serverAt(exchange: Exchange, address: Address, port: number): NameServer | undefined {
+  const { servers } = exchange;
+  const asked = Math.min(exchange.tried, servers.length);
+  for (let i = 0; i < asked; i++) if (isServer(servers[i]!, address, port)) return servers[i];
+  return undefined;
 }
