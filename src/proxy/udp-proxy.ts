@@ -8,8 +8,8 @@
  * A mapping lives while datagrams pass, either way, and `IDLE_MS` longer (REQ-5 asks for 2 minutes at least, REQ-6
  * allows both directions to refresh). A guest with as many as the policy allows loses the one unused longest.
  *
- * What the gate denies, and what the host's socket cannot send, is answered with destination unreachable. No timers:
- * the owner calls `expire` now and then.
+ * What the gate denies, what the host's socket cannot send, and what ICMP says about a peer, is answered with
+ * destination unreachable; the stack bounds how often. No timers: the owner calls `expire` now and then.
  */
 
 import type { Address, Clock, NetstackPort, UdpDatagram, UnreachableKind } from '../stack/port.ts';
@@ -111,7 +111,7 @@ export class UdpProxy implements HostDatagramHandler {
 
   received(socket: HostDatagramSocket, payload: Uint8Array, address: Address, port: number): void {
     const mapping = socket.owner as Mapping;
-    const peer = kind(address) === 'loopback' ? this.#alias(isIpv4(address)) : address;
+    const peer = this.#peer(address);
     if (!peer) {
       this.drops['no-alias']++;
       return;
@@ -122,11 +122,17 @@ export class UdpProxy implements HostDatagramHandler {
     this.#options.netstack.sendUdp(mapping, payload);
   }
 
-  failed(socket: HostDatagramSocket, code: HostErrorCode): void {
+  failed(socket: HostDatagramSocket, code: HostErrorCode, address?: Address, port?: number): void {
     this.drops['host-failed']++;
     const mapping = socket.owner as Mapping | undefined;
     const unreachable = failures[code];
     if (!mapping || !unreachable) return;
+    if (address !== undefined && port !== undefined) {
+      const peer = this.#peer(address);
+      if (!peer) return;
+      mapping.peerAddress.set(peer);
+      mapping.peerPort = port;
+    }
     this.#options.netstack.sendUnreachable(unreachable, mapping);
   }
 
@@ -180,8 +186,10 @@ export class UdpProxy implements HostDatagramHandler {
     return socket;
   }
 
-  #alias(ipv4: boolean): Address | undefined {
-    return this.#options.hostAliases.find((alias) => isIpv4(alias) === ipv4);
+  /** What the guest calls a peer; undefined: it has no name for the host's loopback of this IP version. */
+  #peer(address: Address): Address | undefined {
+    if (kind(address) !== 'loopback') return address;
+    return this.#options.hostAliases.find((alias) => isIpv4(alias) === isIpv4(address));
   }
 
   #removeOldest(mappings: Map<EndpointKey, Mapping>): void {

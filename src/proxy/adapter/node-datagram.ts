@@ -3,8 +3,8 @@
  * it, and then the octets are the caller's again; only a datagram that had to be queued keeps its buffer, and the
  * socket takes another. Text forms of addresses are kept for the peer last spoken to, since most have one.
  *
- * An unconnected socket of Linux hears of ICMP errors only where it asks (IP_RECVERR, which Node does not); what the
- * kernel answers at once, such as EHOSTUNREACH or EMSGSIZE, comes through `failed`.
+ * An unconnected socket of Linux hears of ICMP errors only where it asks (IP_RECVERR, which Node does not, and
+ * linux-datagram.ts does); what the kernel answers at once, such as EHOSTUNREACH or EMSGSIZE, comes through `failed`.
  */
 
 import dgram from 'node:dgram';
@@ -133,7 +133,10 @@ export class NodeDatagramSocket implements HostDatagramSocket {
 
   #failed(error: NodeJS.ErrnoException): void {
     if (!this.#open) return;
-    this.#handler.failed(this, error.code ?? 'EIO');
+    const { code = 'EIO', address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
+    const to = address === undefined ? undefined : parseAddress(address);
+    if (to) this.#handler.failed(this, code, to, port);
+    else this.#handler.failed(this, code);
     this.#shared.serviced();
   }
 }
