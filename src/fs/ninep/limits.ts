@@ -10,14 +10,14 @@ export interface NinepLimits {
   readonly writeOctets: number;
   /** Directory entries held by fids that read directories. */
   readonly entries: number;
-  /** Replies that the client does not take, beyond which no more is read from the connection. */
+  /** Requests being served and replies that the client has not taken, beyond which no more is read from the connection. */
   readonly replies: number;
 }
 
 export const defaultLimits: NinepLimits = {
   msizeOctets: 131_072 + 24,
   fids: 65_536,
-  requests: 4_096,
+  requests: 16_384,
   writeOctets: 8 * 2 ** 20,
   entries: 1_000_000,
   replies: 256,

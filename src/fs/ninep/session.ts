@@ -69,6 +69,8 @@ export class Session {
   #replies: Answer[] = [];
   /** Resolves once the latest request is done or waits. */
   #turn: Promise<void> = Promise.resolve();
+  /** Requests that neither are answered nor wait. */
+  #active = 0;
   #writeOctets = 0;
   #closed = false;
 
@@ -91,16 +93,17 @@ export class Session {
   }
 
   get congested(): boolean {
-    return this.#writeOctets > this.#limits.writeOctets || this.#replies.length > this.#limits.replies;
+    const { writeOctets, replies } = this.#limits;
+    return this.#writeOctets > writeOctets || this.#replies.length + this.#active > replies;
   }
 
   /** The next frame for the client, which is the caller's to keep. */
   take(): Uint8Array | undefined {
-    const congested = this.congested;
-    const answer = this.#replies.shift();
-    if (!answer) return undefined;
-    if (congested && !this.congested) this.#options.relieved();
-    return this.#frame(answer);
+    let answer: Answer | undefined;
+    this.#release(() => {
+      answer = this.#replies.shift();
+    });
+    return answer && this.#frame(answer);
   }
 
   /** Takes octets from the client. Returns why the connection must be dropped, if it must. */
@@ -183,8 +186,14 @@ export class Session {
     const before = this.#turn;
     let pass = (): void => undefined;
     this.#turn = new Promise((resolve) => {
-      pass = resolve;
+      let passed = false;
+      pass = () => {
+        if (!passed) this.#release(() => this.#active--);
+        passed = true;
+        resolve();
+      };
     });
+    this.#active++;
     const request: Request = { cancellation: new Cancellation(pass), flushes: [] };
     requests.set(message.tag, request);
     // The frame is the transport's again once we return, so what is written is copied.
@@ -199,11 +208,18 @@ export class Session {
     } catch (error) {
       reply = asFileError(error);
     }
-    pass();
-    const congested = this.congested;
-    this.#writeOctets -= held;
     // Unless the session has begun anew meanwhile, or has ended.
     if (requests === this.#requests && !this.#closed) this.#answer(message.tag, request, reply);
+    pass();
+    this.#release(() => {
+      this.#writeOctets -= held;
+    });
+  }
+
+  /** Takes a load off, and says so when that made the difference. */
+  #release(unload: () => void): void {
+    const congested = this.congested;
+    unload();
     if (congested && !this.congested && !this.#closed) this.#options.relieved();
   }
 

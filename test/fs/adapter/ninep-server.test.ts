@@ -89,7 +89,7 @@ t.test('a client that does not read is not read from', async (t) => {
   near.write(greeting);
   near.write(encode({ kind: 'Twalk', tag: 2, fid: 0, newfid: 1, names: ['large'] }));
   near.write(encode({ kind: 'Tlopen', tag: 3, fid: 1, flags: 0 }));
-  const read = (tag: number) => encode({ kind: 'Tread', tag, fid: 1, offset: 0n, count: 100_000 });
+  const read = (tag: number) => encode({ kind: 'Tread', tag, fid: 1, offset: 0n, count: 1000 });
   let sent = 0;
   while (near.write(read(sent + 10)) && sent < 10_000) {
     sent++;
@@ -101,7 +101,7 @@ t.test('a client that does not read is not read from', async (t) => {
   near.on('data', (chunk: Buffer) => {
     octets += chunk.length;
   });
-  const expected = 21 + 20 + 9 + 13 + 24 + (sent + 1) * 100_011;
+  const expected = 21 + 20 + 9 + 13 + 24 + (sent + 1) * 1011;
   while (octets < expected) await settle();
   t.equal(octets, expected, 'once it reads, all is answered');
   t.notOk(session.congested);

@@ -442,7 +442,7 @@ t.test('congestion: replies that nobody takes, and data of writes', async (t) =>
   t.ok(session.congested);
   while (session.take());
   t.notOk(session.congested);
-  t.equal(relieved, 1);
+  t.ok(relieved > 0);
 });
 
 t.test('a file that went away while it is read', async (t) => {
