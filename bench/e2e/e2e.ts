@@ -1,109 +1,186 @@
-/**
- * The race of network cores, end to end: a guest namespace's kernel on one side, the host's sockets on the other, and
- * between them Slipway or a rival that is installed (pasta, slirp4netns; on PATH or in $RIVALS/bin). Medians of
- * E2E_REPETITIONS (3) runs of E2E_SECONDS (2), interleaved so that a noisy moment meets everybody; rows are ours,
- * with their ratio to each rival's.
- */
+/** The race of network cores, end to end: `npm run bench -- e2e`. */
 
-import { accessSync, constants } from 'node:fs';
-import { join } from 'node:path';
-import { type Row, report } from '../table.ts';
-import { type Core, RaceTrack, type Result } from './race-track.ts';
+import { appendFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { findProgram, machine, peerVersion } from '../report/machine.ts';
+import { groups } from '../report/metrics.ts';
+import { titleOf } from '../report/page.ts';
+import { isOurs, readRepetitions, type Section, sectionsOf } from '../report/race.ts';
+import { type Peer, peers } from './peers.ts';
+import { RaceTrack, SERVICE } from './race-track.ts';
 
-const repetitions = Number(process.env.E2E_REPETITIONS ?? 3);
-const seconds = Number(process.env.E2E_SECONDS ?? 2);
-const mtus = [1500, 65520];
+type Result = Record<string, unknown>;
+type Test = (track: RaceTrack, seconds: number, peer: Peer) => Result | Promise<Result>;
 
-const folders = [join(process.env.RIVALS ?? '/nonexistent', 'bin'), ...(process.env.PATH ?? '').split(':')];
-
-function find(program: string): string | undefined {
-  return folders
-    .map((folder) => join(folder, program))
-    .find((path) => {
-      try {
-        accessSync(path, constants.X_OK);
-        return true;
-      } catch {
-        return false;
-      }
-    });
-}
-
-function rival(program: string, ...words: string[]): Core[] {
-  const path = find(program);
-  return path === undefined ? [] : [{ name: program, command: [path, ...words] }];
-}
-
-const slipway = join(import.meta.dirname, '../../bin/slipway');
-const cores: Core[] = [
-  {
-    name: 'slipway',
-    command: [slipway, 'net', 'serve', '--tap', 'tap0', '--netns', '{netns}', '--configure', '--mtu', '{mtu}'],
-  },
-  ...rival('pasta', '-f', '-4', '--config-net', '-I', 'tap0', '-m', '{mtu}', '--runas', '0', '--netns', '{netns}'),
-  ...rival('slirp4netns', '--configure', '--mtu={mtu}', '--netns-type=path', '{netns}', 'tap0'),
-];
-
-interface Event {
-  readonly name: string;
-  readonly unit: string;
-  run(track: RaceTrack): Result;
-}
-
-const transfer = (direction: 'up' | 'down', streams: number): Event => ({
-  name: `TCP ${direction}, ${streams} stream${streams > 1 ? 's' : ''}`,
-  unit: 'Gbit/s',
-  run: (track) => track.transfer(direction, streams, seconds),
-});
-
-const events: Event[] = [
-  transfer('up', 1),
-  transfer('down', 1),
-  transfer('up', 4),
-  transfer('down', 4),
-  { name: 'round trip', unit: 'us', run: (track) => track.roundTrip() },
-];
-
-const median = (values: number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
-
-/** Core, then event, then one value per repetition. */
-const values = new Map<string, number[]>();
-const note = (...words: string[]) => {
-  const key = words.join('|');
-  let list = values.get(key);
-  if (!list) values.set(key, (list = []));
-  return list;
+const tests: Readonly<Record<string, Test>> = {
+  up1: (track, seconds) => track.transfer('up', 1, seconds),
+  up4: (track, seconds) => track.transfer('up', 4, seconds),
+  down1: (track, seconds) => track.transfer('down', 1, seconds),
+  down4: (track, seconds) => track.transfer('down', 4, seconds),
+  rr: (track) => track.probe('rr', SERVICE, '1.5'),
+  udprr: (track) => track.probe('udprr', SERVICE, '1'),
+  cb_seq: (track) => track.probe('connect', SERVICE, '1.5', '1'),
+  cb_64: (track) => track.probe('connect', SERVICE, '1.5', '64'),
+  conc: (track) => track.probe('many', SERVICE, '1000'),
+  udp_up: (track) => track.probe('up', SERVICE, '1.5', '0'),
+  udp_up20k: (track) => track.probe('up', SERVICE, '1.5', '20000'),
+  udp_down: (track) => track.probe('down', SERVICE, '1.5', '0'),
+  udp_down20k: (track) => track.probe('down', SERVICE, '1.5', '20000'),
+  dns: (track, _seconds, { dns }) => track.probe('dns', dns, '1.5'),
 };
 
-for (let repetition = 0; repetition < repetitions; repetition++)
-  for (const mtu of mtus)
-    for (const core of cores) {
-      const track = new RaceTrack();
-      try {
-        track.start(core, mtu);
-        note(core.name, String(mtu), 'memory, idle').push(track.memory());
-        for (const event of events) {
-          const { value, cpuPerGb } = event.run(track);
-          note(core.name, String(mtu), event.name).push(value);
-          if (cpuPerGb !== undefined) note(core.name, String(mtu), `CPU, ${event.name}`).push(cpuPerGb);
-        }
-        track.stop();
-      } finally {
-        track.close();
-      }
-    }
+const usage = `usage: npm run bench -- e2e [OPTIONS]
 
-const rows: Row[] = [];
-for (const mtu of mtus)
-  for (const [name, unit] of [
-    ...events.map((event) => [event.name, event.unit]),
-    ...events.slice(0, 2).map((event) => [`CPU, ${event.name}`, 's/GB']),
-    ['memory, idle', 'MB'],
-  ] as [string, string][]) {
-    const of = (core: Core): number => median(note(core.name, String(mtu), name));
-    const [ours, ...rivals] = cores as [Core, ...Core[]];
-    const row = { name: `MTU ${mtu}: ${name}`, value: of(ours), unit };
-    if (rivals.length === 0) rows.push(row);
-    for (const other of rivals) rows.push({ ...row, ratio: of(ours) / of(other), baseline: other.name });
+Races Slipway and the rivals that are installed: a guest namespace with real programs behind each core, the services in
+another namespace. Prints medians, with our ratio to the best rival. Linux, root, iproute2, iperf3 and cc are needed.
+One peer takes half a minute for each MTU and repetition.
+
+  --peers NAME,...    who races (default: all that are found): ${Object.keys(peers).join(', ')}
+  --rivals DIR        look for the rivals in DIR/bin and DIR first (default $RIVALS), then on PATH
+  --mtu N,...         default 1500,65520
+  --tests NAME,...    ${Object.keys(tests).join(', ')}
+  --repetitions N     default 3; peers take turns
+  --seconds N         of each TCP transfer, default 3
+  --one               the bridge writes one frame at a time, as QEMU does
+  --out FILE          append every repetition as a line of JSON, after one with machine and versions;
+                      npm run bench -- report FILE draws it
+
+Example:
+  $ npm run bench -- e2e --rivals /opt/rivals --peers slipway,passt --mtu 1500 --tests up1,down1,rr
+`;
+
+function wrong(message: string): never {
+  console.error(`${message}\n\n${usage}`);
+  process.exit(2);
+}
+
+function readOptions() {
+  try {
+    return parseArgs({
+      options: {
+        peers: { type: 'string' },
+        rivals: { type: 'string', default: process.env.RIVALS ?? '' },
+        mtu: { type: 'string', default: '1500,65520' },
+        tests: { type: 'string', default: Object.keys(tests).join() },
+        repetitions: { type: 'string', default: '3' },
+        seconds: { type: 'string', default: '3' },
+        one: { type: 'boolean', default: false },
+        out: { type: 'string' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    }).values;
+  } catch (error) {
+    return wrong((error as Error).message);
   }
-report('End to end', rows);
+}
+
+function positive(name: string, text: string): number {
+  const value = Number(text);
+  return Number.isInteger(value) && value > 0 ? value : wrong(`--${name}: '${text}' is not a number above 0`);
+}
+
+function known(kind: string, text: string, names: Readonly<Record<string, unknown>>): readonly string[] {
+  const list = text.split(',');
+  const odd = list.find((name) => !(name in names));
+  return odd === undefined ? list : wrong(`there is no ${kind} '${odd}'`);
+}
+
+const options = readOptions();
+if (options.help) {
+  console.log(usage);
+  process.exit(0);
+}
+const folder = options.rivals || undefined;
+const mtus = options.mtu.split(',').map((mtu) => positive('mtu', mtu));
+const chosen = known('test', options.tests, tests);
+const repetitions = positive('repetitions', options.repetitions);
+const seconds = positive('seconds', options.seconds);
+if (process.getuid?.() !== 0) wrong('network namespaces and TAP devices are needed: run it as root');
+for (const program of ['ip', 'iperf3', 'cc'])
+  if (!findProgram(program)) wrong(`${program} is missing: install ${program === 'ip' ? 'iproute2' : program}`);
+
+const racing = known('peer', options.peers ?? Object.keys(peers).join(), peers).flatMap((name) => {
+  const peer = peers[name]!;
+  const program = findProgram(peer.program, folder);
+  if (program === undefined) console.log(`${name} is left out: there is no ${peer.program} on PATH`);
+  return program === undefined ? [] : [{ name, peer, program }];
+});
+
+/** One peer at one MTU: every test, with the CPU that it took. */
+async function race(track: RaceTrack, { peer, program }: (typeof racing)[number], mtu: number): Promise<Result> {
+  const res: Result = {};
+  try {
+    await track.start(program, peer, mtu, options.one);
+    res.rss_idle_kb = track.memory().rss;
+    for (const test of chosen) {
+      const before = track.cpuSeconds();
+      const result = await tests[test]!(track, seconds, peer);
+      const cpu = track.cpuSeconds() - before;
+      const { bytes, ok, received } = result;
+      if (typeof bytes === 'number') result.peer_s_per_gb = cpu / (bytes / 1e9);
+      if (typeof ok === 'number') result.peer_us_per_op = (cpu / ok) * 1e6;
+      if (typeof received === 'number') result.peer_us_per_pkt = (cpu / received) * 1e6;
+      res[test] = { ...result, peer_cpu: cpu };
+    }
+    res.rss_peak_kb = track.memory().peak;
+  } catch (error) {
+    res.error = (error as Error).message;
+  } finally {
+    await track.stop();
+  }
+  return res;
+}
+
+function print(section: Section): void {
+  const rows = groups
+    .flatMap((group) => group.metrics)
+    .flatMap((metric) => {
+      const medians = section.peers.map((peer) => section.median(peer, metric));
+      if (medians.every((value) => value === undefined)) return [];
+      const ours = section.ours === undefined ? undefined : section.median(section.ours, metric);
+      const best = section.best(metric);
+      return [
+        [
+          `${metric.name}, ${metric.unit}`,
+          ...medians.map((value) => value?.toFixed(metric.digits) ?? '-'),
+          ours !== undefined && best && best.value > 0 ? `${(ours / best.value).toFixed(2)} x ${best.peer}` : '',
+        ],
+      ];
+    });
+  const table = [['', ...section.peers, 'ratio'], ...rows];
+  const widths = table[0]!.map((_, column) => Math.max(...table.map((row) => row[column]!.length)));
+  console.log(`\n${titleOf(section)}`);
+  for (const row of table)
+    console.log(row.map((cell, i) => (i === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[i]!))).join('  '));
+  for (const failure of section.failures) console.log(`failed: ${failure}`);
+}
+
+const versions = Object.fromEntries(
+  racing.filter(({ name }) => !isOurs(name)).map(({ name }) => [name, peerVersion(name, folder)]),
+);
+const lines: string[] = [];
+const keep = (line: object): void => {
+  lines.push(JSON.stringify(line));
+  if (options.out) appendFileSync(options.out, `${lines.at(-1)}\n`);
+};
+keep({ date: new Date().toISOString(), machine: machine(), versions });
+
+const track = new RaceTrack();
+const interrupted = (): never => {
+  track.close();
+  process.exit(1);
+};
+process.once('SIGINT', interrupted).once('SIGTERM', interrupted);
+try {
+  for (let rep = 0; rep < repetitions; rep++)
+    for (const mtu of mtus)
+      for (const entrant of racing) {
+        if (mtu > (entrant.peer.mostMtu ?? mtu)) continue;
+        const res = await race(track, entrant, mtu);
+        console.log(`${entrant.name}, MTU ${mtu}, repetition ${rep + 1}${res.error ? `: ${res.error}` : ''}`);
+        keep({ peer: entrant.name, mtu, rep, secs: seconds, gso: false, one: options.one, t: Date.now() / 1000, res });
+      }
+} finally {
+  track.close();
+}
+for (const section of sectionsOf([readRepetitions(lines.join('\n'))])) print(section);

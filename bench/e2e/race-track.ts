@@ -1,135 +1,160 @@
 /**
- * Where network cores race: two network namespaces held by sleeping processes. `host` has the services' address on a
- * device of its own and is where a core runs; `guest` is what it makes a TAP in. Root, iproute2 and iperf3 are needed.
+ * Where network cores race: two network namespaces of iproute2. `host` has the services' address, a name server and a
+ * default route, and is where a core runs; `guest` is what it serves. Needs root, iproute2, iperf3 and cc.
  */
 
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import type { Peer } from './peers.ts';
 
 export const SERVICE = '10.99.0.2';
 const START_MS = 10_000;
-const TICKS = 100;
+/** Of the kernel's clock that counts CPU. */
+const TICKS = Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));
 
-/** How a core is started for a guest namespace; `{netns}` and `{mtu}` are filled in. */
-export interface Core {
-  readonly name: string;
-  readonly command: readonly string[];
-}
-
-export interface Result {
-  /** Gbit/s, or microseconds, or whatever the test's unit is. */
-  readonly value: number;
-  /** CPU seconds that the core's processes took per GB that was moved. */
-  readonly cpuPerGb?: number;
-}
-
-/** What iperf3 prints, as far as it matters here. */
-interface Report {
-  readonly end?: { readonly sum_received?: { readonly bits_per_second: number; readonly bytes: number } };
-  readonly error?: string;
-}
-
-const pause = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+const settings: Readonly<Record<string, string>> = {
+  'ipv4/ip_local_port_range': '1024 65000',
+  'ipv4/ip_local_reserved_ports': '5201,7001,7002',
+  'ipv4/tcp_tw_reuse': '1',
+  'ipv4/conf/all/rp_filter': '0',
+  'ipv4/conf/default/rp_filter': '0',
+  'ipv6/conf/all/disable_ipv6': '1',
+  'ipv6/conf/default/disable_ipv6': '1',
+};
 
 export class RaceTrack {
-  readonly #host = namespace();
-  readonly #guest = namespace();
-  #core: ChildProcess | undefined;
+  readonly #host = `race-host-${process.pid}`;
+  readonly #guest = `race-guest-${process.pid}`;
+  readonly #folder = mkdtempSync(join(tmpdir(), 'race-'));
+  readonly #started: ChildProcess[] = [];
+  #peer: ChildProcess | undefined;
 
   constructor() {
-    const ip = (...words: string[]) => this.#in(this.#host, 'ip', ...words);
     try {
-      ip('link', 'set', 'lo', 'up');
-      ip('link', 'add', 'ext0', 'type', 'veth', 'peer', 'name', 'ext1');
-      ip('addr', 'add', '10.99.0.1/24', 'dev', 'ext0');
-      ip('link', 'set', 'ext0', 'up');
-      ip('link', 'set', 'ext1', 'up');
-      ip('addr', 'add', `${SERVICE}/32`, 'dev', 'lo');
-      ip('route', 'add', 'default', 'via', '10.99.0.254');
+      this.#build();
     } catch (error) {
       this.close();
       throw error;
     }
   }
 
-  /** Starts a core and waits until the guest has an address and a way out. */
-  start(core: Core, mtu: number): void {
-    const words = core.command.map((word) =>
-      word.replace('{netns}', `/proc/${this.#guest.pid}/ns/net`).replace('{mtu}', String(mtu)),
-    );
-    const child = spawn('nsenter', [`--net=/proc/${this.#host.pid}/ns/net`, ...words], { stdio: 'ignore' });
-    this.#core = child;
-    for (let waited = 0; waited < START_MS; waited += 50) {
-      if (this.#in(this.#guest, 'ip', '-4', 'route', 'show', 'default').includes('default')) return;
-      pause(50);
+  #build(): void {
+    // passt makes its socket there after it has put off root.
+    chmodSync(this.#folder, 0o777);
+    for (const program of ['bridge', 'probe'])
+      execFileSync('cc', [
+        '-O2',
+        '-pthread',
+        '-o',
+        join(this.#folder, program),
+        join(import.meta.dirname, `${program}.c`),
+      ]);
+    // `ip netns exec` lays this over /etc/resolv.conf.
+    mkdirSync(`/etc/netns/${this.#host}`, { recursive: true });
+    writeFileSync(`/etc/netns/${this.#host}/resolv.conf`, 'nameserver 127.0.0.1\n');
+    for (const netns of [this.#host, this.#guest]) {
+      execFileSync('ip', ['netns', 'add', netns]);
+      execFileSync('ip', ['-n', netns, 'link', 'set', 'lo', 'up']);
+      const commands = Object.entries(settings).map(([name, value]) => `echo ${value} > /proc/sys/net/${name}`);
+      execFileSync('ip', ['netns', 'exec', netns, 'sh', '-c', commands.join('\n')]);
     }
-    throw new Error(`${core.name} did not come up: ${words.join(' ')}`);
+    for (const line of [
+      'link add ext0 type veth peer name ext1',
+      'link set ext1 up',
+      'link set ext0 up',
+      'addr add 10.99.0.1/24 dev ext0',
+      `addr add ${SERVICE}/32 dev lo`,
+      'route add default via 10.99.0.254',
+    ])
+      execFileSync('ip', ['-n', this.#host, ...line.split(' ')]);
   }
 
-  /** Stops the core, and takes away what it made in the guest. */
-  stop(): void {
-    const { pid } = this.#core!;
-    spawnSync('kill', [String(pid)]);
-    for (let waited = 0; waited < 3000 && alive(pid!); waited += 50) pause(50);
-    spawnSync('kill', ['-9', String(pid)]);
-    spawnSync('nsenter', [`--net=/proc/${this.#guest.pid}/ns/net`, 'ip', 'link', 'del', 'tap0'], { stdio: 'ignore' });
-  }
-
-  /** A TCP transfer between guest and host services: `up` is what the guest sends. */
-  transfer(direction: 'up' | 'down', streams: number, seconds: number): Result {
-    const words = ['-c', SERVICE, '-t', String(seconds), '-P', String(streams), '-J'];
-    if (direction === 'down') words.push('-R');
-    // On a busy machine the server is not there at once, or still has the last run's port.
-    for (let tries = 0; ; tries++) {
-      const server = this.#spawn(this.#host, 'iperf3', '-s', '-1');
-      pause(300);
-      const before = this.#cpuSeconds();
-      const { end, error } = JSON.parse(this.#in(this.#guest, 'iperf3', ...words)) as Report;
-      const taken = this.#cpuSeconds() - before;
-      server.kill();
-      const received = end?.sum_received;
-      if (received) return { value: received.bits_per_second / 1e9, cpuPerGb: taken / (received.bytes / 1e9) };
-      if (tries === 5) throw new Error(`iperf3: ${error}`);
-      pause(500);
+  /** Starts the services, the peer and the bridge, and waits until the guest reaches a service. */
+  async start(program: string, peer: Peer, mtu: number, one: boolean): Promise<void> {
+    const sock = join(this.#folder, 'net.sock');
+    const filled: Readonly<Record<string, string>> = {
+      '{sock}': sock,
+      '{mtu}': String(mtu),
+      '{netns}': `/run/netns/${this.#guest}`,
+      '{dir}': this.#folder,
+    };
+    const argv = peer.argv.map((word) => word.replace(/\{\w+\}/g, (name) => filled[name]!));
+    this.#spawn(this.#host, join(this.#folder, 'probe'), 'serve');
+    this.#peer = this.#spawn(this.#host, program, ...argv);
+    if (peer.attachment === 'stream') {
+      this.#spawn(this.#guest, join(this.#folder, 'bridge'), 'tap0', String(mtu), sock, ...(one ? ['one'] : []));
+      await this.#until('a TAP device', () => this.#ip('link', 'show', 'tap0').includes('UP'));
+      this.#ip('addr', 'add', peer.guest, 'dev', 'tap0');
+      this.#ip('route', 'add', 'default', 'via', peer.gateway);
     }
+    await this.#until('a way out', () => this.probe('many', SERVICE, '1').echoed === 1);
   }
 
-  /** Median time of a one-octet round trip over one connection, in microseconds. */
-  roundTrip(): Result {
-    const server = this.#spawn(this.#host, process.execPath, '-e', echo);
-    pause(500);
-    const value = Number(this.#in(this.#guest, process.execPath, '-e', pingPong));
-    server.kill();
-    return { value };
-  }
-
-  /** Memory of the core's processes, in MB. */
-  memory(): number {
-    return this.#processes().reduce((sum, pid) => sum + field(`/proc/${pid}/status`, /VmRSS:\s+(\d+)/), 0) / 1024;
+  /** Ends what `start` started. */
+  async stop(): Promise<void> {
+    for (const child of this.#started.splice(0).reverse()) {
+      if (child.exitCode !== null || child.signalCode !== null) continue;
+      const exited = new Promise((resolve) => child.once('exit', resolve));
+      child.kill('SIGTERM');
+      const patience = new AbortController();
+      await Promise.race([exited, setTimeout(3000, undefined, { signal: patience.signal }).catch(() => undefined)]);
+      patience.abort();
+      child.kill('SIGKILL');
+      await exited;
+    }
+    this.#peer = undefined;
+    this.#ip('link', 'del', 'tap0');
+    rmSync(join(this.#folder, 'net.sock'), { force: true });
+    rmSync(join(this.#folder, 'api.sock'), { force: true });
   }
 
   close(): void {
-    this.#host.kill('SIGKILL');
-    this.#guest.kill('SIGKILL');
+    for (const child of this.#started) child.kill('SIGKILL');
+    for (const netns of [this.#host, this.#guest]) spawnSync('ip', ['netns', 'del', netns]);
+    rmSync(`/etc/netns/${this.#host}`, { recursive: true, force: true });
+    rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  #in(where: ChildProcess, ...words: string[]): string {
-    return execFileSync('nsenter', [`--net=/proc/${where.pid}/ns/net`, ...words], { encoding: 'utf8', stdio: 'pipe' });
+  /** What the guest's end of bench/e2e/probe.c prints. */
+  probe(...words: string[]): Record<string, unknown> {
+    return this.#json(30, join(this.#folder, 'probe'), ...words);
   }
 
-  #spawn(where: ChildProcess, ...words: string[]): ChildProcess {
-    return spawn('nsenter', [`--net=/proc/${where.pid}/ns/net`, ...words], { stdio: 'ignore' });
+  /** A TCP transfer by iperf3: `up` is what the guest sends. */
+  async transfer(direction: 'up' | 'down', streams: number, seconds: number): Promise<Record<string, unknown>> {
+    const server = this.#spawn(this.#host, 'iperf3', '-s', '-1');
+    await setTimeout(300);
+    const words = ['-c', SERVICE, '-t', String(seconds), '-P', String(streams), '-J'];
+    const result = this.#json(seconds + 15, 'iperf3', ...words, ...(direction === 'down' ? ['-R'] : []));
+    server.kill();
+    const end = result.end as { sum_received?: { bits_per_second: number; bytes: number } } | undefined;
+    if (!end?.sum_received) return { error: String(result.error ?? 'iperf3 reported nothing') };
+    return { gbit: end.sum_received.bits_per_second / 1e9, bytes: end.sum_received.bytes };
   }
 
-  #cpuSeconds(): number {
-    const seconds = (pid: number): number => {
-      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ').map(Number);
-      return (fields[11]! + fields[12]!) / TICKS;
-    };
-    return this.#processes().reduce((sum, pid) => sum + seconds(pid), 0);
+  /** CPU seconds that the peer has taken so far. */
+  cpuSeconds(): number {
+    return this.#processes().reduce((sum, pid) => {
+      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)!.split(' ').map(Number);
+      // User and system, its own and those of children that are no more.
+      return sum + (fields[11]! + fields[12]! + fields[13]! + fields[14]!) / TICKS;
+    }, 0);
   }
 
-  /** The core and its descendants: nsenter is replaced by what it runs. */
+  /** Resident now, and at most so far, in kB. */
+  memory(): { readonly rss: number; readonly peak: number } {
+    const sum = (pattern: RegExp): number =>
+      this.#processes().reduce(
+        (total, pid) => total + Number(pattern.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0),
+        0,
+      );
+    return { rss: sum(/VmRSS:\s+(\d+)/), peak: sum(/VmHWM:\s+(\d+)/) };
+  }
+
+  /** The peer and its descendants: `ip netns exec` is replaced by what it runs. */
   #processes(): number[] {
     const found: number[] = [];
     const visit = (pid: number): void => {
@@ -138,40 +163,42 @@ export class RaceTrack {
         for (const child of readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' '))
           if (child !== '') visit(Number(child));
     };
-    visit(this.#core!.pid!);
+    visit(this.#peer!.pid!);
     return found;
   }
-}
 
-function namespace(): ChildProcess {
-  const child = spawn('unshare', ['--net', 'sleep', 'infinity'], { stdio: 'ignore' });
-  const own = execFileSync('readlink', ['/proc/self/ns/net'], { encoding: 'utf8' });
-  for (let waited = 0; waited < START_MS; waited += 20) {
-    const its = spawnSync('readlink', [`/proc/${child.pid}/ns/net`], { encoding: 'utf8' }).stdout;
-    if (its !== '' && its !== own) return child;
-    pause(20);
+  #spawn(netns: string, ...words: string[]): ChildProcess {
+    const child = spawn('ip', ['netns', 'exec', netns, ...words], { stdio: 'ignore' });
+    this.#started.push(child);
+    return child;
   }
-  throw new Error('no network namespace could be made: root is needed');
+
+  /** In the guest; what it prints, or nothing where it fails. */
+  #ip(...words: string[]): string {
+    return spawnSync('ip', ['-n', this.#guest, ...words], { encoding: 'utf8' }).stdout;
+  }
+
+  #json(seconds: number, ...words: string[]): Record<string, unknown> {
+    const argv = ['netns', 'exec', this.#guest, ...words];
+    const { stdout, stderr } = spawnSync('ip', argv, {
+      encoding: 'utf8',
+      timeout: seconds * 1000,
+      killSignal: 'SIGKILL',
+    });
+    try {
+      return JSON.parse(stdout);
+    } catch {
+      return { error: stderr.trim() || `no answer within ${seconds} s` };
+    }
+  }
+
+  async #until(what: string, there: () => boolean): Promise<void> {
+    const end = performance.now() + START_MS;
+    while (!there()) {
+      const peer = this.#peer!;
+      if (peer.exitCode !== null) throw new Error(`ended with ${peer.exitCode} before the guest had ${what}`);
+      if (performance.now() > end) throw new Error(`the guest had not ${what} within ${START_MS / 1000} s`);
+      await setTimeout(100);
+    }
+  }
 }
-
-const alive = (pid: number): boolean => spawnSync('kill', ['-0', String(pid)], { stdio: 'ignore' }).status === 0;
-
-function field(path: string, pattern: RegExp): number {
-  return Number(pattern.exec(readFileSync(path, 'utf8'))?.[1] ?? 0);
-}
-
-const echo = `
-require('net').createServer({ noDelay: true }, (socket) => socket.on('error', () => {}).on('data', (chunk) => socket.write(chunk)))
-  .listen(7, '${SERVICE}');`;
-
-const pingPong = `
-const socket = require('net').connect({ host: '${SERVICE}', port: 7, noDelay: true });
-const times = [];
-let at = 0;
-const send = () => { at = performance.now(); socket.write('x'); };
-socket.on('connect', send).on('data', () => {
-  times.push((performance.now() - at) * 1000);
-  if (times.length < 5000) return send();
-  console.log(times.sort((a, b) => a - b)[2500].toFixed(1));
-  process.exit();
-});`;

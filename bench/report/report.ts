@@ -37,7 +37,7 @@ const chartFolder = join(root, 'docs/charts');
 const parts: readonly (readonly [string, readonly string[], (results: readonly BenchResult[]) => string])[] = [
   ['start', ['serve'], ([result]) => startText(result!)],
   ['pipe', ['pipe'], benchText],
-  ['memory', ['vhost'], benchText],
+  ['memory', ['links'], benchText],
   ['stages', ['wire', 'tables', 'segment', 'tcp'], benchText],
 ];
 
