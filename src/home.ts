@@ -36,6 +36,9 @@ export interface Home {
   readonly crashLog: string;
   readonly vmmLog: string;
   readonly consoleLog: string;
+  /** The settings: a bare git repository. */
+  readonly database: string;
+  /** Where the settings were before they lay in the database. */
   readonly settingsFile: string;
   /** The settings that the running VM was started with. */
   readonly inForceFile: string;
@@ -70,6 +73,7 @@ export function homeAt(directory: string): Home {
     crashLog: at('logs', 'slipway.crash'),
     vmmLog: at('logs', 'vmm.log'),
     consoleLog: at('logs', 'console.log'),
+    database: at('database'),
     settingsFile: at('settings.json'),
     inForceFile: at('vm', 'in-force.json'),
     lockFile: at('slipway.lock'),

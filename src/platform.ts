@@ -7,8 +7,10 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { DockerProbe } from './api/docker-probe.ts';
+import type { Database } from './config/database.ts';
 import type { SettingsPort } from './config/port.ts';
 import { defaults, type Settings } from './config/schema.ts';
+import { mirrorState } from './config/state-mirror.ts';
 import type { Home } from './home.ts';
 import type { MachineHost } from './hypervisor/keeper.ts';
 import { EitherLink } from './hypervisor/link/either-link.ts';
@@ -30,6 +32,8 @@ const GIB = 2 ** 30;
 export interface PlatformOptions {
   readonly home: Home;
   readonly settings: SettingsPort;
+  /** Where the settings lie, and what is in force is mirrored. */
+  readonly database: Database;
   /** Directory of the guest's built image. */
   readonly imageDirectory: string;
   readonly versions: Readonly<Record<string, string>>;
@@ -87,11 +91,13 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     ports: supervisor.ports,
     answered: (request, answer) => log(`publishing: ${request}: ${answer}`),
   });
+  const mirror = mirrorState(options.database, supervisor.inForce, (problem) => log(`branch 'state': ${problem}`));
   void supervisor.open();
   return {
     supervisor,
     release: async () => {
       publishing.close();
+      mirror.unsubscribe();
       await supervisor.release();
       await docker.close();
     },

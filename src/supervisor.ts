@@ -6,7 +6,7 @@
  * which. They are handed to whoever can store them, so that a daemon that attaches to a running VM knows them.
  */
 
-import { BehaviorSubject, map, merge, type Observable, Subject, type Subscription } from 'rxjs';
+import { BehaviorSubject, map, merge, type Observable, ReplaySubject, Subject, type Subscription } from 'rxjs';
 import { type PlatformPort, type PlatformStatus, StateError } from './api/port.ts';
 import type { SettingsPort } from './config/port.ts';
 import { type Settings, schema, settingNames } from './config/schema.ts';
@@ -68,6 +68,7 @@ export class Supervisor implements PlatformPort {
   readonly #keeper: MachineKeeper;
   readonly #nudges = new Subject<void>();
   readonly #changes: BehaviorSubject<PlatformStatus>;
+  readonly #inForceChanges = new ReplaySubject<Settings>(1);
   readonly #subscriptions: Subscription[] = [];
   readonly #finished: Promise<void>;
   #finish: () => void = () => undefined;
@@ -105,6 +106,11 @@ export class Supervisor implements PlatformPort {
 
   get changes(): Observable<PlatformStatus> {
     return this.#changes;
+  }
+
+  /** What is in force of a machine that has run, now and at each change; the subnet is the one that was chosen. */
+  get inForce(): Observable<Settings> {
+    return this.#inForceChanges;
   }
 
   /** Attaches to the VM that runs, or starts one; a failure to start is the status's to tell. */
@@ -198,6 +204,7 @@ export class Supervisor implements PlatformPort {
     this.#parts.docker.stop();
     this.#closeNetwork();
     this.#changes.complete();
+    this.#inForceChanges.complete();
   }
 
   async #attach(): Promise<boolean> {
@@ -223,6 +230,7 @@ export class Supervisor implements PlatformPort {
     this.#closeNetwork();
     const inForce = this.#takeOver(this.settings.current);
     this.#network = this.#parts.openNetwork(inForce);
+    this.#tellInForce(inForce);
     await this.ports.reconcile(this.#parts.publishRules(inForce));
   }
 
@@ -245,13 +253,19 @@ export class Supervisor implements PlatformPort {
     return this.#inForce;
   }
 
+  #tellInForce({ settings, subnet }: InForce): void {
+    this.#inForceChanges.next({ ...settings, 'network.subnet': subnet });
+  }
+
   #subscribe(): void {
     const { docker, log } = this.#parts;
     this.#subscriptions.push(
       this.#keeper.changes.subscribe((machine) => this.#follow(machine)),
       this.settings.changes.subscribe((settings) => {
+        const inForce = this.#takeOver(settings);
         this.#network?.apply(settings);
-        void this.ports.reconcile(this.#parts.publishRules(this.#takeOver(settings)));
+        if (this.#network) this.#tellInForce(inForce);
+        void this.ports.reconcile(this.#parts.publishRules(inForce));
       }),
       merge(this.#nudges, this.#keeper.changes, docker.changes, this.ports.changes, this.settings.changes)
         .pipe(map(() => this.status()))

@@ -82,15 +82,16 @@ const schemas: Readonly<Record<string, Schema>> = {
       chosen: yes,
       unit: text,
       summary: text,
+      details: text,
       restarts: { type: 'string', enum: ['nothing', 'vm'] },
       choices: list(text),
       range: list(number),
     },
-    ...['unit', 'choices', 'range'],
+    ...['unit', 'details', 'choices', 'range'],
   ),
   Settings: map(ref('Setting')),
   SettingValue: object({ value }),
-  SettingValues: map(value),
+  SettingValues: map({ oneOf: [text, number, { type: 'null' }], description: 'null: back to its default' }),
   Document: { type: 'object' },
 };
 
@@ -99,12 +100,19 @@ const otherContent: Readonly<Record<string, string>> = { EventStream: 'text/even
 function operation(route: Route): Schema {
   const type = otherContent[route.answers];
   const content = type ? { [type]: { schema: text } } : { 'application/json': { schema: ref(route.answers) } };
+  const parameters = [
+    ...(route.path.includes('{name}') ? [{ name: 'name', in: 'path', required: true, schema: text }] : []),
+    ...Object.entries(route.query ?? {}).map(([name, description]) => ({
+      name,
+      in: 'query',
+      description,
+      schema: text,
+    })),
+  ];
   const error = { description: 'What was wrong', content: { 'application/json': { schema: ref('Error') } } };
   return {
     summary: route.summary,
-    ...(route.path.includes('{name}') && {
-      parameters: [{ name: 'name', in: 'path', required: true, schema: text }],
-    }),
+    ...(parameters.length > 0 && { parameters }),
     ...(route.takes && {
       requestBody: { required: true, content: { 'application/json': { schema: ref(route.takes) } } },
     }),

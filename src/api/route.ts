@@ -6,6 +6,8 @@ export interface ApiRequest {
   readonly platform: PlatformPort;
   /** The part of the path that stands for `{name}`. */
   readonly name: string;
+  /** What follows `?` in the request's URL. */
+  readonly query: URLSearchParams;
   /** The request's JSON body; undefined when there is none. */
   readonly body: unknown;
 }
@@ -23,6 +25,8 @@ export interface Route {
   /** Schema of the answer's JSON, by name in `components` of the OpenAPI document. */
   readonly answers: string;
   readonly takes?: string;
+  /** Parameters of the query, each with its summary. */
+  readonly query?: Readonly<Record<string, string>>;
   readonly answer: (request: ApiRequest) => ApiAnswer | Promise<ApiAnswer>;
 }
 

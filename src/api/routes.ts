@@ -1,6 +1,6 @@
 /** Every operation of the HTTP API. */
 
-import type { SettingsPort } from '../config/port.ts';
+import type { SettingChanges, SettingsPort } from '../config/port.ts';
 import { type SettingName, schema, settingNames } from '../config/schema.ts';
 import { metrics } from './metrics.ts';
 import { openApiDocument } from './openapi.ts';
@@ -42,18 +42,20 @@ export const routes: readonly Route[] = [
     path: '/v1/config',
     summary: 'Every setting',
     answers: 'Settings',
-    answer: ({ platform }) => ({
-      json: Object.fromEntries(settingNames.map((name) => [name, describe(platform.settings, name)])),
-    }),
+    answer: async ({ platform }) => {
+      await platform.settings.refresh();
+      return { json: Object.fromEntries(settingNames.map((name) => [name, describe(platform.settings, name)])) };
+    },
   },
   {
     method: 'PUT',
     path: '/v1/config',
-    summary: 'Sets several settings, all or none',
+    summary: 'Sets several settings in one commit, all or none',
     takes: 'SettingValues',
+    query: { message: "The commit's" },
     answers: 'Done',
-    answer: async ({ platform, body }) => {
-      await change(() => platform.settings.set(settingValues(body)));
+    answer: async ({ platform, query, body }) => {
+      await change(() => platform.settings.set(settingValues(body), query.get('message') ?? undefined));
       return done;
     },
   },
@@ -62,7 +64,11 @@ export const routes: readonly Route[] = [
     path: '/v1/config/{name}',
     summary: 'One setting',
     answers: 'Setting',
-    answer: (request) => ({ json: describe(request.platform.settings, settingName(request)) }),
+    answer: async (request) => {
+      const name = settingName(request);
+      await request.platform.settings.refresh();
+      return { json: describe(request.platform.settings, name) };
+    },
   },
   {
     method: 'PUT',
@@ -150,11 +156,15 @@ function settingName({ name }: ApiRequest): SettingName {
   return name as SettingName;
 }
 
-function settingValues(body: unknown): { [K in SettingName]?: string } {
+function settingValues(body: unknown): SettingChanges {
   if (typeof body !== 'object' || body === null || Array.isArray(body))
     throw new RequestError(400, 'the body must be a JSON object');
-  const values: Record<string, string> = {};
+  const values: Record<string, string | undefined> = {};
   for (const [name, value] of Object.entries(body)) {
+    if (value === null) {
+      values[name] = undefined;
+      continue;
+    }
     if (typeof value !== 'string' && typeof value !== 'number')
       throw new RequestError(400, `the value of ${name} must be text or a number`);
     values[name] = String(value);
@@ -172,7 +182,17 @@ async function change(work: () => Promise<void>): Promise<void> {
 }
 
 function describe(settings: SettingsPort, name: SettingName): Record<string, unknown> {
-  const { default: byDefault, unit, summary, restarts, choices, range } = schema[name];
+  const { default: byDefault, unit, summary, details, restarts, choices, range } = schema[name];
   const chosen = settings.chosen[name] !== undefined;
-  return { value: settings.current[name], default: byDefault, chosen, unit, summary, restarts, choices, range };
+  return {
+    value: settings.current[name],
+    default: byDefault,
+    chosen,
+    unit,
+    summary,
+    details,
+    restarts,
+    choices,
+    range,
+  };
 }

@@ -52,7 +52,7 @@ export class ApiServer {
     try {
       const [route, name] = find(request);
       const body = await readBody(request);
-      const answer = await route.answer({ platform: this.#platform, name, body });
+      const answer = await route.answer({ platform: this.#platform, name, query: queryOf(request), body });
       if ('events' in answer) this.#stream(response);
       else if ('text' in answer) send(response, 200, answer.contentType, answer.text);
       else sendJson(response, answer.status ?? 200, answer.json);
@@ -96,6 +96,11 @@ function find(request: IncomingMessage): [route: Route, name: string] {
     request.method ?? '',
     matches.map(({ method }) => method),
   );
+}
+
+function queryOf(request: IncomingMessage): URLSearchParams {
+  const url = request.url ?? '/';
+  return new URLSearchParams(url.includes('?') ? url.slice(url.indexOf('?') + 1) : '');
 }
 
 /** What stands for `{name}` ('' when the route has none); undefined when the path is another. */

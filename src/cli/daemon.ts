@@ -7,7 +7,7 @@
 import { rmSync } from 'node:fs';
 import { distinctUntilChanged, map } from 'rxjs';
 import { ApiServer } from '../api/server.ts';
-import { JsonSettings } from '../config/adapter/json-settings.ts';
+import { openSettings } from '../config/adapter/settings-store.ts';
 import { type Home, makeHome } from '../home.ts';
 import { lockFile, lockOwner } from '../hypervisor/disk/lock-file.ts';
 import { startPlatform } from '../platform.ts';
@@ -38,18 +38,33 @@ async function serve(home: Home): Promise<void> {
     const owner = lockOwner(home.lockFile);
     throw new Error(`another instance (process ${owner}) runs in ${home.directory}; 'slipway status' shows it`);
   }
-  const settings = await JsonSettings.open(home.settingsFile);
-  const { imageDirectory, tools, versions } = await locate();
   const log = new LogFile(home.daemonLog);
   const write = (line: string): void => log.write(line);
+  const store = await openSettings({
+    directory: home.database,
+    settingsFile: home.settingsFile,
+    watching: true,
+    log: write,
+  });
+  const { settings, database } = store;
+  const { imageDirectory, tools, versions } = await locate();
   process.on('uncaughtException', (error) => {
     write(`ended by an error: ${error.stack ?? error}`);
     process.stderr.write(`${error.stack ?? error}\n`);
     process.exit(1);
   });
   write(`slipway ${versions.slipway} begins (process ${process.pid}, home ${home.directory})`);
-  settings.watch();
-  const { supervisor, release } = await startPlatform({ home, settings, imageDirectory, tools, versions, log: write });
+  if (settings.problem !== undefined) write(`settings: ${settings.problem}`);
+  settings.follow((problem) => write(`settings: ${problem}`));
+  const { supervisor, release } = await startPlatform({
+    home,
+    settings,
+    database,
+    imageDirectory,
+    tools,
+    versions,
+    log: write,
+  });
   const states = supervisor.changes
     .pipe(
       map(({ state, reason }) => (reason ? `${state}: ${reason}` : state)),
@@ -64,7 +79,7 @@ async function serve(home: Home): Promise<void> {
   states.unsubscribe();
   await release();
   await api.close();
-  settings.close();
+  await store.close();
   for (const path of [home.apiSocket, home.publishSocket]) rmSync(path, { force: true });
   write('slipway ends');
   lock.release();

@@ -53,7 +53,7 @@ function remove(home: Home, keepSettings: boolean): void {
     home.vmDirectory,
     home.logsDirectory,
     home.lockFile,
-    ...(keepSettings ? [] : [home.settingsFile]),
+    ...(keepSettings ? [] : [home.database, home.settingsFile, `${home.settingsFile}.taken-over`]),
   ])
     rmSync(path, { recursive: true, force: true });
 }

@@ -38,6 +38,8 @@ export interface SettingRule<T> {
   readonly unit?: string;
   readonly restarts: 'nothing' | 'vm';
   readonly summary: string;
+  /** What the summary has no room for, in whole sentences. */
+  readonly details?: string;
   readonly choices?: readonly string[];
   readonly range?: readonly [number, number];
   /** Says what is wrong with a value of the right type, or undefined. */
@@ -94,12 +96,20 @@ function checkServers(value: string): string | undefined {
 export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } = {
   'vm.memory': { default: 2048, unit: 'MiB', range: [512, 1 << 20], restarts: 'vm', summary: 'memory of the VM' },
   'vm.cpus': { default: 2, range: [1, 64], restarts: 'vm', summary: 'virtual CPUs' },
-  'vm.disk': { default: 64, unit: 'GiB', range: [1, 16384], restarts: 'vm', summary: 'largest size of the data disk' },
+  'vm.disk': {
+    default: 64,
+    unit: 'GiB',
+    range: [1, 16384],
+    restarts: 'vm',
+    summary: 'largest size of the data disk',
+    details: 'The disk is a file that grows with use. It can be made larger, not smaller.',
+  },
   'vm.accelerator': {
     default: 'auto',
     choices: ['auto', 'kvm', 'hvf', 'whpx', 'tcg'],
     restarts: 'vm',
     summary: 'how the VM runs; auto takes what proves to work',
+    details: "`kvm`, `hvf` and `whpx` are the hardware's help on Linux, macOS and Windows; `tcg` is emulation.",
   },
   'vm.channel': {
     default: 'auto',
@@ -107,7 +117,13 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     restarts: 'vm',
     summary: 'how streams between host and guest travel',
   },
-  'network.subnet': { default: '192.168.65.0/24', restarts: 'vm', summary: "the guest's network", check: checkSubnet },
+  'network.subnet': {
+    default: '192.168.65.0/24',
+    restarts: 'vm',
+    summary: "the guest's network",
+    details: 'The default moves away from a network that the host has itself; a choice stands.',
+    check: checkSubnet,
+  },
   'network.mtu': { default: 1500, unit: 'octets', range: [576, 65520], restarts: 'vm', summary: 'largest IP packet' },
   'network.link': {
     default: 'auto',
@@ -146,6 +162,22 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     summary: 'host ports below 1024 (or the sysctl net.ipv4.ip_unprivileged_port_start) for the guest',
   },
 };
+
+/** Of what the database holds; a change of names or meanings adds one, and a step to migration.ts. */
+export const SCHEMA_VERSION = 1;
+/** Where the database says which schema its settings follow. */
+export const VERSION_PATH = 'schema-version';
+
+/** Where a setting lies in the database: `vm.memory` is the file `vm/memory`. */
+export function settingPath(name: SettingName): string {
+  return name.replaceAll('.', '/');
+}
+
+/** The setting that a path of the database is for. */
+export function settingAt(path: string): SettingName | undefined {
+  const name = path.replaceAll('/', '.');
+  return Object.hasOwn(schema, name) && settingPath(name as SettingName) === path ? (name as SettingName) : undefined;
+}
 
 export const settingNames = Object.keys(schema) as SettingName[];
 

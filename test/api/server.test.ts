@@ -8,7 +8,7 @@ import { Agent, request } from 'undici';
 import { type PlatformPort, type PlatformStatus, StateError } from '../../src/api/port.ts';
 import { routes } from '../../src/api/routes.ts';
 import { ApiServer } from '../../src/api/server.ts';
-import { JsonSettings } from '../../src/config/adapter/json-settings.ts';
+import { MemorySettings } from '../config/memory-settings.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-api-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
@@ -29,7 +29,7 @@ const status: PlatformStatus = {
   pendingRestart: [],
 };
 
-const settings = await JsonSettings.open(join(folder, 'settings.json'));
+const settings = new MemorySettings();
 const changes = new BehaviorSubject(status);
 const calls: string[] = [];
 const platform: PlatformPort = {

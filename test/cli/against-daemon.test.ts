@@ -4,11 +4,12 @@ import { spawn } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { BehaviorSubject } from 'rxjs';
 import t from 'tap';
 import { type PlatformPort, type PlatformStatus, StateError } from '../../src/api/port.ts';
 import { ApiServer } from '../../src/api/server.ts';
-import { JsonSettings } from '../../src/config/adapter/json-settings.ts';
+import { openSettings } from '../../src/config/adapter/settings-store.ts';
 import { homeAt, makeHome } from '../../src/home.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-daemon-'));
@@ -46,7 +47,15 @@ const up: PlatformStatus = {
 /** What the status is, at each time that it is asked for; the last stays. */
 let story: PlatformStatus[] = [up];
 const calls: string[] = [];
-const settings = await JsonSettings.open(home.settingsFile);
+const store = await openSettings({
+  directory: home.database,
+  settingsFile: home.settingsFile,
+  watching: true,
+  log: () => undefined,
+});
+t.teardown(() => store.close());
+const { settings, database } = store;
+settings.follow(() => undefined);
 const platform: PlatformPort = {
   status: () => (story.length > 1 ? story.shift()! : story[0]!),
   changes: new BehaviorSubject(up),
@@ -136,4 +145,25 @@ t.test('settings go through the daemon', async (t) => {
   t.equal((await slipway('config', 'get', 'ports.limit')).stdout, '5\n');
   t.equal((await slipway('config', 'unset', 'ports.limit', 'vm.cpus')).status, 0);
   t.same(settings.chosen, {});
+  t.equal((await slipway('config', 'set', 'ports.limit=6', 'vm.cpus=5', '-m', 'Two at once')).status, 0);
+  const [newest] = await database.log('user');
+  t.match([newest!.message, settings.current['ports.limit'], settings.current['vm.cpus']], ['Two at once', 6, 5]);
+});
+
+t.test('what is done beside the daemon takes effect in it at once', async (t) => {
+  await slipway('config', 'set', 'ports.limit=7');
+  t.equal((await slipway('config', 'revert', 'HEAD')).status, 0);
+  t.equal(settings.current['ports.limit'], 6);
+  await database.commit('state', [{ path: 'ports/limit', content: '5\n' }], { message: 'In force' });
+  t.match((await slipway('config', 'diff')).stdout, /^ports\.limit: 5 -> 6$/m);
+  const watch = spawn(join(import.meta.dirname, '../../bin/slipway'), ['config', 'watch', 'ports.limit'], {
+    env: { ...process.env, NODE_OPTIONS: '', SLIPWAY_HOME: home.directory },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const lines = createInterface(watch.stdout)[Symbol.asyncIterator]();
+  t.equal((await lines.next()).value, 'ports.limit=6');
+  await settings.set({ 'ports.limit': '8' });
+  t.equal((await lines.next()).value, 'ports.limit=8');
+  watch.kill('SIGINT');
+  t.equal(await new Promise((resolve) => watch.once('exit', resolve)), 0);
 });

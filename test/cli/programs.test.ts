@@ -1,10 +1,10 @@
 /** The command line as its users run it: every command's help, usage errors, and what works without a VM. */
 
-import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import t from 'tap';
 import { homeAt, makeHome } from '../../src/home.ts';
 import { lockFile } from '../../src/hypervisor/disk/lock-file.ts';
@@ -94,27 +94,91 @@ t.test('without a daemon: failures say what to do, with status 1', async (t) => 
   t.match(await slipway(['down']), { status: 0, stderr: 'slipway is not running\n' });
 });
 
-t.test('settings in the file', async (t) => {
+t.test('settings in the database, without a daemon', async (t) => {
   const home = join(folder, 'settings');
-  const set = await slipway(['config', 'set', 'vm.memory=4096', 'ports.bind=0.0.0.0'], home);
+  const git = (...argv: readonly string[]): string =>
+    execFileSync('git', ['-C', join(home, 'database'), ...argv], { encoding: 'utf8' });
+  const config = (...argv: readonly string[]) => slipway(['config', ...argv], home);
+  t.match(JSON.parse((await config('list', '--json')).stdout), { 'vm.memory': { value: 2048, chosen: false } });
+  t.notOk(existsSync(home), 'reading makes nothing');
+  const set = await config('set', 'vm.memory=4096', 'ports.bind=0.0.0.0', '-m', 'More room');
   t.equal(set.status, 0, set.stderr);
   t.match(set.stderr, /vm\.memory: in force when the VM next starts/);
-  t.equal(statSync(join(home, 'settings.json')).mode & 0o777, 0o600);
+  t.equal(statSync(join(home, 'database')).mode & 0o777, 0o700);
   t.equal(statSync(home).mode & 0o777, 0o700);
-  t.equal((await slipway(['config', 'get', 'vm.memory'], home)).stdout, '4096\n');
-  t.equal((await slipway(['config', 'get', '--json', 'ports.bind'], home)).stdout, '"0.0.0.0"\n');
-  t.match(await slipway(['config', 'set', 'vm.memory', '1'], home), {
+  t.equal((await config('get', 'vm.memory')).stdout, '4096\n');
+  t.equal((await config('get', '--json', 'ports.bind')).stdout, '"0.0.0.0"\n');
+  t.match(await config('set', 'vm.memory', '1'), {
     status: 1,
     stderr: /^slipway: vm\.memory must be from 512 to \d+ MiB, not 1\n$/,
   });
-  await slipway(['config', 'unset', 'vm.memory'], home);
-  t.same(JSON.parse(readFileSync(join(home, 'settings.json'), 'utf8')), { 'ports.bind': '0.0.0.0' });
-  const list = JSON.parse((await slipway(['config', 'list', '--json'], home)).stdout);
+  t.equal(git('show', '--format=%s', '--name-only', 'user'), 'More room\n\nports/bind\nvm/memory\n', 'one commit');
+  await config('unset', 'vm.memory');
+  t.equal(git('ls-tree', '-r', '--name-only', 'user'), 'ports/bind\nschema-version\n');
+  const list = JSON.parse((await config('list', '--json')).stdout);
   t.match(list, { 'vm.memory': { value: 2048, chosen: false }, 'ports.bind': { value: '0.0.0.0', chosen: true } });
-  t.match((await slipway(['config', 'list'], home)).stdout, /^ports\.bind +0\.0\.0\.0 +set /m);
+  t.match((await config('list')).stdout, /^ports\.bind +0\.0\.0\.0 +set /m);
+
+  const log = await config('log', '--json');
+  t.match(JSON.parse(log.stdout), [
+    { message: 'unset vm.memory', changes: [{ name: 'vm.memory', from: '4096' }] },
+    { message: 'More room' },
+    { message: 'Begin with the defaults', changes: [] },
+  ]);
+  t.match((await config('log', 'ports.bind')).stdout, /^COMMIT +WHEN +WHO +WHAT\n[0-9a-f]{10} .* More room\n$/);
+  t.equal((await config('diff', 'HEAD')).stdout, 'vm.memory: 4096 -> (not set)\n');
+  t.equal((await config('diff', 'HEAD', 'HEAD~1')).stdout, 'vm.memory: (not set) -> 4096\n');
+  t.match(await config('diff'), { status: 1, stderr: /nothing has been in force yet; 'slipway up'/ });
+  t.equal((await config('revert', 'HEAD')).stderr, "vm.memory: in force when the VM next starts ('slipway restart')\n");
+  t.equal((await config('get', 'vm.memory')).stdout, '4096\n');
+  await config('set', 'ports.bind=127.0.0.1');
+  t.match(await config('revert', git('rev-parse', 'user~3').slice(0, 12)), {
+    status: 1,
+    stderr: /cannot undo [0-9a-f]{10}: ports\.bind changed again later; revert that first/,
+  });
+  t.match(await config('revert', 'xyz'), { status: 2, stderr: /'xyz' is not a commit: HEAD, HEAD~N or at least/ });
+  t.match(await config('revert', 'abcd'), { status: 1, stderr: /there is no commit abcd/ });
+  t.equal(git('fsck', '--strict', '--no-dangling').trim(), '');
+
   const reset = await slipway(['reset', '--yes'], home);
   t.equal(reset.status, 0, reset.stderr);
-  t.notOk(existsSync(join(home, 'settings.json')));
+  t.notOk(existsSync(join(home, 'database')));
+});
+
+t.test('settings in an editor', async (t) => {
+  const home = join(folder, 'edited');
+  const edit = (script: string) =>
+    slipway(['config', 'edit', '-m', 'By hand'], home, { VISUAL: '', EDITOR: `sh -c '${script}' sh` });
+  const changed = await edit('echo vm.cpus = 3 >>$1; echo network.dns=1.1.1.1,9.9.9.9 >>$1');
+  t.equal(changed.status, 0, changed.stderr);
+  t.equal((await slipway(['config', 'get', 'network.dns'], home)).stdout, '1.1.1.1,9.9.9.9\n');
+  t.equal((await edit('true')).stderr, 'nothing was changed\n');
+  const wrong = await edit('echo vm.cpus = 0 >>$1');
+  t.match(wrong, { status: 1, stderr: /vm\.cpus must be from 1 to 64.*nothing has changed, and your text is kept in/ });
+  rmSync(dirname(/kept in (\S+)/.exec(wrong.stderr)![1]!), { recursive: true });
+  t.match(await edit('exit 3'), { status: 1, stderr: /the editor .* ended with 3/ });
+  await edit('sed -i /^vm.cpus/d $1');
+  t.match(JSON.parse((await slipway(['config', 'list', '--json'], home)).stdout), {
+    'vm.cpus': { value: 2, chosen: false },
+    'network.dns': { chosen: true },
+  });
+});
+
+t.test('a settings file of before is taken over, a bad one named', async (t) => {
+  const home = join(folder, 'before');
+  mkdirSync(home);
+  writeFileSync(join(home, 'settings.json'), '{"vm.cpus": 0}');
+  t.match(await slipway(['config', 'list'], home), {
+    status: 1,
+    stderr: /settings\.json: vm\.cpus must be from 1 to 64, not 0; mend it, or remove the file for the defaults/,
+  });
+  writeFileSync(join(home, 'settings.json'), '{"vm.cpus": 4, "ports.bind": "::1"}');
+  t.equal((await slipway(['config', 'get', 'vm.cpus'], home)).stdout, '4\n');
+  t.same(
+    ['settings.json', 'settings.json.taken-over', 'database'].map((name) => existsSync(join(home, name))),
+    [false, true, true],
+  );
+  t.match((await slipway(['config', 'log'], home)).stdout, /Take over the settings of settings\.json\n.*Begin with/);
 });
 
 t.test('a home whose sockets would not fit', async (t) => {

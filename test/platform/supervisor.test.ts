@@ -1,17 +1,10 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { BehaviorSubject, filter, firstValueFrom } from 'rxjs';
 import t from 'tap';
 import type { PlatformStatus } from '../../src/api/port.ts';
-import { JsonSettings } from '../../src/config/adapter/json-settings.ts';
 import type { MachineHost } from '../../src/hypervisor/keeper.ts';
 import type { Machine, MachineSpec, MachineStatus } from '../../src/hypervisor/port.ts';
 import { type DockerReadiness, type InForce, type NetworkCore, Supervisor } from '../../src/supervisor.ts';
-
-const folder = mkdtempSync(join(tmpdir(), 'slipway-supervisor-'));
-t.teardown(() => rmSync(folder, { recursive: true }));
-let count = 0;
+import { MemorySettings } from '../config/memory-settings.ts';
 
 class FakeMachine implements Machine {
   readonly spec: MachineSpec;
@@ -93,7 +86,7 @@ class FakeDocker implements DockerReadiness {
 }
 
 async function setUp(inForce?: InForce) {
-  const settings = await JsonSettings.open(join(folder, `settings-${count++}.json`));
+  const settings = new MemorySettings();
   const machines = new FakeHost();
   const docker = new FakeDocker();
   const networks: (NetworkCore & { subnet: string; open: boolean; listening: string[] })[] = [];

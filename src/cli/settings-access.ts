@@ -1,0 +1,103 @@
+/** How the command line gets at the settings: through the daemon while it runs, and in the database itself. */
+
+import { existsSync } from 'node:fs';
+import type { SettingsStore } from '../config/adapter/settings-store.ts';
+import type { SettingChanges } from '../config/port.ts';
+import { defaults, type SettingName, schema, settingNames } from '../config/schema.ts';
+import { makeHome } from '../home.ts';
+import { withApi } from './api-client.ts';
+import { currentHome } from './current-home.ts';
+import { UsageError } from './usage-error.ts';
+
+export interface ShownSetting {
+  readonly value: string | number;
+  readonly chosen: boolean;
+}
+
+export type ShownSettings = { readonly [K in SettingName]: ShownSetting };
+
+/** Opens the settings in the database, whether or not a daemon has them open as well. */
+export async function withSettings<T>(work: (store: SettingsStore) => Promise<T>, watching = false): Promise<T> {
+  const home = currentHome();
+  makeHome(home);
+  const { openSettings } = await import('../config/adapter/settings-store.ts');
+  const store = await openSettings({
+    directory: home.database,
+    settingsFile: home.settingsFile,
+    watching,
+    log: warn,
+  });
+  try {
+    return await work(store);
+  } finally {
+    await store.close();
+  }
+}
+
+/** Every setting as it is now; a home that has no settings yet stays without. */
+export async function readSettings(): Promise<ShownSettings> {
+  const home = currentHome();
+  const running = await withApi(home, async (api) => {
+    const status = await api.statusIfRunning();
+    if (!status) return undefined;
+    const shown = (await api.get('/v1/config')) as ShownSettings;
+    return { shown, problem: (await api.status()).settingsProblem };
+  });
+  if (running) {
+    if (running.problem !== undefined) warn(running.problem);
+    return running.shown;
+  }
+  const show = (value: (name: SettingName) => string | number, chosen: (name: SettingName) => boolean): ShownSettings =>
+    Object.fromEntries(settingNames.map((name) => [name, { value: value(name), chosen: chosen(name) }])) as never;
+  if (!existsSync(home.database) && !existsSync(home.settingsFile))
+    return show(
+      (name) => defaults[name],
+      () => false,
+    );
+  return withSettings(async ({ settings }) => {
+    if (settings.problem !== undefined) warn(settings.problem);
+    return show(
+      (name) => settings.current[name],
+      (name) => settings.chosen[name] !== undefined,
+    );
+  });
+}
+
+/** In one commit; in force, as far as it can be, when this resolves. */
+export async function changeSettings(changes: SettingChanges, message?: string): Promise<void> {
+  const through = await withApi(currentHome(), async (api) => {
+    if (!(await api.statusIfRunning())) return false;
+    const query = message === undefined ? '' : `?${new URLSearchParams({ message })}`;
+    const body = Object.fromEntries(Object.entries(changes).map(([name, text]) => [name, text ?? null]));
+    await api.put(`/v1/config${query}`, body);
+    return true;
+  });
+  if (!through) await withSettings(({ settings }) => settings.set(changes, message));
+  hint(Object.keys(changes) as SettingName[]);
+}
+
+/** Has a daemon that runs take over what was committed beside it. */
+export async function applyCommitted(): Promise<void> {
+  await withApi(currentHome(), async (api) => {
+    if (!(await api.statusIfRunning())) return;
+    await api.get('/v1/config');
+    const { settingsProblem } = await api.status();
+    if (settingsProblem !== undefined) warn(settingsProblem);
+  });
+}
+
+export function settingName(word: string): SettingName {
+  if (!Object.hasOwn(schema, word))
+    throw new UsageError(`there is no setting '${word}'; the settings are ${settingNames.join(', ')}`);
+  return word as SettingName;
+}
+
+/** Says which of the settings wait for a restart. */
+export function hint(names: readonly SettingName[]): void {
+  const later = names.filter((name) => schema[name].restarts === 'vm');
+  if (later.length > 0) warn(`${later.join(', ')}: in force when the VM next starts ('slipway restart')`);
+}
+
+export function warn(line: string): void {
+  process.stderr.write(`${line}\n`);
+}

@@ -1,0 +1,199 @@
+/**
+ * Settings in the database: what the user has chosen lies in the branch `user`, a file a setting; `defaults` holds the
+ * rest; a setting is looked up in that order. Whoever moves either branch changes the settings: a commit from here,
+ * `git push`, 9P. Of what cannot be taken the last good value stays in force, across a restart the one that the branch
+ * `state` (state-mirror.ts) has.
+ */
+
+import { BehaviorSubject, concatMap, merge, type Observable, type Subscription } from 'rxjs';
+import { type Author, type Change, type Database, DatabaseError, type Tree } from './database.ts';
+import { migrate } from './migration.ts';
+import type { SettingChanges, SettingsPort } from './port.ts';
+import {
+  defaults,
+  parseSetting,
+  SCHEMA_VERSION,
+  type SettingName,
+  type Settings,
+  settingNames,
+  settingPath,
+  VERSION_PATH,
+} from './schema.ts';
+import { readSettings, type StoredSettings } from './stored-settings.ts';
+
+type Chosen = SettingsPort['chosen'];
+
+const nothing: StoredSettings = { values: {}, bad: new Set(), problems: [] };
+
+export class DatabaseSettings implements SettingsPort {
+  readonly #database: Database;
+  readonly #changes = new BehaviorSubject<Settings>(defaults);
+  #chosen: Chosen = {};
+  #problem: string | undefined;
+  #following: Subscription | undefined;
+  #loading: Promise<void> = Promise.resolve();
+
+  private constructor(database: Database) {
+    this.#database = database;
+  }
+
+  /** Makes the branches when they are not there; brings older settings up to date. */
+  static async open(database: Database): Promise<DatabaseSettings> {
+    await writeDefaults(database);
+    if (database.head('user') === undefined)
+      await database.update('user', (_tree, head) => (head === undefined ? [versionFile] : []), {
+        message: 'Begin with the defaults',
+      });
+    const settings = new DatabaseSettings(database);
+    const { values } = await settings.#stored('state').catch(() => nothing);
+    settings.#changes.next(valuesOf(values));
+    settings.#chosen = Object.fromEntries(
+      Object.entries(values).filter(([name, text]) => text !== String(defaults[name as SettingName])),
+    );
+    const failed = await migrate(database).then(() => undefined, problemOf);
+    await settings.#load();
+    settings.#problem ??= failed;
+    return settings;
+  }
+
+  get current(): Settings {
+    return this.#changes.value;
+  }
+
+  get changes(): Observable<Settings> {
+    return this.#changes;
+  }
+
+  get chosen(): Chosen {
+    return this.#chosen;
+  }
+
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** Takes over what anyone commits, until `close`. `told` hears of each problem. */
+  follow(told: (problem: string) => void): void {
+    this.#following ??= merge(this.#database.heads('user'), this.#database.heads('defaults'))
+      .pipe(
+        concatMap(async () => {
+          const before = this.#problem;
+          await this.#load();
+          if (this.#problem !== undefined && this.#problem !== before) told(this.#problem);
+        }),
+      )
+      .subscribe();
+  }
+
+  async set(values: SettingChanges, message?: string, author?: Author): Promise<void> {
+    const names = Object.keys(values) as SettingName[];
+    if (names.length === 0) return;
+    for (const name of names) parseSetting(name, values[name] ?? String(defaults[name] ?? ''));
+    const changes = names.map((name) => fileOf(name, values[name]));
+    await this.#database.commit('user', changes, { message: message ?? describe(values), ...(author && { author }) });
+    await this.#load();
+  }
+
+  unset(names: readonly SettingName[], message?: string, author?: Author): Promise<void> {
+    return this.set(Object.fromEntries(names.map((name) => [name, undefined])), message, author);
+  }
+
+  refresh(): Promise<void> {
+    return this.#load();
+  }
+
+  close(): void {
+    this.#following?.unsubscribe();
+    this.#changes.complete();
+  }
+
+  /** Takes over the branches as they are; what cannot be read at all leaves everything as it was. */
+  #load(): Promise<void> {
+    this.#loading = this.#loading.then(() => this.#loadNow());
+    return this.#loading;
+  }
+
+  async #loadNow(): Promise<void> {
+    let user: StoredSettings;
+    let byDefault: StoredSettings;
+    try {
+      [user, byDefault] = await Promise.all([this.#stored('user'), this.#stored('defaults')]);
+    } catch (error) {
+      this.#problem = problemOf(error);
+      return;
+    }
+    const chosen: { [K in SettingName]?: string } = {};
+    const settings: Record<string, unknown> = {};
+    for (const name of settingNames) {
+      const kept = user.bad.has(name) || (user.values[name] === undefined && byDefault.bad.has(name));
+      const text = kept ? this.#chosen[name] : user.values[name];
+      if (text !== undefined) chosen[name] = text;
+      if (kept) settings[name] = this.current[name];
+      else settings[name] = parseSetting(name, text ?? byDefault.values[name] ?? String(defaults[name]));
+    }
+    const problems = [
+      ...user.problems,
+      ...byDefault.problems.map((problem) => `${problem} (in the branch 'defaults')`),
+    ];
+    this.#chosen = chosen;
+    this.#problem = problems.length > 0 ? `${problems.join('; ')}; the last good settings stay in force` : undefined;
+    const changed = settingNames.some((name) => this.current[name] !== settings[name]);
+    if (changed) this.#changes.next(Object.freeze(settings) as unknown as Settings);
+  }
+
+  async #stored(branch: string): Promise<StoredSettings> {
+    // From the disk, not as last seen: so loads, one after another, never go back.
+    const head = await this.#database.log(branch, { limit: 1 }).catch(absentBranch);
+    return head[0] === undefined ? nothing : readSettings(await this.#database.tree(head[0].tree));
+  }
+}
+
+function absentBranch(error: unknown): [] {
+  if (error instanceof DatabaseError && error.code === 'NO-BRANCH') return [];
+  throw error;
+}
+
+function problemOf(error: unknown): string {
+  return (error as Error).message;
+}
+
+/** The settings of a tree of any commit: for comparing; what cannot be taken is left out. */
+export async function settingsOf(tree: Tree): Promise<Chosen> {
+  return (await readSettings(tree)).values;
+}
+
+function valuesOf(values: Chosen): Settings {
+  const parsed = settingNames.map((name) => [name, parseSetting(name, values[name] ?? String(defaults[name]))]);
+  return Object.freeze(Object.fromEntries(parsed)) as unknown as Settings;
+}
+
+const versionFile: Change = { path: VERSION_PATH, content: `${SCHEMA_VERSION}\n` };
+
+function fileOf(name: SettingName, text: string | undefined): Change {
+  return { path: settingPath(name), content: text === undefined ? undefined : `${text}\n` };
+}
+
+/**
+ * Writes the defaults once for each set of them, so that one who pushes others to the branch keeps them until a new
+ * Slipway has others itself.
+ */
+async function writeDefaults(database: Database): Promise<void> {
+  const changes = [versionFile, ...settingNames.map((name) => fileOf(name, String(defaults[name])))];
+  const message = `Defaults\n\n${changes.map(({ path, content }) => `${path}: ${content}`).join('')}`.trim();
+  await database.update(
+    'defaults',
+    async (_tree, head) => {
+      if (head === undefined) return changes;
+      const log = await database.log(head, { limit: 100 });
+      return log.some((commit) => commit.message === message) ? [] : changes;
+    },
+    { message },
+  );
+}
+
+function describe(values: SettingChanges): string {
+  const names = Object.keys(values) as SettingName[];
+  const words = names.map((name) => (values[name] === undefined ? `unset ${name}` : `${name}=${values[name]}`));
+  const subject = words.join(' ');
+  return subject.length <= 72 ? subject : `Change ${names.length} settings\n\n${words.join('\n')}`;
+}

@@ -1,0 +1,73 @@
+/** The settings that a tree of the database holds: what can be taken, and what is wrong with the rest. */
+
+import type { Tree } from './database.ts';
+import {
+  parseSetting,
+  SCHEMA_VERSION,
+  type SettingName,
+  settingAt,
+  settingNames,
+  settingPath,
+  VERSION_PATH,
+} from './schema.ts';
+
+export interface StoredSettings {
+  /** Good ones, as text. */
+  readonly values: { readonly [K in SettingName]?: string };
+  /** Settings whose value cannot be taken. */
+  readonly bad: ReadonlySet<SettingName>;
+  readonly problems: readonly string[];
+}
+
+const FILE_OCTETS = 64 * 1024;
+/** Strangers that are named; a tree that is not of settings at all may have millions. */
+const STRANGERS = 5;
+
+export async function readSettings(tree: Tree): Promise<StoredSettings> {
+  const values: { [K in SettingName]?: string } = {};
+  const bad = new Set<SettingName>();
+  const problems: string[] = [];
+  for (const name of settingNames) {
+    try {
+      const octets = await tree.read(settingPath(name));
+      if (!octets) continue;
+      const text = settingText(name, octets);
+      parseSetting(name, text);
+      values[name] = text;
+    } catch (error) {
+      bad.add(name);
+      problems.push((error as Error).message);
+    }
+  }
+  const strangers = await findStrangers(tree);
+  if (strangers.length > STRANGERS) strangers.splice(STRANGERS, strangers.length, 'more');
+  if (strangers.length > 0) problems.push(`there is no setting ${strangers.join(', ')}`);
+  const version = await tree.read(VERSION_PATH);
+  const said = version ? new TextDecoder().decode(version).trim() : '';
+  if (said !== '' && said !== String(SCHEMA_VERSION))
+    problems.push(`the settings follow schema ${said}, this Slipway knows ${SCHEMA_VERSION}`);
+  return { values, bad, problems };
+}
+
+function settingText(name: SettingName, octets: Uint8Array): string {
+  if (octets.length > FILE_OCTETS) throw new Error(`${name} is longer than ${FILE_OCTETS} octets`);
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(octets).replace(/\r?\n$/, '');
+  } catch {
+    throw new Error(`${name} is not UTF-8 text`);
+  }
+}
+
+/** Paths that are no setting's, a little more than are shown. */
+async function findStrangers(tree: Tree): Promise<string[]> {
+  const found: string[] = [];
+  const folders = new Set(settingNames.map((name) => settingPath(name).replace(/\/[^/]*$/, '')));
+  for (const folder of ['', ...folders])
+    for (const { name, kind } of (await tree.list(folder)) ?? []) {
+      const path = folder === '' ? name : `${folder}/${name}`;
+      const known = kind === 'directory' ? folders.has(path) : settingAt(path) !== undefined || path === VERSION_PATH;
+      if (!known) found.push(`'${path.replaceAll('/', '.')}'`);
+      if (found.length > STRANGERS) return found;
+    }
+  return found;
+}
