@@ -456,6 +456,31 @@ t.test('an unreachable server is passed over at once', async (t) => {
   t.match(decode(netstack.sent[0]!.payload), { rcode: 'SERVFAIL' });
 });
 
+t.test('a server that ICMP says is gone: all that waits for it is asked elsewhere, and it is asked last', async (t) => {
+  const { ask, socket, hostNet, netstack, clock } = setUp();
+  for (let i = 0; i < 8; i++) ask({ id: i, name: `n${i}.example.org` });
+  // From here on queries of one moment share a socket.
+  ask({ id: 10, name: 'a.example.org' });
+  const shared = socket();
+  ask({ id: 11, name: 'b.example.org' });
+  t.equal(socket(), shared);
+  const before = shared.sent.length;
+  shared.handler.failed(shared, 'ECONNREFUSED', address(FIRST), 5353);
+  shared.handler.failed(shared, 'ECONNREFUSED', address('192.0.2.99'), 53);
+  t.equal(shared.sent.length, before, 'somebody else is gone');
+  shared.handler.failed(shared, 'ECONNREFUSED', address(FIRST), 53);
+  t.ok(shared.sent.slice(before).every((one) => one.server === `${SECOND}#53`));
+  t.equal(shared.sent.length - before, before, 'each of them once');
+  clock.now++;
+  ask({ id: 12, name: 'c.example.org' });
+  t.equal(socket().sent.at(-1)!.server, `${SECOND}#53`);
+  netstack.sent = [];
+  for (const one of hostNet.sockets)
+    for (const server of [SECOND, FIRST, SECOND, FIRST, SECOND])
+      one.handler.failed(one, 'ECONNREFUSED', address(server), 53);
+  t.equal(netstack.sent.length, 11, 'and nobody waits for servers that are all gone');
+});
+
 t.test('an answer longer than the client takes is cut to its question, with TC', async (t) => {
   const records = Array.from({ length: 40 }, (_, i) => a('www.example.org', `192.0.2.${i}`));
   const plain = setUp().through({}, (asked) => reply(asked, records));

@@ -8,6 +8,8 @@ import { fragmentsOf, HostPeer } from './host-peer.ts';
 
 export interface HostWorld {
   readonly net: HostNetPort;
+  /** ICMP errors about datagrams are heard of. */
+  readonly hearsErrors: boolean;
   /** A unix socket whose connections are accepted by `accept`; returns its path and how to end it. */
   servePath(accept: (stream: HostStream) => StreamHandler): Promise<{ path: string; close(): void }>;
 }
@@ -273,6 +275,59 @@ export function hostNetConformance(t: Test, world: HostWorld): void {
       t.same([...replies].sort(), peers.map((peer, i) => [peer.port, i + 8]).sort());
       for (const peer of peers) peer.close();
     });
+
+  for (const host of world.hearsErrors ? ['127.0.0.1', '::1'] : [])
+    t.test(`datagrams to nobody are told, with whom they were for, and others still arrive: ${host}`, async (t) => {
+      const [gone, peer] = await Promise.all([echoing(net, host), echoing(net, host)]);
+      gone.close();
+      const to = parseAddress(host)!;
+      await new Promise<void>((resolve) => {
+        const socket = net.bindDatagram(host === '::1' ? 6 : 4, {
+          received(_, payload) {
+            t.equal(payload.length, 7);
+            socket.close();
+            resolve();
+          },
+          failed(_, code, address, port) {
+            t.same([code, address && formatAddress(address), port], ['ECONNREFUSED', host, gone.port]);
+            socket.send(fragmentsOf(octets(7)), to, peer.port);
+          },
+        });
+        t.ok(socket.send(fragmentsOf(octets(5)), to, gone.port));
+      });
+      peer.close();
+    });
+
+  t.test('a datagram is sent as it was when it was given', async (t) => {
+    const got: string[] = [];
+    await new Promise<void>((resolve) => {
+      net
+        .listenDatagram('127.0.0.1', 0, {
+          received(_, payload) {
+            got.push(Buffer.from(payload).toString());
+            if (got.length === 3) resolve();
+          },
+          failed: (_, code) => t.fail(code),
+        })
+        .then((peer) => {
+          const socket = net.bindDatagram(4, { received() {}, failed: (_, code) => t.fail(code) });
+          const place = Buffer.alloc(100);
+          for (const letter of 'abc') {
+            place.fill(letter);
+            t.ok(socket.send(fragmentsOf(place), parseAddress('127.0.0.1')!, peer.port));
+          }
+          place.fill('x');
+          t.teardown(() => {
+            socket.close();
+            peer.close();
+          });
+        });
+    });
+    t.same(
+      got,
+      [...'abc'].map((letter) => letter.repeat(100)),
+    );
+  });
 
   t.test('a datagram of 65507 octets goes both ways, a longer one nowhere', async (t) => {
     const peer = await echoing(net, '127.0.0.1');

@@ -17,8 +17,9 @@ import { fragmentsOf, HostPeer } from './host-peer.ts';
 const folder = mkdtempSync(join(tmpdir(), 'slipway-host-net-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
 
-const worldOf = (host: HostNetPort, name: string): HostWorld => ({
+const worldOf = (host: HostNetPort, name: string, hearsErrors: boolean): HostWorld => ({
   net: host,
+  hearsErrors,
   async servePath(accept) {
     // A port forwarder in small: the path's connections continue to a listener of the adapter.
     const listener = await host.listen('127.0.0.1', 0, accept);
@@ -42,16 +43,17 @@ const native = new LinuxHostNet();
 const fake = new FakeHostNet();
 const fakeWorld: HostWorld = {
   net: fake,
+  hearsErrors: true,
   async servePath(accept) {
     fake.listenPath('/peer.sock', accept);
     return { path: '/peer.sock', close() {} };
   },
 };
 
-t.test('node', async (t) => hostNetConformance(t, worldOf(node, 'node')));
+t.test('node', async (t) => hostNetConformance(t, worldOf(node, 'node', false)));
 t.test('native', async (t) => {
   t.equal(await native.loaded, process.platform === 'linux', 'there is a native edge on Linux');
-  await hostNetConformance(t, worldOf(native, 'native'));
+  await hostNetConformance(t, worldOf(native, 'native', process.platform === 'linux'));
 });
 t.test('fake', async (t) => hostNetConformance(t, fakeWorld));
 

@@ -102,6 +102,21 @@ t.test('what the gate denies and the host cannot send is answered', async (t) =>
   t.same(netstack.unreachable, ['prohibited 127.0.0.1 7', 'host 192.168.65.77 7', 'host 10.0.0.9 7']);
 });
 
+t.test('an ICMP error is passed on about the peer that it was about', async (t) => {
+  const { host, netstack, proxy, settle } = world();
+  await peer(host, '10.0.0.1', 7);
+  proxy.udp(datagram(guest, 5000, '192.168.65.2', 9, text('nobody listens on the host loopback')));
+  proxy.udp(datagram(guest, 5000, '10.0.0.8', 9, text('nor there')));
+  proxy.udp(datagram(guest, 5000, '10.0.0.1', 7, text('but here')));
+  settle();
+  t.same(netstack.unreachable, ['port 192.168.65.2 9', 'port 10.0.0.8 9']);
+  t.same(
+    netstack.sent.map(({ from, to }) => `${from} to ${to}`),
+    [`10.0.0.1 7 to ${guest} 5000`],
+  );
+  t.equal(proxy.drops['host-failed'], 2);
+});
+
 t.test('an active mapping stays, an idle one goes after two minutes and more', async (t) => {
   const { host, proxy, settle, clock, policy, netstack } = world();
   const { got, socket } = await peer(host, '10.0.0.1', 53);

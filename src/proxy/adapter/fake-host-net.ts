@@ -112,9 +112,11 @@ export class FakeHostNet implements HostNetPort {
   #deliver(sender: FakeDatagramSocket, from: Name, payload: Uint8Array, to: Name): void {
     this.#post(() => {
       if (this.blackHoles.has(to.address)) return;
-      if (this.unreachable.has(to.address)) return sender.failed('EHOSTUNREACH');
+      if (this.unreachable.has(to.address)) return sender.failed('EHOSTUNREACH', to);
+      const receiver = this.#find(this.#datagrams, to);
+      if (!receiver) return sender.failed('ECONNREFUSED', to);
       const source = wildcards.has(from.address) ? this.#sourceFor(to.address) : from.address;
-      this.#find(this.#datagrams, to)?.received(payload, parseAddress(source)!, from.port);
+      receiver.received(payload, parseAddress(source)!, from.port);
     });
   }
 
@@ -289,8 +291,8 @@ class FakeDatagramSocket implements HostDatagramSocket {
     if (this.#open) this.#handler.received(this, payload, address, port);
   }
 
-  failed(code: HostErrorCode): void {
-    if (this.#open) this.#handler.failed(this, code);
+  failed(code: HostErrorCode, to: Name): void {
+    if (this.#open) this.#handler.failed(this, code, parseAddress(to.address)!, to.port);
   }
 
   close(): void {

@@ -13,17 +13,7 @@
 import type { Address, FragmentList } from '../../stack/port.ts';
 import { equal, isIpv4 } from '../../stack/wire/address.ts';
 import type { HostErrorCode } from '../port.ts';
-import {
-  codeOf,
-  EAGAIN,
-  ENOBUFS,
-  encodeAddress,
-  IOVEC,
-  MMSGHDR,
-  MSG_DONTWAIT,
-  Place,
-  sendmmsg,
-} from './linux-socket.ts';
+import { codeOf, EAGAIN, encodeAddress, IOVEC, MMSGHDR, MSG_DONTWAIT, Place, sendmmsg } from './linux-socket.ts';
 
 /** Messages and octets that wait at most; together they are less than a link's batch, so that memory stays warm. */
 const MESSAGES = 128;
@@ -39,6 +29,9 @@ const PEER = 32;
 const CONTROL = 24;
 const IPPROTO_UDP = 17;
 const UDP_SEGMENT = 103;
+
+/** What the kernel says of a run that it, or the path, cannot cut: EIO, EINVAL, EMSGSIZE. */
+const cannotCut = new Set([-5, -22, -90]);
 
 /** Offsets in struct msghdr, the beginning of struct mmsghdr. */
 const NAME = 0;
@@ -189,7 +182,7 @@ export class DatagramQueue {
   #failed(sender: QueueSender, i: number, error: number): void {
     const address = this.#addresses[i]!;
     const port = this.#ports[i]!;
-    if (this.#datagrams[i] === 1 || error === EAGAIN || error === ENOBUFS) {
+    if (this.#datagrams[i] === 1 || !cannotCut.has(error)) {
       sender.unsent(codeOf(error), address, port);
       return;
     }

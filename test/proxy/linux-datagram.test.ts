@@ -1,0 +1,237 @@
+/** Native UDP sockets, beyond what every host network does: batches, runs that the kernel cuts, turns, and errors. */
+
+import fc from 'fast-check';
+import t from 'tap';
+import { LinuxDatagrams } from '../../src/proxy/adapter/linux-datagram.ts';
+import { DatagramQueue } from '../../src/proxy/adapter/linux-datagram-queue.ts';
+import { LinuxReadiness } from '../../src/proxy/adapter/linux-readiness.ts';
+import {
+  AF_INET,
+  close,
+  Place,
+  SOCK_DGRAM,
+  SOL_SOCKET,
+  setsockopt,
+  socket,
+} from '../../src/proxy/adapter/linux-socket.ts';
+import { NameServers } from '../../src/proxy/dns/name-servers.ts';
+import { DnsUpstream } from '../../src/proxy/dns/upstream.ts';
+import type { HostDatagramHandler, HostDatagramSocket, HostListener } from '../../src/proxy/port.ts';
+import { formatAddress, parseAddress } from '../../src/stack/wire/address.ts';
+import { seededRandom } from './gateway-fakes.ts';
+import { fragmentsOf } from './host-peer.ts';
+
+const loopback = parseAddress('127.0.0.1')!;
+const everybody = parseAddress('255.255.255.255')!;
+/** Without SO_NO_CHECK the kernel sums; with it, it refuses to cut. */
+const SO_NO_CHECK = 11;
+
+const datagrams = new LinuxDatagrams(new LinuxReadiness());
+
+type Peer = HostListener & { socket: HostDatagramSocket };
+
+/** Keeps what arrives; `until` resolves when there are so many. */
+class Received implements HostDatagramHandler {
+  readonly payloads: Buffer[] = [];
+  readonly failures: string[] = [];
+  #awaited = 0;
+  #done: () => void = () => {};
+
+  received(_socket: HostDatagramSocket, payload: Uint8Array): void {
+    this.payloads.push(Buffer.from(payload));
+    if (this.payloads.length === this.#awaited) this.#done();
+  }
+
+  failed(_socket: HostDatagramSocket, code: string, address?: Uint8Array, port?: number): void {
+    this.failures.push(`${code} ${address && formatAddress(address)} ${port}`);
+  }
+
+  until(count: number): Promise<void> {
+    this.#awaited = count;
+    return this.payloads.length >= count ? Promise.resolve() : new Promise((resolve) => (this.#done = resolve));
+  }
+}
+
+const listening = (handler: HostDatagramHandler): Promise<Peer> => datagrams.listen('127.0.0.1', 0, handler);
+
+const filled = (length: number, octet: number): Uint8Array => new Uint8Array(length).fill(octet);
+
+t.test('whatever is sent in one turn arrives, each datagram by itself, in order', async (t) => {
+  const peers = [new Received(), new Received()] as const;
+  const at = [await listening(peers[0]), await listening(peers[1])] as const;
+  const sockets = [datagrams.bind(4, new Received()), datagrams.bind(4, new Received())] as const;
+  // Few lengths, so that there are runs; together no more than any kernel's buffer holds.
+  const length = fc.oneof(fc.constantFrom(0, 1, 100, 101, 1400, 1472), fc.integer({ min: 0, max: 3000 }));
+  const sending = fc.record({ length, from: fc.constantFrom(0, 1), to: fc.constantFrom(0, 0, 0, 1) });
+  await fc.assert(
+    fc.asyncProperty(fc.array(sending, { minLength: 1, maxLength: 60 }), async (all) => {
+      for (const peer of peers) peer.payloads.length = 0;
+      const sent: [Buffer[], Buffer[]] = [[], []];
+      const perSocket = [0, 0, 0, 0];
+      for (const [i, { length, from, to }] of all.entries()) {
+        // By whom and as which of whose, as far as it is long enough to say.
+        const bytes = filled(length, i & 0xff);
+        if (length > 1) bytes.set([from, perSocket[to * 2 + from]!++]);
+        sent[to as 0 | 1].push(Buffer.from(bytes));
+        const middle = length >> 1;
+        sockets[from as 0 | 1].send(
+          fragmentsOf(bytes.subarray(0, middle), bytes.subarray(middle)),
+          loopback,
+          at[to as 0 | 1].port,
+        );
+      }
+      await Promise.all(peers.map((peer, i) => peer.until(sent[i as 0 | 1].length)));
+      for (const i of [0, 1] as const)
+        if (!Buffer.concat(peers[i].payloads).equals(Buffer.concat(sent[i]))) return false;
+      return peers.every((peer, i) => peer.payloads.every((one, k) => one.length === sent[i as 0 | 1][k]!.length));
+    }),
+    { numRuns: 200 },
+  );
+  for (const one of [...at, ...sockets]) one.close();
+  t.pass();
+});
+
+t.test('more octets than are gathered', async (t) => {
+  const peer = new Received();
+  const at = await listening(peer);
+  const from = datagrams.bind(4, new Received());
+  for (let round = 0; round < 4; round++) {
+    for (let i = 0; i < 5; i++) from.send(fragmentsOf(filled(65507, i)), loopback, at.port);
+    await peer.until(5 * (round + 1));
+  }
+  t.ok(peer.payloads.every((one, i) => one.equals(filled(65507, i % 5))));
+  from.close();
+  at.close();
+});
+
+t.test('who gets much does not keep others waiting', async (t) => {
+  const order: string[] = [];
+  let done: () => void = () => {};
+  const all = new Promise<void>((resolve) => (done = resolve));
+  const noting = (name: string): HostDatagramHandler => ({
+    received() {
+      order.push(name);
+      if (order.length === 302) done();
+    },
+    failed: (_, code) => t.fail(code),
+  });
+  const flooded = await listening(noting('flooded'));
+  const quiet = [await listening(noting('quiet')), await listening(noting('quiet'))];
+  const from = datagrams.bind(4, new Received());
+  // Before the loop looks.
+  for (let i = 0; i < 300; i++) from.send(fragmentsOf(filled(10, 0)), loopback, flooded.port);
+  for (const one of quiet) from.send(fragmentsOf(filled(10, 0)), loopback, one.port);
+  datagrams.flush();
+  await all;
+  const last = order.lastIndexOf('quiet');
+  t.ok(last < 150, `both had theirs after ${last}`);
+  for (const one of [from, flooded, ...quiet]) one.close();
+});
+
+t.test('closed in the middle of a batch, a socket hears no more, and what it had waiting is not sent', async (t) => {
+  const peer = new Received();
+  const at = await listening(peer);
+  let heard = 0;
+  const closing = await listening({
+    received(socket) {
+      heard++;
+      socket.send(fragmentsOf(filled(1, 1)), loopback, at.port);
+      socket.close();
+      other.send(fragmentsOf(filled(1, 2)), loopback, at.port);
+    },
+    failed: (_, code) => t.fail(code),
+  });
+  const other = datagrams.bind(4, new Received());
+  for (let i = 0; i < 10; i++) other.send(fragmentsOf(filled(10, i)), loopback, closing.port);
+  await peer.until(1);
+  t.equal(heard, 1);
+  t.same(peer.payloads, [Buffer.of(2)]);
+  t.equal(closing.socket.send(fragmentsOf(filled(1, 0)), loopback, at.port), false);
+  t.equal(closing.socket.port, 0);
+  closing.close();
+  other.close();
+  at.close();
+});
+
+t.test('what the kernel refuses is told of, and the others of the batch go', async (t) => {
+  const peer = new Received();
+  const at = await listening(peer);
+  const refused = new Received();
+  const from = datagrams.bind(4, refused);
+  from.send(fragmentsOf(filled(5, 1)), loopback, at.port);
+  // A run, and then one by itself. Without SO_BROADCAST neither is allowed.
+  for (let i = 0; i < 3; i++) from.send(fragmentsOf(filled(5, 2)), everybody, 9);
+  from.send(fragmentsOf(filled(6, 2)), everybody, 9);
+  from.send(fragmentsOf(filled(5, 3)), loopback, at.port);
+  await peer.until(2);
+  t.same(peer.payloads, [filled(5, 1), filled(5, 3)].map(Buffer.from));
+  t.same(refused.failures, ['EACCES 255.255.255.255 9', 'EACCES 255.255.255.255 9']);
+  from.close();
+  at.close();
+});
+
+t.test('where runs cannot be cut, their datagrams go one by one', async (t) => {
+  const peer = new Received();
+  const at = await listening(peer);
+  const fd = socket(AF_INET, SOCK_DGRAM, 0);
+  const one = new Place(4);
+  one.view.setInt32(0, 1, true);
+  t.equal(setsockopt(fd, SOL_SOCKET, SO_NO_CHECK, one.address, 4), 0);
+  const failures: string[] = [];
+  const sender = { fd, cuts: true, unsent: (code: string) => failures.push(code) };
+  const queue = new DatagramQueue();
+  for (let i = 0; i < 5; i++) t.ok(queue.add(sender, fragmentsOf(filled(i < 4 ? 100 : 50, i)), loopback, at.port));
+  queue.flush();
+  t.ok(queue.isEmpty);
+  await peer.until(5);
+  t.same(
+    peer.payloads,
+    [0, 1, 2, 3, 4].map((i) => Buffer.from(filled(i < 4 ? 100 : 50, i))),
+  );
+  t.notOk(sender.cuts, 'and later ones at once');
+  t.same(failures, []);
+  close(fd);
+  at.close();
+});
+
+t.test('a port that is taken, an address that is none, a family that does not fit', async (t) => {
+  const at = await listening(new Received());
+  await t.rejects(datagrams.listen('127.0.0.1', at.port, new Received()), { code: 'EADDRINUSE' });
+  await t.rejects(datagrams.listen('192.0.2.1', 0, new Received()), { code: 'EADDRNOTAVAIL' });
+  await t.rejects(datagrams.listen('localhost', 0, new Received()), { code: 'EINVAL' });
+  const failures = new Received();
+  const from = datagrams.bind(6, failures);
+  from.send(fragmentsOf(filled(5, 1)), loopback, at.port);
+  datagrams.flush();
+  t.equal(failures.failures.length, 1);
+  from.close();
+  at.close();
+});
+
+t.test('DNS: a server whose host says that nobody listens costs no time', async (t) => {
+  const gone = await listening(new Received());
+  const server = await listening({
+    received(socket, payload, address, port) {
+      const answer = payload.slice();
+      answer[2]! |= 0x80;
+      socket.send(fragmentsOf(answer), address, port);
+    },
+    failed: (_, code) => t.fail(code),
+  });
+  gone.close();
+  const servers = [gone, server].map(({ port }) => ({ address: loopback, port }));
+  const order = new NameServers({ current: () => ({ servers, search: [] }) });
+  order.refresh();
+  // Time stands still: only the error can lead on.
+  const hostNet = { bindDatagram: (family: 4 | 6, handler: HostDatagramHandler) => datagrams.bind(family, handler) };
+  const upstream = new DnsUpstream(hostNet, order, { nowMs: () => 0 }, seededRandom());
+  const query = Uint8Array.of(0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0x61, 0, 0, 1, 0, 1);
+  for (let i = 0; i < 3; i++) {
+    const answer = await new Promise<Uint8Array | undefined>((resolve) =>
+      upstream.ask(query, query.length, { answered: (answer) => resolve(answer?.slice()) }),
+    );
+    t.same(answer?.slice(3), query.slice(3));
+  }
+  upstream.close();
+  server.close();
+});
