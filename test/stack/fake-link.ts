@@ -73,6 +73,15 @@ export class FakeLink implements LinkPort {
     this.#handler!.input(batch);
   }
 
+  /** A batch as it is. */
+  deliver(batch: FrameBatch): void {
+    this.#handler!.input(batch);
+  }
+
+  desert(): void {
+    this.#handler!.deserted?.();
+  }
+
   writable(): void {
     this.#handler!.writable();
   }

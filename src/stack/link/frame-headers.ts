@@ -17,7 +17,11 @@ const IPV6_FRAGMENT = 44;
 const IPV6_AUTHENTICATION = 51;
 /** Hop-by-hop options, routing, destination options, mobility: all of them length in 8 octets without the first. RFC 8200 4. */
 const IPV6_EXTENSIONS = new Set([0, 43, 60, 135]);
+const IPV6_NO_NEXT_HEADER = 59;
 const MAX_EXTENSIONS = 8;
+
+const isExtension = (next: number): boolean =>
+  IPV6_EXTENSIONS.has(next) || next === IPV6_FRAGMENT || next === IPV6_AUTHENTICATION;
 
 export class FrameHeaders {
   /** The Ethernet type; 0: not even that is there. */
@@ -35,6 +39,9 @@ export class FrameHeaders {
   destinationPort = -1;
   /** Where the transport's header begins, from the frame's start; 0: not there. */
   transportAt = 0;
+  isFragment = false;
+  /** An IPv6 packet's first fragment, or all of it, that does not come as far as its transport. RFC 7112. */
+  hidesTransport = false;
 
   /** Reads the frame whose first `length` octets lie at `at`. */
   read(view: DataView, at: number, length: number): void {
@@ -44,6 +51,8 @@ export class FrameHeaders {
     this.sourcePort = -1;
     this.destinationPort = -1;
     this.transportAt = 0;
+    this.isFragment = false;
+    this.hidesTransport = false;
     if (length < ethernet.HEADER_OCTETS) return;
     this.type = ethernet.type(view, at);
     this.sourceMac = ethernet.source(view, at);
@@ -59,6 +68,7 @@ export class FrameHeaders {
     if (length < ipv4.HEADER_OCTETS || view.getUint8(at) >> 4 !== 4) return;
     this.#words(ipv4.source(view, at), ipv4.destination(view, at));
     this.protocol = ipv4.protocol(view, at);
+    this.isFragment = ipv4.isFragment(view, at);
     const header = ipv4.headerOctets(view, at);
     if (header < ipv4.HEADER_OCTETS || ipv4.fragmentOffset(view, at) !== 0) return;
     this.#transport(view, frame, ethernet.HEADER_OCTETS + header, length - header);
@@ -80,6 +90,7 @@ export class FrameHeaders {
       else if (next === IPV6_AUTHENTICATION) header += (view.getUint8(place + 1) + 2) * 4;
       else if (next === IPV6_FRAGMENT) {
         header += 8;
+        this.isFragment = true;
         if (view.getUint16(place + 2) >> 3 !== 0) {
           this.protocol = view.getUint8(place);
           return;
@@ -88,6 +99,7 @@ export class FrameHeaders {
       next = view.getUint8(place);
     }
     this.protocol = next;
+    this.hidesTransport = next !== IPV6_NO_NEXT_HEADER && (isExtension(next) || length - header < 4);
     this.#transport(view, frame, ethernet.HEADER_OCTETS + header, length - header);
   }
 
