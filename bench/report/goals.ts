@@ -86,7 +86,7 @@ function judge(goal: Goal, section: Section): Verdict | undefined {
   const words = [
     `${better === 'less' ? 'at most' : ahead ? 'more than' : 'at least'} ${must} ${bound ? unit : 'x'}`,
     ...(unsteady ? [`its worst repetition was ${worst.toFixed(2)} of the median`] : []),
-    ...(failed > 0 ? [`${failed} repetitions failed`] : []),
+    ...(failed > 0 ? [failed === 1 ? 'a repetition failed' : `${failed} repetitions failed`] : []),
   ];
   return {
     section,

@@ -172,6 +172,14 @@ export function startText(result: BenchResult): string {
   return `${benchText([result])}\n\nMust: ${verdict('ready', 300, 'ms')}; ${verdict('resident', 70, 'MB')}.`;
 }
 
+/** The must-figure of vhost-user, of the rows that links.bench.ts leaves: half of the stream link's CPU. */
+export function linksText(result: BenchResult): string {
+  const verdicts = result.rows
+    .filter(({ unit, baseline }) => unit === 'CPU s/GB' && baseline === 'stream')
+    .map(({ name, ratio = Number.POSITIVE_INFINITY }) => `${name}: ${ratio <= 0.5 ? 'met' : '**not met**'}`);
+  return `${benchText([result])}\n\nMust: half of the stream link's CPU. ${verdicts.join('; ')}.`;
+}
+
 /** Puts `body` between the markers of `name`; a page without them is one that somebody broke. */
 export function replaceSection(page: string, name: string, body: string): string {
   const begin = `<!-- ${name}: generated -->`;

@@ -3,6 +3,7 @@
  * sections within which figures may be compared: the same way of attachment, the same MTU, the same file.
  */
 
+import type { Machine } from './machine.ts';
 import type { Metric } from './metrics.ts';
 
 /** What of a test is of interest here: figures by name, or an error. */
@@ -42,6 +43,17 @@ export function median(values: readonly number[]): number {
 
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** The first line of a file that `npm run bench -- e2e` wrote: the machine, and the rivals' versions. */
+export function readHeader(text: string): { machine: Machine; versions: Readonly<Record<string, string>> } | undefined {
+  try {
+    const line: unknown = JSON.parse(text.slice(0, text.indexOf('\n')));
+    if (!isRecord(line) || !isRecord(line.machine) || !isRecord(line.versions)) return;
+    return line as unknown as ReturnType<typeof readHeader>;
+  } catch {
+    return;
+  }
+}
 
 /** The lines of a file that are repetitions; others (a header, a line cut short) are left out. */
 export function readRepetitions(text: string): Repetition[] {

@@ -9,13 +9,14 @@ import {
   type BenchResult,
   benchText,
   charts,
+  linksText,
   measuredText,
   raceText,
   replaceSection,
   startText,
   verdictText,
 } from './page.ts';
-import { isLimit, isOurs, readRepetitions, sectionsOf } from './race.ts';
+import { isLimit, isOurs, readHeader, readRepetitions, sectionsOf } from './race.ts';
 
 const usage = `usage: npm run bench -- report [--rivals DIR] [FILE...]
 
@@ -37,7 +38,7 @@ const chartFolder = join(root, 'docs/charts');
 const parts: readonly (readonly [string, readonly string[], (results: readonly BenchResult[]) => string])[] = [
   ['start', ['serve'], ([result]) => startText(result!)],
   ['pipe', ['pipe'], benchText],
-  ['memory', ['links'], benchText],
+  ['memory', ['links'], ([result]) => linksText(result!)],
   ['stages', ['wire', 'tables', 'segment', 'tcp'], benchText],
 ];
 
@@ -67,7 +68,8 @@ const missing = files.find((file) => !existsSync(file));
 if (missing !== undefined) fail(`there is no file ${missing}`);
 let page = readFileSync(pagePath, 'utf8');
 
-const sections = sectionsOf(files.map((file) => readRepetitions(readFileSync(file, 'utf8'))));
+const texts = files.map((file) => readFileSync(file, 'utf8'));
+const sections = sectionsOf(texts.map(readRepetitions));
 if (files.length > 0 && sections.length === 0) fail('the files hold no results of a race');
 if (sections.length > 0) {
   const drawn = charts(sections);
@@ -75,15 +77,17 @@ if (sections.length > 0) {
   for (const file of globSync('*.svg', { cwd: chartFolder })) rmSync(join(chartFolder, file));
   for (const [name, svg] of drawn) writeFileSync(join(chartFolder, name), svg);
   const peers = new Set(sections.flatMap((section) => section.peers).filter((peer) => !isOurs(peer) && !isLimit(peer)));
+  // Whoever wrote a header knows; otherwise it is this machine, and what is installed on it.
+  const headers = texts.flatMap((text) => readHeader(text) ?? []);
   const versions = new Map(
     [...peers].flatMap((peer): [string, string][] => {
-      const version = peerVersion(peer, rivals);
+      const version = headers.find((header) => header.versions[peer])?.versions[peer] ?? peerVersion(peer, rivals);
       return version === undefined ? [] : [[peer, version]];
     }),
   );
   const verdicts = judgeAll(sections);
   page = replaceSection(page, 'verdicts', verdictText(verdicts));
-  page = replaceSection(page, 'measured', measuredText(sections, machine(), versions));
+  page = replaceSection(page, 'measured', measuredText(sections, headers[0]?.machine ?? machine(), versions));
   page = replaceSection(page, 'race', raceText(sections, drawn));
   console.log(
     `${sections.length} sections, ${drawn.size} charts; ${verdicts.filter(({ met }) => met).length} of ${verdicts.length} must-figures met`,
