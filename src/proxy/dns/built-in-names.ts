@@ -37,6 +37,10 @@ export function standardNames(
 const reverseName = (address: Address): string =>
   `${address[15]}.${address[14]}.${address[13]}.${address[12]}.in-addr.arpa`;
 
+/** A name's octets on the wire and those of its first label. */
+const shape = (octets: number, firstLabel: number): number => (octets << 8) | firstLabel;
+const shapeOf = (name: string): number => shape(name.length + 2, name.indexOf('.'));
+
 /** The question's name as text in lower case; undefined when a label holds a dot or is not ASCII text: no name of ours. */
 function nameText(bytes: Uint8Array, query: Query): string | undefined {
   let text = '';
@@ -56,25 +60,25 @@ function nameText(bytes: Uint8Array, query: Query): string | undefined {
 export class BuiltInNames {
   readonly #names: ReadonlyMap<string, NameTarget>;
   readonly #reverse = new Map<string, string>();
-  /** Lengths of the names on the wire: a query of another length needs no look. */
-  readonly #lengths = new Set<number>();
+  /** The names' shapes on the wire: a query of another shape needs no look. */
+  readonly #shapes = new Set<number>();
 
   constructor(names: ReadonlyMap<string, NameTarget>) {
     this.#names = names;
     for (const [name, target] of names) {
-      this.#lengths.add(name.length + 2);
+      this.#shapes.add(shapeOf(name));
       if (target === 'guest') continue;
       for (const address of target) {
         if (!isIpv4(address) || this.#reverse.has(reverseName(address))) continue;
         this.#reverse.set(reverseName(address), name);
-        this.#lengths.add(reverseName(address).length + 2);
+        this.#shapes.add(shapeOf(reverseName(address)));
       }
     }
   }
 
   /** Writes the answer to `into`; its length, or -1: not a name of ours. */
   answer(query: Query, bytes: Uint8Array, length: number, guest: Address, into: Uint8Array): number {
-    if (!this.#lengths.has(query.nameEnd - HEADER_OCTETS)) return -1;
+    if (!this.#shapes.has(shape(query.nameEnd - HEADER_OCTETS, bytes[HEADER_OCTETS]!))) return -1;
     const name = nameText(bytes, query);
     if (name === undefined) return -1;
     const target = this.#names.get(name);

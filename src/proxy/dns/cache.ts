@@ -27,6 +27,9 @@ class Entry {
   storedMs = 0;
   expiresMs = 0;
   used = false;
+  /** Who is looked at before and after it when room is made. */
+  before: Entry = this;
+  after: Entry = this;
 }
 
 export interface DnsCacheLimits {
@@ -37,6 +40,8 @@ export interface DnsCacheLimits {
 export class DnsCache {
   readonly #limits: DnsCacheLimits;
   readonly #entries = new Map<number, Entry>();
+  /** Closes the ring of entries: the eldest is after it. (A Map would find its eldest by passing all that were deleted.) */
+  readonly #ring = new Entry();
   readonly #ttlAt: number[] = [];
   /** The entry that went last: its memory is the next one's. */
   #spare: Entry | undefined;
@@ -54,6 +59,7 @@ export class DnsCache {
 
   clear(): void {
     this.#entries.clear();
+    this.#ring.before = this.#ring.after = this.#ring;
     this.#octets = 0;
   }
 
@@ -102,7 +108,7 @@ export class DnsCache {
 
   /** Keeps `length` octets of an answer to `query` for as long as it says itself. */
   store(query: Query, answer: Uint8Array, length: number, nowMs: number): void {
-    if (!query.cacheable || length > LARGEST_ANSWER) return;
+    if (!query.cacheable || length > Math.min(LARGEST_ANSWER, this.#limits.octets)) return;
     const ttlAt = this.#ttlAt;
     ttlAt.length = 0;
     const seconds = lifetime(answer, length, query, ttlAt);
@@ -130,27 +136,40 @@ export class DnsCache {
     entry.expiresMs = nowMs + seconds * 1000;
     entry.used = false;
     this.#entries.set(hash, entry);
+    this.#append(entry);
   }
 
   /** For one more entry, whose octets are counted already. */
   #makeRoom(): void {
-    for (const entry of this.#entries.values()) {
-      if (this.#entries.size < this.#limits.entries && this.#octets <= this.#limits.octets) return;
-      this.#entries.delete(entry.hash);
+    while (this.#entries.size >= this.#limits.entries || this.#octets > this.#limits.octets) {
+      const entry = this.#ring.after;
+      if (entry === this.#ring) return;
       if (entry.used) {
         // Its second chance: to the end of the line.
         entry.used = false;
-        this.#entries.set(entry.hash, entry);
-      } else this.#gone(entry);
+        unlink(entry);
+        this.#append(entry);
+      } else this.#remove(entry);
     }
   }
 
-  #remove(entry: Entry): void {
-    if (this.#entries.delete(entry.hash)) this.#gone(entry);
+  #append(entry: Entry): void {
+    const last = this.#ring.before;
+    entry.before = last;
+    entry.after = this.#ring;
+    last.after = entry;
+    this.#ring.before = entry;
   }
 
-  #gone(entry: Entry): void {
+  #remove(entry: Entry): void {
+    this.#entries.delete(entry.hash);
+    unlink(entry);
     this.#octets -= entry.length;
     if (entry.bytes.length === ROOM) this.#spare = entry;
   }
+}
+
+function unlink(entry: Entry): void {
+  entry.before.after = entry.after;
+  entry.after.before = entry.before;
 }
