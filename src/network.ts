@@ -24,6 +24,7 @@ import { FrameMemory } from './stack/frame-memory.ts';
 import { Capture, type CaptureOptions } from './stack/link/capture.ts';
 import type { ConditionCounts } from './stack/link/conditioned-link.ts';
 import type { Conditions } from './stack/link/conditions.ts';
+import { Switch } from './stack/link/switch.ts';
 import { Netstack } from './stack/netstack.ts';
 import { Pipeline } from './stack/pipeline.ts';
 import type { Clock, FlowRecord, LinkPort } from './stack/port.ts';
@@ -52,6 +53,8 @@ export interface NetworkOptions {
   readonly hostSockets?: 'native' | 'portable';
   /** False: the host alias does not lead to the host's loopback. */
   readonly hostLoopback?: boolean;
+  /** Several guests: what is attached is plugged into a switch, by which they reach each other. */
+  readonly switched?: boolean;
   /** Makes the guests' network worse: see `useConditions`. */
   readonly conditions?: Conditions | undefined;
 }
@@ -77,6 +80,9 @@ export class Network {
   readonly #forwarder: PortForwarder;
   readonly #guestMacAddress: Uint8Array | undefined;
   readonly #links = new Set<LinkPort>();
+  readonly #switch: Switch | undefined;
+  /** Links by their switch ports' numbers, as the switch made them. */
+  readonly #plugged = new Map<number, LinkPort>();
   readonly #expiry: NodeJS.Timeout;
   readonly #pipeline: Pipeline;
   #timer: NodeJS.Timeout | undefined;
@@ -136,6 +142,10 @@ export class Network {
       schedule: (at, run) => this.#schedule(at, run),
     });
     this.#pipeline.condition(options.conditions);
+    if (options.switched) {
+      const own = [gateway, hostAlias];
+      this.#switch = new Switch({ clock, macAddress: GATEWAY_MAC, own, subnets: [subnet] });
+    }
     this.#dhcp = new DhcpServer(
       netstack,
       {
@@ -147,8 +157,11 @@ export class Network {
         mtu: options.mtu,
         search: () => resolvers.current().search,
         ...(options.guestMacAddress && { fixed: new Map([[macOfBytes(options.guestMacAddress), firstGuest]]) }),
-        bound: (address, ingress, macAddress) => netstack.pinNeighbor(address, ingress, macAddress),
-        unbound: (address) => netstack.unpinNeighbor(address),
+        bound: (address, ingress, macAddress) => this.#bind(address, ingress, macAddress),
+        unbound: (address) => {
+          netstack.unpinNeighbor(address);
+          this.#switch?.unbind(address);
+        },
       },
       clock,
     );
@@ -161,9 +174,11 @@ export class Network {
 
   /** Plugs a link in; returns its switch port's number. */
   attach(link: LinkPort): number {
-    const ingress = this.#pipeline.attach(link);
+    const plugged = this.#switch?.plug(link) ?? link;
+    const ingress = this.#pipeline.attach(plugged);
+    if (this.#switch) this.#plugged.set(ingress, plugged);
     if (this.#guestMacAddress && this.#links.size === 0) {
-      this.#netstack.pinNeighbor(this.addresses.firstGuest, ingress, this.#guestMacAddress);
+      this.#bind(this.addresses.firstGuest, ingress, this.#guestMacAddress);
       this.#netstack.route(ofIpv4(0), 0, ingress, this.#guestMacAddress);
     }
     this.#links.add(link);
@@ -205,7 +220,7 @@ export class Network {
 
   /** Frames and datagrams that went nowhere, by reason. */
   drops(): Readonly<Record<string, number>> {
-    return { ...this.#netstack.drops, ...this.#udp.drops };
+    return { ...this.#netstack.drops, ...this.#udp.drops, ...this.#switchDrops() };
   }
 
   /** Closes links and host sockets. */
@@ -220,6 +235,17 @@ export class Network {
     this.#udp.close();
     this.#icmp.close();
     for (const link of this.#links) link.close();
+  }
+
+  #bind(address: Address, ingress: number, macAddress: Uint8Array): void {
+    this.#netstack.pinNeighbor(address, ingress, macAddress);
+    const plugged = this.#plugged.get(ingress);
+    if (plugged) this.#switch?.bind(address, plugged, macAddress);
+  }
+
+  #switchDrops(): Readonly<Record<string, number>> {
+    const drops = Object.entries(this.#switch?.drops ?? {});
+    return Object.fromEntries(drops.map(([reason, count]) => [`switch-${reason}`, count]));
   }
 
   /** The pipeline's way to be called later. A timer that fires too early only looks again: deadlines mostly move away. */

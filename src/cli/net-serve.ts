@@ -25,6 +25,7 @@ whoever is attached. Prints 'ready' when it is; SIGTERM ends it.
 
   --qemu PATH           listen on a unix socket for QEMU's -netdev stream,server=off
   --qemu connect:PATH   connect to a QEMU with server=on, and again whenever it is gone
+                        --qemu may be repeated: the guests are on one network, and reach each other through a switch
   --tap NAME            make the TAP device NAME (Linux), with checksum and segmentation offload
   --netns PATH          make it in this network namespace, such as /run/netns/NAME or /proc/PID/ns/net
   --configure           give it the first guest's address, the MTU and the default route, and bring it and lo up
@@ -62,7 +63,7 @@ interface VhostUserAttachment {
 }
 
 interface ServeOptions extends CoreOptions {
-  readonly attachment: { readonly qemu: string } | TapAttachment | VhostUserAttachment;
+  readonly attachment: { readonly qemu: readonly string[] } | TapAttachment | VhostUserAttachment;
   readonly readyFd: number | undefined;
 }
 
@@ -80,7 +81,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   let endCapture = async (): Promise<void> => undefined;
   try {
     endCapture = await startCapture(network, options.capture, report);
-    network.attach(await attach(network, options, report, () => ended.resolve(1)));
+    for (const link of await attach(network, options, report, () => ended.resolve(1))) network.attach(link);
     await publishAll(network, options.publish);
   } catch (error) {
     network.close();
@@ -106,7 +107,7 @@ function parse(argv: readonly string[]): ServeOptions | undefined {
       options: {
         ...coreOptions,
         help: { ...flag, short: 'h' },
-        qemu: one,
+        qemu: { ...one, multiple: true },
         tap: one,
         netns: one,
         configure: flag,
@@ -122,15 +123,17 @@ function parse(argv: readonly string[]): ServeOptions | undefined {
   if (given) throw new UsageError(`--${given} is not part of this version; attach with --qemu, --tap or --vhost-user`);
   const { 'ready-fd': readyFd } = values;
   if (readyFd !== undefined && !/^\d{1,9}$/.test(readyFd)) throw new UsageError('--ready-fd wants a file descriptor');
+  const attached = attachment(values);
   return {
     ...readCoreOptions(values),
-    attachment: attachment(values),
+    switched: 'qemu' in attached && attached.qemu.length > 1,
+    attachment: attached,
     readyFd: readyFd === undefined ? undefined : Number(readyFd),
   };
 }
 
 function attachment(values: {
-  readonly qemu?: string;
+  readonly qemu?: string[];
   readonly tap?: string;
   readonly netns?: string;
   readonly configure?: boolean;
@@ -145,7 +148,7 @@ function attachment(values: {
     if (alone) throw new UsageError(`--${alone} goes with --tap`);
     if (vhostUser) return { vhostUser, offload: !bare };
     if (bare) throw new UsageError('--no-offload goes with --tap or --vhost-user');
-    if (!qemu || qemu === 'connect:')
+    if (!qemu || qemu.some((path) => path === '' || path === 'connect:'))
       throw new UsageError('say what to attach to: --qemu PATH, --qemu connect:PATH, --tap NAME or --vhost-user PATH');
     return { qemu };
   }
@@ -154,7 +157,7 @@ function attachment(values: {
 }
 
 /** Only what the attachment needs is loaded. */
-async function attach(network: Network, options: ServeOptions, report: Report, lost: () => void): Promise<LinkPort> {
+async function attach(network: Network, options: ServeOptions, report: Report, lost: () => void): Promise<LinkPort[]> {
   const { mtu, attachment } = options;
   if ('tap' in attachment) {
     const { tap: name, netns, configure, offload } = attachment;
@@ -163,27 +166,36 @@ async function attach(network: Network, options: ServeOptions, report: Report, l
     const { TapLink } = await import('../hypervisor/link/tap.ts');
     const request = { name, offload, ...(configure && { addresses: firstGuest(network, options) }) };
     const tap = await openTapIn(netns, request);
-    return new TapLink(tap.fd, {
-      name: tap.name,
-      mtu,
-      offload,
-      lost: (error) => {
-        report(error.message);
-        lost();
-      },
-    });
+    return [
+      new TapLink(tap.fd, {
+        name: tap.name,
+        mtu,
+        offload,
+        lost: (error) => {
+          report(error.message);
+          lost();
+        },
+      }),
+    ];
   }
   if ('vhostUser' in attachment) {
     if (process.platform !== 'linux') throw new Error('--vhost-user is for Linux: this system cannot share the memory');
     const { VhostUserNetLink } = await import('../hypervisor/link/vhost-user-net.ts');
-    return new VhostUserNetLink(attachment.vhostUser, { mtu, offload: attachment.offload, report });
+    return [new VhostUserNetLink(attachment.vhostUser, { mtu, offload: attachment.offload, report })];
   }
   const { QemuStreamLink } = await import('../hypervisor/link/qemu-stream.ts');
   const prefix = 'connect:';
-  const { qemu } = attachment;
   const linkOptions = { mtu, memory: network.memory, report };
-  if (!qemu.startsWith(prefix)) return QemuStreamLink.listen(qemu, linkOptions);
-  return QemuStreamLink.connect(qemu.slice(prefix.length), linkOptions);
+  const links: LinkPort[] = [];
+  try {
+    for (const qemu of attachment.qemu)
+      if (qemu.startsWith(prefix)) links.push(QemuStreamLink.connect(qemu.slice(prefix.length), linkOptions));
+      else links.push(await QemuStreamLink.listen(qemu, linkOptions));
+  } catch (error) {
+    for (const link of links) link.close();
+    throw error;
+  }
+  return links;
 }
 
 function tellReady(fd: number): void {
