@@ -1,0 +1,57 @@
+/** docs/SETTINGS.md, made from the schema. */
+
+import { type SettingRule, schema, settingNames, settingPath } from './schema.ts';
+
+const HEAD = `# Settings
+
+Made from src/config/schema.ts by \`node tools/settings.ts\`.
+
+Settings lie in a bare git repository, \`$SLIPWAY_HOME/database\`: each is a file of the branch \`user\`, each change a
+commit. \`slipway config\` reads and writes it, and so does git:
+
+\`\`\`sh
+slipway config set vm.memory=4096 vm.cpus=4 -m 'More room'
+slipway config log                  # who changed what, when
+slipway config diff HEAD            # what the last commit changed
+slipway config revert HEAD          # undo it
+slipway config diff                 # what is set, against what is in force
+slipway config watch ports.bind     # now, then at each change
+
+git clone ~/.local/share/slipway/database settings && cd settings
+echo 4096 >vm/memory && git add vm && git commit -m 'More room' && git push
+\`\`\`
+
+| branch | what |
+| --- | --- |
+| \`user\` | what you have chosen; where it says nothing, \`defaults\` holds |
+| \`defaults\` | written by Slipway; others that you push there stay until a new version has other defaults |
+| \`state\` | what is in force, written by Slipway |
+
+Whoever commits, it takes effect at once, or, where the table says so, when the VM next starts (\`slipway restart\`).
+What is pushed by hand and is no setting, or no value that the setting takes, is reported (\`slipway config list\`,
+\`slipway status\`, the log) and the last good value stays in force.
+`;
+
+export function settingsDocument(): string {
+  const blocks = settingNames.map((name) => {
+    const rule = schema[name] as SettingRule<string | number>;
+    const { default: byDefault, unit, range, choices, restarts, summary, details } = rule;
+    const type = choices ? 'one of' : typeof byDefault === 'number' ? 'whole number' : 'text';
+    const takes = [
+      type,
+      choices?.map((choice) => `\`${choice}\``).join(', '),
+      range && `from ${range[0]} to ${range[1]}`,
+      unit,
+    ];
+    const rows = [
+      ['file', `\`${settingPath(name)}\``],
+      ['takes', takes.filter(Boolean).join(' ')],
+      ['default', byDefault === '' ? 'nothing' : `\`${byDefault}\``],
+      ['takes effect', restarts === 'vm' ? 'when the VM next starts' : 'at once'],
+    ];
+    const table = ['| | |', '| --- | --- |', ...rows.map(([key, value]) => `| ${key} | ${value} |`)].join('\n');
+    const words = summary.charAt(0).toUpperCase() + summary.slice(1);
+    return `## ${name}\n\n${words}.${details ? ` ${details}` : ''}\n\n${table}\n`;
+  });
+  return [HEAD, ...blocks].join('\n');
+}

@@ -1,0 +1,233 @@
+/** Settings in the database: what is chosen, what cannot be taken, what is in force, and the settings file of before. */
+
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { BehaviorSubject, concatMap, filter, firstValueFrom, skip } from 'rxjs';
+import t from 'tap';
+import { openSettings } from '../../src/config/adapter/settings-store.ts';
+import { DatabaseSettings } from '../../src/config/database-settings.ts';
+import { migrate } from '../../src/config/migration.ts';
+import {
+  defaults,
+  parseSetting,
+  type SettingName,
+  schema,
+  settingNames,
+  settingPath,
+} from '../../src/config/schema.ts';
+import { settingsDocument } from '../../src/config/settings-document.ts';
+import { mirrorState } from '../../src/config/state-mirror.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'slipway-settings-'));
+t.teardown(() => rmSync(folder, { recursive: true }));
+let count = 0;
+
+async function open(home = join(folder, `${count++}`), watching = false) {
+  const settingsFile = `${home}.json`;
+  return {
+    home,
+    settingsFile,
+    ...(await openSettings({ directory: home, settingsFile, watching, log: () => undefined })),
+  };
+}
+
+const text = (octets: Uint8Array | undefined): string | undefined => octets && Buffer.from(octets).toString();
+
+t.test('every default is a value that the setting takes', async (t) => {
+  for (const name of settingNames) t.equal(parseSetting(name, String(defaults[name])), schema[name].default, name);
+});
+
+t.test('docs/SETTINGS.md is what the schema says', async (t) => {
+  const path = join(import.meta.dirname, '../../docs/SETTINGS.md');
+  t.equal(readFileSync(path, 'utf8'), settingsDocument(), "'node tools/settings.ts' writes it anew");
+});
+
+t.test('a home without settings has the defaults, and shows them', async (t) => {
+  const { database, settings } = await open();
+  t.same(settings.current, defaults);
+  t.same(settings.chosen, {});
+  t.equal(settings.problem, undefined);
+  t.same(database.branches, ['defaults', 'user']);
+  const shown = await database.tree(database.head('defaults')!);
+  for (const name of settingNames) t.equal(text(await shown.read(settingPath(name))), `${defaults[name]}\n`);
+});
+
+t.test('set is one commit, all or nothing, in force once it resolves', async (t) => {
+  const { home, database, settings } = await open();
+  const changed = firstValueFrom(settings.changes.pipe(skip(1)));
+  await settings.set({ 'vm.memory': '4096', 'ports.bind': '0.0.0.0' }, 'Both');
+  t.equal((await changed)['vm.memory'], 4096);
+  t.match(await database.log('user'), [{ message: 'Both' }, { message: 'Begin with the defaults' }]);
+  const head = database.head('user');
+  await t.rejects(settings.set({ 'vm.memory': '2048', 'vm.cpus': '0' }), { message: /vm\.cpus must be from 1 to 64/ });
+  await t.rejects(settings.set({ ['vm.memroy' as SettingName]: '1' }), { message: /there is no setting 'vm.memroy'/ });
+  await t.rejects(settings.unset(['toString' as SettingName]), { message: /there is no setting/ });
+  t.equal(database.head('user'), head);
+  t.equal(settings.current['vm.memory'], 4096);
+  await settings.unset(['vm.memory']);
+  t.same(settings.chosen, { 'ports.bind': '0.0.0.0' });
+  t.same((await open(home)).settings.chosen, settings.chosen, 'another reader sees it');
+});
+
+t.test('writers at the same time lose nothing', async (t) => {
+  const first = await open();
+  const second = await open(first.home);
+  await Promise.all([
+    first.settings.set({ 'vm.cpus': '3' }),
+    second.settings.set({ 'vm.memory': '1024' }),
+    first.settings.unset(['ports.bind']),
+    second.settings.set({ 'ports.limit': '7' }),
+  ]);
+  await first.settings.refresh();
+  t.same(first.settings.chosen, { 'vm.cpus': '3', 'vm.memory': '1024', 'ports.limit': '7' });
+});
+
+t.test('pushed by hand: taken at once when good, else told, and the last good value stays', async (t) => {
+  const store = await open(undefined, true);
+  const { home, database, settings } = store;
+  const problems: string[] = [];
+  settings.follow((problem) => problems.push(problem));
+  await settings.set({ 'vm.cpus': '4' });
+  const clone = `${home}-clone`;
+  const git = (...argv: readonly string[]) =>
+    execFileSync('git', ['-c', 'user.name=x', '-c', 'user.email=x@y', ...argv], { cwd: clone, stdio: 'pipe' });
+  execFileSync('git', ['clone', '--quiet', home, clone]);
+  const push = async (files: Readonly<Record<string, string>>): Promise<void> => {
+    for (const [path, content] of Object.entries(files)) writeFileSync(join(clone, path), content);
+    git('add', '-A');
+    git('commit', '--quiet', '-m', 'by hand');
+    const seen = firstValueFrom(database.heads('user').pipe(skip(1)));
+    git('push', '--quiet');
+    await seen;
+  };
+  const taken = firstValueFrom(settings.changes.pipe(filter((now) => now['vm.cpus'] === 6)));
+  await push({ 'vm/cpus': '6' });
+  t.ok(await taken, 'with no newline at the end as well');
+
+  await push({ 'vm/cpus': '600', 'vm/memroy': '1', 'vm/memory': '1024\n' });
+  await settings.refresh();
+  t.match([settings.current['vm.cpus'], settings.current['vm.memory']], [6, 1024], 'the good of it is taken');
+  t.match(
+    settings.problem,
+    /^vm\.cpus must be from 1 to 64, not 600; there is no setting 'vm\.memroy'; the last good settings stay in force$/,
+  );
+  t.ok(problems.includes(settings.problem!), 'and told');
+
+  await database.commit('state', [{ path: 'vm/cpus', content: '6\n' }], { message: 'In force' });
+  const restarted = await open(home);
+  t.equal(restarted.settings.current['vm.cpus'], 6, 'across a restart as well');
+  t.match(restarted.settings.problem, /vm\.cpus/);
+
+  await settings.set({ 'ports.limit': '9' });
+  t.match(settings.problem, /vm\.cpus/, 'what was pushed is not overwritten');
+  await settings.unset(['vm.cpus']);
+  t.match([settings.current['vm.cpus'], settings.problem], [defaults['vm.cpus'], /^there is no setting 'vm.memroy'/]);
+  await store.close();
+});
+
+t.test('other defaults may be pushed, and stay over a restart', async (t) => {
+  const { home, database, settings } = await open();
+  await database.commit('defaults', [{ path: 'vm/cpus', content: '8\n' }], { message: 'Ours' });
+  await settings.refresh();
+  t.equal(settings.current['vm.cpus'], 8);
+  t.same(settings.chosen, {});
+  t.equal((await open(home)).settings.current['vm.cpus'], 8);
+  await settings.set({ 'vm.cpus': '3' });
+  t.equal(settings.current['vm.cpus'], 3, 'what the user has chosen comes first');
+});
+
+t.test('state mirrors what is in force', async (t) => {
+  const { database } = await open();
+  const inForce = new BehaviorSubject(defaults);
+  const mirror = mirrorState(database, inForce, (problem) => t.fail(problem));
+  inForce.next({ ...defaults, 'vm.cpus': 3 });
+  inForce.next({ ...defaults, 'vm.cpus': 7 });
+  const cpus = database
+    .watch('state', 'vm/cpus')
+    .pipe(concatMap(async (node) => node && text(await database.blob(node.hash))));
+  await firstValueFrom(cpus.pipe(filter((content) => content === '7\n')));
+  mirror.unsubscribe();
+  t.ok((await database.log('state')).length <= 3);
+});
+
+t.test('settings of an older schema are taken along, those of a newer one told', async (t) => {
+  const { home, database } = await open();
+  await database.commit('user', [{ path: 'vm/ram', content: '4096\n' }], { message: 'of old' });
+  await migrate(database, [
+    async (tree) => [
+      { path: 'vm/memory', content: await tree.read('vm/ram') },
+      { path: 'vm/ram', content: undefined },
+    ],
+    async () => [],
+  ]);
+  t.match(
+    (await database.log('user', { limit: 2 })).map(({ message }) => message),
+    ['Take the settings from schema 2 to 3', 'Take the settings from schema 1 to 2'],
+  );
+  const head = database.head('user');
+  await migrate(database, [async () => t.fail('done already') as never]);
+  t.equal(database.head('user'), head);
+  const { settings } = await open(home);
+  t.equal(settings.current['vm.memory'], 4096);
+  t.match(settings.problem, /the settings follow schema 3, this Slipway knows 1/);
+  await database.commit('user', [{ path: 'schema-version', content: 'x' }], { message: 'bad' });
+  t.match((await DatabaseSettings.open(database)).problem, /schema x/);
+});
+
+t.test('the settings file of before is taken over once', async (t) => {
+  const home = join(folder, `${count++}`);
+  for (const [content, words] of [
+    ['{', /\d+\.json: not JSON .*; mend it/],
+    ['[]', /not a JSON object/],
+    ['{"vm.cpus": true}', /vm\.cpus is neither text nor a number/],
+    ['{"vm.cpus": "many"}', /vm\.cpus must be a whole number, not 'many'/],
+    ['{"__proto__": "x", "constructor": "y"}', /there is no setting/],
+  ] as const) {
+    writeFileSync(`${home}.json`, content);
+    await t.rejects(open(home), { message: words }, content);
+  }
+  t.notOk(existsSync(home));
+  writeFileSync(`${home}.json`, '{"vm.cpus": 4, "ports.bind": "::1"}');
+  const { settings } = await open(home);
+  t.same(settings.chosen, { 'vm.cpus': '4', 'ports.bind': '::1' });
+  t.notOk(existsSync(`${home}.json`));
+  await settings.unset(['vm.cpus']);
+  t.same((await open(home)).settings.chosen, { 'ports.bind': '::1' });
+});
+
+t.test('any tree of files is taken as far as it is good, and the rest told', async () => {
+  const names = fc.oneof(
+    fc.constantFrom(...settingNames.map(settingPath), 'schema-version', 'vm', 'vm/memory/x', 'README'),
+    fc.string({ minLength: 1, maxLength: 5 }).filter((name) => /^[^/\0.]+$/.test(name)),
+  );
+  const values = fc.oneof(
+    fc.string(),
+    fc.uint8Array({ maxLength: 20 }),
+    fc.constantFrom('auto', '127.0.0.1', '80-90', '10.0.0.0/24', '1024'),
+  );
+  const { database, settings } = await open();
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.tuple(names, values), { maxLength: 6 }), async (files) => {
+      const before = settings.current;
+      await database.update(
+        'user',
+        async (tree) => [
+          ...(await tree.list(''))!.map(({ name }) => ({ path: name, content: undefined })),
+          ...files.map(([path, content]) => ({ path, content })),
+        ],
+        { message: 'any' },
+      );
+      await settings.refresh();
+      for (const name of settingNames) {
+        const chosen = settings.chosen[name];
+        if (chosen !== undefined && parseSetting(name, chosen) !== settings.current[name]) return false;
+        if (chosen === undefined && ![before[name], defaults[name]].includes(settings.current[name])) return false;
+      }
+      return true;
+    }),
+    { numRuns: 150 },
+  );
+});
