@@ -175,7 +175,8 @@ export class Netstack implements NetstackPort {
     this.#busy = true;
     const { count } = batch;
     port.framesIn += count;
-    for (let i = 0; i < count; i++) this.#frame(port, batch, i, nowMs);
+    for (let i = 0; i < count; i++)
+      if (!this.#tcp.inputPredicted(port, batch, i, nowMs)) this.#frame(port, batch, i, nowMs);
     this.#tcp.endBatch();
     this.#busy = false;
   }

@@ -1,7 +1,8 @@
 /**
  * QEMU's `-netdev stream` framing over a unix socket: a big-endian u32 length, then the Ethernet frame, both ways.
  * The link listens (QEMU connects) or connects (QEMU has `server=on`), and in both cases outlives its peer: it takes
- * the next one, or dials again. One peer at a time.
+ * the next one, or dials again. One peer at a time. Node makes the connection; on Linux, where koffi is to be had, its
+ * octets are moved by system calls (linux-stream-peer.ts).
  *
  * In: reads land at a fixed place behind `HEAD` octets of the receive arena. A frame cut off at the end of one read is
  * moved to just before that place, so that the next read completes it; every frame is contiguous, and nothing else is
@@ -27,6 +28,7 @@ import {
   type LinkOffload,
   type LinkPort,
 } from '../../stack/port.ts';
+import { nodeStreamPeer, type StreamPeer, type StreamPeerMaker } from './stream-peer.ts';
 import { TransmitSlab } from './transmit-slab.ts';
 
 const ETHERNET_HEADER = 14;
@@ -52,6 +54,8 @@ export interface QemuStreamOptions {
   readonly desertedMs?: number;
   /** Told, in one line each, what an operator would want to know: peers that come, go and misbehave. */
   readonly report?: (message: string) => void;
+  /** True: through Node's sockets, whatever the system. */
+  readonly portable?: boolean;
 }
 
 export class QemuStreamLink implements LinkPort {
@@ -77,7 +81,11 @@ export class QemuStreamLink implements LinkPort {
   #server: net.Server | undefined;
   /** Who connected before `start`. */
   #early: net.Socket | undefined;
-  #peer: net.Socket | undefined;
+  #peer: StreamPeer | undefined;
+  /** Settled before the first peer is taken. */
+  readonly #makePeer: Promise<StreamPeerMaker>;
+  /** A peer is being taken. */
+  #adopting = false;
   #retry: NodeJS.Timeout | undefined;
   #desertion: NodeJS.Timeout | undefined;
   #retryMs = RECONNECT_MIN_MS;
@@ -89,6 +97,7 @@ export class QemuStreamLink implements LinkPort {
     this.mtu = options.mtu;
     this.#desertedMs = options.desertedMs ?? DESERTED_MS;
     this.#report = options.report ?? (() => {});
+    this.#makePeer = peerMaker(options.portable ?? false);
     this.#rx = options.memory?.arena(HEAD + READ) ?? ordinaryArena(HEAD + READ);
     const release = (slab: TransmitSlab) => this.#released(slab);
     for (let i = 0; i < SLABS; i++) this.#free.push(new TransmitSlab(options.memory, release));
@@ -127,16 +136,18 @@ export class QemuStreamLink implements LinkPort {
       return false;
     }
     const whole = LENGTH_PREFIX + octets;
+    if (!this.#slab.fits(whole)) this.#slab.send(this.#peer);
+    // It is empty again if the socket has taken all.
     if (!this.#slab.fits(whole)) {
       const next = this.#free.pop();
       if (next === undefined) {
         this.#refused = true;
         return false;
       }
-      this.#slab.send(this.#peer);
-      this.#slab.retire();
+      const full = this.#slab;
       this.#slab = next;
       this.txArena = next;
+      full.retire();
     }
     this.txOffset = this.#slab.end + LENGTH_PREFIX;
     return true;
@@ -164,8 +175,13 @@ export class QemuStreamLink implements LinkPort {
     clearTimeout(this.#desertion);
     this.#server?.close(); // unlinks the path as well
     this.#early?.destroy();
-    this.#peer?.destroy();
+    this.#dropPeer();
+  }
+
+  #dropPeer(): void {
+    const peer = this.#peer;
     this.#peer = undefined;
+    peer?.close();
   }
 
   async #listen(): Promise<void> {
@@ -191,25 +207,18 @@ export class QemuStreamLink implements LinkPort {
   }
 
   #accept(accepted: net.Socket): void {
-    if (this.#peer !== undefined || !this.#handler) {
+    if (this.#peer !== undefined || this.#adopting || !this.#handler) {
       this.#report(`${this.name}: refused a second connection; one is served at a time`);
       accepted.destroy();
       return;
     }
-    // A server's sockets have no `onread`; one made around the same handle has.
-    const { _handle: handle } = accepted as unknown as { _handle: unknown };
-    Object.assign(accepted, { _handle: null });
-    const socket = new net.Socket({
-      handle,
-      onread: this.#onread(),
-      allowHalfOpen: false,
-    } as net.SocketConstructorOpts);
-    this.#adopt(socket);
+    void this.#adopt(accepted);
   }
 
   #dial(): void {
     if (this.#closed) return;
-    const socket = net.connect({ path: this.#path, onread: this.#onread() });
+    // Paused, so that nothing is read before it is known where to.
+    const socket = new net.Socket().pause();
     const failed = (error: NodeJS.ErrnoException): void => {
       if (this.#retryMs === RECONNECT_MIN_MS)
         this.#report(`${this.name}: ${error.code}; trying again until it answers`);
@@ -219,9 +228,9 @@ export class QemuStreamLink implements LinkPort {
     socket.once('connect', () => {
       socket.off('error', failed);
       this.#retryMs = RECONNECT_MIN_MS;
-      if (this.#closed) socket.destroy();
-      else this.#adopt(socket);
+      void this.#adopt(socket);
     });
+    socket.connect({ path: this.#path });
   }
 
   #dialLater(): void {
@@ -230,31 +239,30 @@ export class QemuStreamLink implements LinkPort {
     this.#retryMs = Math.min(2 * this.#retryMs, RECONNECT_MAX_MS);
   }
 
-  #onread(): net.OnReadOpts {
-    const buffer = this.#rx.bytes.subarray(HEAD);
-    return {
-      buffer,
-      callback: (octets) => {
-        this.#received(octets);
-        return true;
-      },
-    };
-  }
-
-  #adopt(socket: net.Socket): void {
-    this.#peer = socket;
+  /** Takes over a socket that is connected and paused. */
+  async #adopt(socket: net.Socket): Promise<void> {
+    this.#adopting = true;
+    const makePeer = await this.#makePeer;
+    this.#adopting = false;
+    if (this.#closed) {
+      socket.destroy();
+      return;
+    }
     clearTimeout(this.#desertion);
     this.#carried = 0;
     this.#slab.reset();
-    socket.on('error', (error) => this.#report(`${this.name}: ${error.message}`));
-    socket.on('close', () => this.#lost(socket));
+    this.#peer = makePeer(socket, this.#rx.bytes.subarray(HEAD), {
+      received: (octets) => this.#received(octets),
+      lost: (error) => this.#lost(error),
+    });
     this.#report(`${this.name}: connected`);
     if (this.#refused) this.#room();
   }
 
-  #lost(socket: net.Socket): void {
-    if (this.#peer === socket) this.#peer = undefined;
+  #lost(error: Error | undefined): void {
+    this.#peer = undefined;
     if (this.#closed) return;
+    if (error) this.#report(`${this.name}: ${error.message}`);
     this.#report(`${this.name}: disconnected`);
     this.#desertion = setTimeout(() => this.#handler?.deserted?.(), this.#desertedMs).unref();
     if (!this.#server) this.#dialLater();
@@ -300,7 +308,8 @@ export class QemuStreamLink implements LinkPort {
       `${this.name}: a frame of ${length} octets was announced, and none is longer than ${LARGEST_FRAME}; ` +
         "disconnecting: the other end must speak QEMU's '-netdev stream' framing",
     );
-    this.#peer?.destroy();
+    this.#dropPeer();
+    this.#lost(undefined);
   }
 
   #released(slab: TransmitSlab): void {
@@ -311,6 +320,16 @@ export class QemuStreamLink implements LinkPort {
   #room(): void {
     this.#refused = false;
     this.#handler?.writable();
+  }
+}
+
+async function peerMaker(portable: boolean): Promise<StreamPeerMaker> {
+  if (portable || process.platform !== 'linux') return nodeStreamPeer;
+  try {
+    const { linuxStreamPeer } = await import('./linux-stream-peer.ts');
+    return linuxStreamPeer;
+  } catch {
+    return nodeStreamPeer; // no koffi for this processor or C library
   }
 }
 

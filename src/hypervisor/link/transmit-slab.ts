@@ -4,8 +4,8 @@
  * starts over (its memory is warm), and a retired one is handed back through `release`.
  */
 
-import type { Socket } from 'node:net';
 import type { Arena, ArenaSource } from '../../stack/port.ts';
+import type { StreamPeer } from './stream-peer.ts';
 
 const SLAB = 256 * 1024;
 
@@ -39,12 +39,12 @@ export class TransmitSlab implements Arena {
   }
 
   /** One write of what was added since the last. */
-  send(socket: Socket): void {
-    if (this.end === this.#sent) return;
-    const chunk = Buffer.from(this.bytes.buffer, this.bytes.byteOffset + this.#sent, this.end - this.#sent);
+  send(peer: StreamPeer): void {
+    const from = this.#sent;
+    if (this.end === from) return;
     this.#sent = this.end;
     this.#inFlight++;
-    socket.write(chunk, this.#taken);
+    peer.send(this, from, this.end, this.#taken);
   }
 
   /** Nothing will be added: the slab goes back once the socket has taken it. */

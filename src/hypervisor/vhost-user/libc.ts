@@ -37,6 +37,11 @@ function bind4(prototype: string): (a: number, b: number, c: number, d: number) 
   return (a, b, c, d) => checked(call(a, b, c, d));
 }
 
+function bind5(prototype: string): (a: number, b: number, c: number, d: number, e: number) => number {
+  const call = native(prototype);
+  return (a, b, c, d, e) => checked(call(a, b, c, d, e));
+}
+
 export const errno = {
   EAGAIN: koffi.os.errno.EAGAIN!,
   EINTR: koffi.os.errno.EINTR!,
@@ -79,6 +84,7 @@ export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_CMSG_CLOEXEC = 0x40000000;
 export const SOL_SOCKET = 1;
+export const SO_SNDBUF = 7;
 export const SCM_RIGHTS = 1;
 
 export const EPOLLIN = 0x001;
@@ -112,6 +118,12 @@ export const writev = bind3('intptr_t writev(int, uintptr_t, int)');
 export const recvmsg = bind3('intptr_t recvmsg(int, uintptr_t, int)');
 export const sendmsg = bind3('intptr_t sendmsg(int, uintptr_t, int)');
 export const recv = bind4('intptr_t recv(int, uintptr_t, size_t, int)');
+export const send = bind4('intptr_t send(int, uintptr_t, size_t, int)');
+export const setsockopt = bind5('int setsockopt(int, int, int, uintptr_t, uint32_t)');
+const fcntl = bind3('int fcntl(int, int, int)');
+const F_DUPFD_CLOEXEC = 1030;
+/** Another descriptor of the same open file. */
+export const duplicate = (fd: number): number => fcntl(fd, F_DUPFD_CLOEXEC, 0);
 export const socket = bind3('int socket(int, int, int)');
 export const bindSocket = bind3('int bind(int, uintptr_t, uint32_t)');
 export const connectSocket = bind3('int connect(int, uintptr_t, uint32_t)');

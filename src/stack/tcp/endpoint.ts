@@ -15,6 +15,7 @@
 import { ChunkPool } from '../chunk-pool.ts';
 import type { Drops } from '../drops.ts';
 import { Fragments } from '../fragment-list.ts';
+import type { FrameBatch } from '../frame-batch.ts';
 import type { Icmp, TcpErrorSink } from '../icmp.ts';
 import type { Identity } from '../identity.ts';
 import type { Transport } from '../ipv4.ts';
@@ -34,6 +35,7 @@ import * as tcp from '../wire/tcp.ts';
 import { Connection, type ConnectionContext, nobody, type Rejection } from './connection.ts';
 import { EVICTION_INTERVAL_MS, longestStalled } from './eviction.ts';
 import type { TcpLimits } from './limits.ts';
+import { Prediction } from './prediction.ts';
 import { deliver } from './receive.ts';
 import { sendReset } from './reset.ts';
 import { Segment } from './segment.ts';
@@ -83,6 +85,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   readonly #listeners = new Map<number, Accept>();
   readonly #segment = new Segment();
   readonly #arrival = new Arrival();
+  readonly #prediction = new Prediction();
   /** Connections with octets to hand over, and lists that are free. */
   readonly #arrivals: Connection[] = [];
   readonly #lists: Fragments[] = [];
@@ -124,6 +127,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     segment.read(packet);
     const connection = this.#tuples.ofPacket(packet, view.getInt32(at));
     if (connection) {
+      if (connection.state === 'ESTABLISHED') this.#prediction.learn(packet, connection);
       if (connection.state !== 'TIME-WAIT' || !this.#reopens(connection, segment)) {
         segmentArrives(connection, segment, this.#arrival, nowMs);
         return;
@@ -135,6 +139,23 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
       return;
     }
     this.#noConnection(packet, segment);
+  }
+
+  /** Takes frame `index` if it is of the connection that the one before was of, and alike; false: it has to go the long way. */
+  inputPredicted(port: SwitchPort, batch: FrameBatch, index: number, nowMs: number): boolean {
+    const prediction = this.#prediction;
+    if (!prediction.matches(port, batch, index)) return false;
+    const { packet } = prediction;
+    const { view, transportAt: at, transportOctets: octets } = packet;
+    if (tcp.check(view, at, octets, packet.transportContiguous) !== SOUND) return false;
+    if (!packet.checksumVerified && fold(prediction.pseudoSum + packet.transportSum()) !== 0xffff) {
+      this.drops.count('tcp-checksum');
+      return true;
+    }
+    const segment = this.#segment;
+    segment.read(packet);
+    segmentArrives(prediction.connection!, segment, this.#arrival, nowMs);
+    return true;
   }
 
   /** The batch has been read: hands over what it brought. */
