@@ -4,7 +4,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { globSync, mkdirSync, readFileSync } from 'node:fs';
+import { globSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
 const root = join(import.meta.dirname, '..');
@@ -35,8 +35,8 @@ function usage(): string {
     'usage: npm run bench [-- NAME...]',
     '       npm run bench -- e2e|report [OPTIONS]',
     '',
-    `Runs the benches named, or all but ${[...onRequest].join(' and ')}. Each prints rows with the ratio to a twin or a baseline measured`,
-    'in the same run, and leaves them in bench/results/NAME.json.',
+    `Runs the benches named, or all but ${[...onRequest].join(' and ')} and then a short e2e. Each prints rows with the ratio to a twin, a`,
+    'baseline or a rival measured in the same run, and leaves them in bench/results/NAME.json (e2e.jsonl).',
     '',
     ...[...benches].map(([name, file]) => line(name, file)),
     '',
@@ -69,5 +69,11 @@ if (first === '--help' || first === '-h') {
   for (const name of asked) {
     console.log(`\n## ${name}`);
     run(benches.get(name)!, [], { ...process.env, BENCH_JSON: join(results, `${name}.json`) });
+  }
+  if (first === undefined) {
+    console.log('\n## e2e');
+    const out = join(results, 'e2e.jsonl');
+    rmSync(out, { force: true });
+    run(programs.e2e!, ['--quick', '--out', out]);
   }
 }

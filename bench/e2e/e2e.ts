@@ -41,7 +41,9 @@ One peer takes half a minute for each MTU and repetition.
   --tests NAME,...    ${Object.keys(tests).join(', ')}
   --repetitions N     default 3; peers take turns
   --seconds N         of each TCP transfer, default 3
+  --no-offload        the guest's kernel cuts, sums and joins segments itself, not its network card (the bridge)
   --one               the bridge writes one frame at a time, as QEMU does
+  --quick             1 repetition at MTU 1500, of 1 second; where the race cannot be run, says why and is content
   --out FILE          append every repetition as a line of JSON, after one with machine and versions;
                       npm run bench -- report FILE draws it
 
@@ -60,11 +62,13 @@ function readOptions() {
       options: {
         peers: { type: 'string' },
         rivals: { type: 'string', default: process.env.RIVALS ?? '' },
-        mtu: { type: 'string', default: '1500,65520' },
+        mtu: { type: 'string' },
         tests: { type: 'string', default: Object.keys(tests).join() },
-        repetitions: { type: 'string', default: '3' },
-        seconds: { type: 'string', default: '3' },
+        repetitions: { type: 'string' },
+        seconds: { type: 'string' },
+        'no-offload': { type: 'boolean', default: false },
         one: { type: 'boolean', default: false },
+        quick: { type: 'boolean', default: false },
         out: { type: 'string' },
         help: { type: 'boolean', short: 'h', default: false },
       },
@@ -91,15 +95,29 @@ if (options.help) {
   process.exit(0);
 }
 const folder = options.rivals || undefined;
-const mtus = options.mtu.split(',').map((mtu) => positive('mtu', mtu));
+const { quick } = options;
+const mtus = (options.mtu ?? (quick ? '1500' : '1500,65520')).split(',').map((mtu) => positive('mtu', mtu));
 const chosen = known('test', options.tests, tests);
-const repetitions = positive('repetitions', options.repetitions);
-const seconds = positive('seconds', options.seconds);
-if (process.getuid?.() !== 0) wrong('network namespaces and TAP devices are needed: run it as root');
-for (const program of ['ip', 'iperf3', 'cc'])
-  if (!findProgram(program)) wrong(`${program} is missing: install ${program === 'ip' ? 'iproute2' : program}`);
+const repetitions = positive('repetitions', options.repetitions ?? (quick ? '1' : '3'));
+const seconds = positive('seconds', options.seconds ?? (quick ? '1' : '3'));
+const offload = !options['no-offload'];
+const bridge = [...(offload ? ['offload'] : []), ...(options.one ? ['one'] : [])];
 
-const racing = known('peer', options.peers ?? Object.keys(peers).join(), peers).flatMap((name) => {
+/** Why the race cannot be run here. */
+function obstacle(): string | undefined {
+  if (process.getuid?.() !== 0) return 'network namespaces and TAP devices are needed: run it as root on Linux';
+  const missing = ['ip', 'iperf3', 'cc'].filter((program) => !findProgram(program));
+  return missing.length > 0 ? `${missing.join(', ')} missing: install iproute2, iperf3 and gcc` : undefined;
+}
+
+const names = known('peer', options.peers ?? Object.keys(peers).join(), peers);
+const why = obstacle();
+if (why !== undefined) {
+  console.error(`The race is left out: ${why}.`);
+  process.exit(quick ? 0 : 1);
+}
+
+const racing = names.flatMap((name) => {
   const peer = peers[name]!;
   const program = findProgram(peer.program, folder);
   if (program === undefined) console.log(`${name} is left out: there is no ${peer.program} on PATH`);
@@ -110,7 +128,7 @@ const racing = known('peer', options.peers ?? Object.keys(peers).join(), peers).
 async function race(track: RaceTrack, { peer, program }: (typeof racing)[number], mtu: number): Promise<Result> {
   const res: Result = {};
   try {
-    await track.start(program, peer, mtu, options.one);
+    await track.start(program, peer, mtu, bridge);
     res.rss_idle_kb = track.memory().rss;
     for (const test of chosen) {
       const before = track.cpuSeconds();
@@ -178,7 +196,16 @@ try {
         if (mtu > (entrant.peer.mostMtu ?? mtu)) continue;
         const res = await race(track, entrant, mtu);
         console.log(`${entrant.name}, MTU ${mtu}, repetition ${rep + 1}${res.error ? `: ${res.error}` : ''}`);
-        keep({ peer: entrant.name, mtu, rep, secs: seconds, gso: false, one: options.one, t: Date.now() / 1000, res });
+        keep({
+          peer: entrant.name,
+          mtu,
+          rep,
+          secs: seconds,
+          gso: offload,
+          one: options.one,
+          t: Date.now() / 1000,
+          res,
+        });
       }
 } finally {
   track.close();

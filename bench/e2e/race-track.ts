@@ -72,8 +72,8 @@ export class RaceTrack {
       execFileSync('ip', ['-n', this.#host, ...line.split(' ')]);
   }
 
-  /** Starts the services, the peer and the bridge, and waits until the guest reaches a service. */
-  async start(program: string, peer: Peer, mtu: number, one: boolean): Promise<void> {
+  /** Starts the services, the peer and the bridge (with options of its own), and waits until the guest reaches a service. */
+  async start(program: string, peer: Peer, mtu: number, bridge: readonly string[]): Promise<void> {
     const sock = join(this.#folder, 'net.sock');
     const filled: Readonly<Record<string, string>> = {
       '{sock}': sock,
@@ -85,7 +85,7 @@ export class RaceTrack {
     this.#spawn(this.#host, join(this.#folder, 'probe'), 'serve');
     this.#peer = this.#spawn(this.#host, program, ...argv);
     if (peer.attachment === 'stream') {
-      this.#spawn(this.#guest, join(this.#folder, 'bridge'), 'tap0', String(mtu), sock, ...(one ? ['one'] : []));
+      this.#spawn(this.#guest, join(this.#folder, 'bridge'), 'tap0', String(mtu), sock, ...bridge);
       await this.#until('a TAP device', () => this.#ip('link', 'show', 'tap0').includes('UP'));
       this.#ip('addr', 'add', peer.guest, 'dev', 'tap0');
       this.#ip('route', 'add', 'default', 'via', peer.gateway);
