@@ -45,7 +45,7 @@ export const commonOperations: Handlers = {
   Tattach: async (connection, { fid, afid, uname, aname, nUname }) => {
     if (afid !== NOFID) throw new FileError('EBADF', 'authentication is not required');
     connection.fids.checkFree(fid);
-    const node = await connection.served.attach({ uname, uid: nUname === NONUNAME ? undefined : nUname, aname });
+    const node = await connection.tree.attach({ uname, uid: nUname === NONUNAME ? undefined : nUname, aname });
     connection.fids.add(fid, { node, name: '/', parent: undefined });
     return { kind: 'Rattach', qid: connection.qid(node) };
   },

@@ -24,10 +24,19 @@ export interface Owner {
   readonly gid: number;
 }
 
-export interface Export {
-  /** The root of a tree, for one attach; throws a FileError when it is refused. */
+/** What one connection sees. */
+export interface ConnectedTree {
+  /** The root, for one attach; throws a FileError when it is refused. */
   attach(identity: Identity): Eventually<DirectoryNode>;
+  /** The connection has ended, or begins anew. */
+  close?(): void;
+}
+
+export interface Export {
   readonly owner: Owner;
+  connect(): ConnectedTree;
+  /** Tells what the tree's own errors mean. */
+  explain?(thrown: unknown): FileError | undefined;
 }
 
 export type Handler<K extends RequestKind> = (
@@ -45,22 +54,20 @@ export class Connection {
   readonly msize: number;
   readonly fids: FidTable;
   readonly locks: LockTable;
-  readonly served: Export;
+  readonly tree: ConnectedTree;
+  readonly owner: Owner;
   readonly limits: NinepLimits;
   /** Directory entries that fids hold while they are read. */
   heldEntries = 0;
 
   constructor(served: Export, locks: LockTable, limits: NinepLimits, dialect: Dialect, msize: number) {
-    this.served = served;
+    this.tree = served.connect();
+    this.owner = served.owner;
     this.locks = locks;
     this.limits = limits;
     this.dialect = dialect;
     this.msize = msize;
     this.fids = new FidTable(limits.fids);
-  }
-
-  get owner(): Owner {
-    return this.served.owner;
   }
 
   /** The most data in one Rread or Twrite. */
@@ -149,5 +156,6 @@ export class Connection {
   /** Ends all fids, as a new Tversion or the end of the connection does. */
   close(): void {
     for (const number of this.fids.numbers()) void this.clunk(number).catch(() => undefined);
+    this.tree.close?.();
   }
 }

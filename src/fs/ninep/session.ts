@@ -206,7 +206,7 @@ export class Session {
       if (request.cancellation.cancelled) throw new FileError('EINTR');
       reply = await handler(connection, own as MessageOf<RequestKind>, request.cancellation);
     } catch (error) {
-      reply = asFileError(error);
+      reply = this.#options.served.explain?.(error) ?? asFileError(error);
     }
     // Unless the session has begun anew meanwhile, or has ended.
     if (requests === this.#requests && !this.#closed) this.#answer(message.tag, request, reply);

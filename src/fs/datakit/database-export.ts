@@ -1,0 +1,57 @@
+/**
+ * The settings database as DataKit's file tree (9p.md of moby/datakit): `/branch`, `/snapshots`, `/trees`, `/commits` and
+ * `/remotes`. An attach may name a directory of it (aname), which is then the root.
+ *
+ * The host's export is whole. The guest's is read-only but for branches below `guest/`, and has no remotes: settings,
+ * policy and shares change only from the host.
+ */
+
+import type { Database } from '../../config/database.ts';
+import type { ConnectedTree, Export, Owner } from '../ninep/connection.ts';
+import { FileError } from '../ninep/file-error.ts';
+import { childId, type DirectoryNode, rootId } from '../ninep/node.ts';
+import { fixedDirectory } from '../ninep/static-nodes.ts';
+import { Branches, BranchFolder } from './branch-nodes.ts';
+import { commits, snapshots, trees } from './commit-nodes.ts';
+import { databaseRefusal } from './database-refusal.ts';
+import { RemoteDirectory } from './remote-nodes.ts';
+import { defaultTransactionLimits, type TransactionLimits, Transactions } from './transaction-nodes.ts';
+
+/** Where a guest's own branches are. */
+export const GUEST_FOLDER = 'guest';
+
+export interface DatabaseExportOptions {
+  readonly database: Database;
+  readonly access: 'host' | 'guest';
+  readonly owner: Owner;
+  readonly limits?: Partial<TransactionLimits>;
+}
+
+async function descend(root: DirectoryNode, path: string): Promise<DirectoryNode> {
+  let at = root;
+  for (const name of path.split('/').filter((part) => part !== '' && part !== '.')) {
+    const next = name === '..' ? undefined : await at.lookup(name);
+    if (!next) throw new FileError('ENOENT');
+    if (next.kind !== 'directory') throw new FileError('ENOTDIR');
+    at = next;
+  }
+  return at;
+}
+
+export function databaseExport({ database, access, owner, limits }: DatabaseExportOptions): Export {
+  const writable = (branch: string): boolean => access === 'host' || branch.startsWith(`${GUEST_FOLDER}/`);
+  const branches = new Branches(database, [GUEST_FOLDER], writable);
+  const remotes = new RemoteDirectory(childId(rootId, 'remotes'), database);
+  const connect = (): ConnectedTree => {
+    const transactions = new Transactions(database, { ...defaultTransactionLimits, ...limits });
+    const root = fixedDirectory(rootId, {
+      branch: (id) => new BranchFolder(id, branches, transactions),
+      snapshots: (id) => snapshots(id, database),
+      trees: (id) => trees(id, database),
+      commits: (id) => commits(id, database),
+      ...(access === 'host' && { remotes: () => remotes }),
+    });
+    return { attach: ({ aname }) => descend(root, aname), close: () => transactions.close() };
+  };
+  return { owner, connect, explain: databaseRefusal };
+}
