@@ -121,7 +121,10 @@ interface Place {
   readonly pieces: { offset: number; length: number; writable: boolean }[];
 }
 
-/** Segments of 64 KiB with partial checksums, merged receive buffers, as a Linux guest with all offloads has them. */
+/**
+ * Segments of 64 KiB with partial checksums, merged receive buffers, no interrupts while it is busy: as a Linux guest
+ * with all offloads.
+ */
 export class VhostUserPort implements DriverPort {
   readonly payloadOctets: number;
   readonly offload = true;
@@ -134,6 +137,7 @@ export class VhostUserPort implements DriverPort {
   #place: Place | undefined;
   #wants = false;
   #offered = false;
+  #closed = false;
   #tcp: DriverTcp | undefined;
 
   constructor(path: string, mtu: number) {
@@ -160,14 +164,20 @@ export class VhostUserPort implements DriverPort {
       for (let at = 0; at < STRETCH; at += RECEIVE_BUFFER) this.#refill(stretch + at);
     }
     this.#frontEnd.queues[RX]!.kick();
-    this.#frontEnd.onCall = (index) => (index === RX ? this.#receive() : this.#returned());
+    this.#frontEnd.queues[TX]!.wantCalls(false);
+    this.#frontEnd.onCall = (index) => (index === RX ? this.#poll() : this.#returned());
     tcp.connect();
   }
 
   room(): { view: DataView; at: number; payloadSum: number } | undefined {
     if (!this.#places.at(-1)) this.#reclaim();
     this.#place = this.#places.pop();
-    this.#wants = this.#place === undefined;
+    if (!this.#place && !this.#wants) {
+      this.#wants = true;
+      this.#frontEnd.queues[TX]!.wantCalls(true);
+      this.#reclaim();
+      this.#place = this.#places.pop();
+    }
     return this.#place && { view: this.#frontEnd.ram.view, at: this.#place.header + NET_HEADER, payloadSum: 0 };
   }
 
@@ -203,6 +213,7 @@ export class VhostUserPort implements DriverPort {
   }
 
   close(): void {
+    this.#closed = true;
     this.#frontEnd.close();
   }
 
@@ -218,7 +229,17 @@ export class VhostUserPort implements DriverPort {
     this.#reclaim();
     if (!this.#wants) return;
     this.#wants = false;
+    this.#frontEnd.queues[TX]!.wantCalls(false);
     this.#tcp!.writable();
+  }
+
+  /** Takes what there is, turn by turn, until there is nothing. */
+  #poll(): void {
+    const queue = this.#frontEnd.queues[RX]!;
+    queue.wantCalls(false);
+    this.#receive();
+    if (!queue.hasUsed) queue.wantCalls(true);
+    if (queue.hasUsed) setImmediate(() => !this.#closed && this.#poll());
   }
 
   #refill(offset: number): void {

@@ -1,13 +1,15 @@
 /**
  * Buffers that a guest offers for what it receives (virtio 1.2 5.1.6.3, 5.1.6.4), and how frames get into them. When one
  * stretch of guest memory holds the header and the whole frame, the frame is written there at once; else it is written
- * into memory of ours and copied, over several buffers where the driver merges them (MRG_RXBUF).
+ * into memory of ours and copied, over several buffers where the driver merges them (MRG_RXBUF). Linux cuts its buffers
+ * from pages one behind the other: neighbours are one stretch, and copied to as one.
  *
  * Buffers are popped for a reservation and used or given back by the commit, so none is held from one turn to the next.
  * Kicks are asked for only while there is too little room. Timers: none.
  */
 
 import type { Arena } from '../../stack/port.ts';
+import type { GuestFragment, MemoryRegion } from '../vhost-user/guest-memory.ts';
 import { DescriptorChain, type Virtqueue } from '../vhost-user/virtqueue.ts';
 import { arenaAt, LARGEST_FRAME, NET_HEADER_OCTETS, windowOffset } from './guest-frames.ts';
 import { emitHeader } from './virtio-net-header.ts';
@@ -25,6 +27,9 @@ export class GuestBuffers {
   offset = NET_HEADER_OCTETS;
   readonly #own: Arena;
   readonly #chains: DescriptorChain[] = [];
+  /** Stretches of guest memory that the popped chains make up, in order. */
+  readonly #stretches: GuestFragment[] = [];
+  #stretched = 0;
   /** Chains that are popped, for the reservation at hand. */
   #popped = 0;
   #queue: Virtqueue | undefined;
@@ -69,10 +74,11 @@ export class GuestBuffers {
       if (!this.#gather(queue, needed)) return false;
       queue.suppressKicks();
     }
-    const place = this.#popped > 0 ? this.#chains[0]!.fragments[0] : undefined;
-    if (place && place.length >= needed) {
-      this.arena = arenaAt(place.region, place.offset);
-      this.offset = windowOffset(place.offset) + NET_HEADER_OCTETS;
+    this.#stretch();
+    const place = this.#stretches[0];
+    if (this.#stretched > 0 && place!.length >= needed) {
+      this.arena = arenaAt(place!.region, place!.offset);
+      this.offset = windowOffset(place!.offset) + NET_HEADER_OCTETS;
     } else {
       this.arena = this.#own;
       this.offset = NET_HEADER_OCTETS;
@@ -92,13 +98,16 @@ export class GuestBuffers {
     const header = offset - NET_HEADER_OCTETS;
     const total = NET_HEADER_OCTETS + octets;
     let used = 0;
-    for (let room = 0; room < total; used++) room += this.#chains[used]!.writableOctets;
+    for (let left = total; left > 0; used++) {
+      const chain = this.#chains[used]!;
+      queue.push(chain, Math.min(left, chain.writableOctets));
+      left -= chain.writableOctets;
+    }
     emitHeader(view, header, view, offset, checksumStart, checksumOffset, segmentOctets);
     view.setUint16(header + BUFFERS, used, true);
     this.#release(used);
     this.#popped = 0;
-    if (arena !== this.#own) queue.push(this.#chains[0]!, total);
-    else this.#scatter(queue, used, total);
+    if (arena === this.#own) this.#scatter(total);
   }
 
   /** Shows the driver what was written since the last time. */
@@ -133,19 +142,38 @@ export class GuestBuffers {
     this.#popped = kept;
   }
 
-  #scatter(queue: Virtqueue, chains: number, octets: number): void {
-    const { bytes } = this.#own;
-    let done = 0;
-    for (let index = 0; index < chains; index++) {
+  #stretch(): void {
+    const stretches = this.#stretches;
+    let count = 0;
+    let end = -1;
+    let within: MemoryRegion | undefined;
+    for (let index = 0; index < this.#popped; index++) {
       const chain = this.#chains[index]!;
-      const before = done;
-      for (let piece = 0; piece < chain.count && done < octets; piece++) {
+      for (let piece = 0; piece < chain.count; piece++) {
         const { region, offset, length } = chain.fragments[piece]!;
-        const here = Math.min(length, octets - done);
-        region.bytes.set(bytes.subarray(done, done + here), offset);
-        done += here;
+        if (region === within && offset === end) stretches[count - 1]!.length += length;
+        else {
+          const stretch = stretches[count++];
+          if (stretch) {
+            stretch.region = region;
+            stretch.offset = offset;
+            stretch.length = length;
+          } else stretches.push({ region, offset, length });
+          within = region;
+        }
+        end = offset + length;
       }
-      queue.push(chain, done - before);
+    }
+    this.#stretched = count;
+  }
+
+  #scatter(octets: number): void {
+    const { bytes } = this.#own;
+    for (let index = 0, done = 0; done < octets; index++) {
+      const { region, offset, length } = this.#stretches[index]!;
+      const here = Math.min(length, octets - done);
+      region.bytes.set(bytes.subarray(done, done + here), offset);
+      done += here;
     }
   }
 }

@@ -117,6 +117,16 @@ export class DriverQueue {
     write(this.kickFd, addressOf(this.#one), 8);
   }
 
+  /** Whether chains were returned since the last call of `takeUsed`. */
+  get hasUsed(): boolean {
+    return this.#usedIndex !== this.#view.getUint16(this.used + 2, true);
+  }
+
+  /** Asks the device for interrupts, or not to (a hint). */
+  wantCalls(wanted: boolean): void {
+    this.#view.setUint16(this.available, wanted ? 0 : 1, true);
+  }
+
   /** The chains returned since the last call. */
   takeUsed(): { head: number; length: number }[] {
     const taken = [];
