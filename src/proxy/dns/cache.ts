@@ -7,12 +7,13 @@
  * it was last looked at goes first (second chance). No timers: age is looked at when asked.
  */
 
-import { lifetime, type Query, sameName, setId } from './message.ts';
+import { lifetime, type Query, sameName, setId, TtlPlaces } from './message.ts';
 
 /** Larger answers are not kept. */
 const LARGEST_ANSWER = 8192;
 /** What an entry has room for unless it needs more: most answers. */
 const ROOM = 128;
+const TTLS = 4;
 
 class Entry {
   hash = 0;
@@ -23,7 +24,9 @@ class Entry {
   type = 0;
   class = 0;
   traits = 0;
-  readonly ttlAt: number[] = [];
+  /** The places of its TTLs are the first `ttls` of these. */
+  ttlAt = new Uint16Array(TTLS);
+  ttls = 0;
   storedMs = 0;
   expiresMs = 0;
   used = false;
@@ -42,7 +45,7 @@ export class DnsCache {
   readonly #entries = new Map<number, Entry>();
   /** Closes the ring of entries: the eldest is after it. (A Map would find its eldest by passing all that were deleted.) */
   readonly #ring = new Entry();
-  readonly #ttlAt: number[] = [];
+  readonly #ttls = new TtlPlaces();
   /** The entry that went last: its memory is the next one's. */
   #spare: Entry | undefined;
   #octets = 0;
@@ -89,13 +92,13 @@ export class DnsCache {
     }
     entry.used = true;
     this.hits++;
-    const { bytes: answer, length, ttlAt } = entry;
+    const { bytes: answer, length, ttlAt, ttls } = entry;
     for (let i = 0; i < length; i++) into[i] = answer[i]!;
     setId(into, query.id);
     // The question as this client spelt it.
     for (let i = 12; i < query.nameEnd; i++) into[i] = bytes[i]!;
     const age = Math.floor((nowMs - entry.storedMs) / 1000);
-    for (let i = 0; i < ttlAt.length; i++) {
+    for (let i = 0; i < ttls; i++) {
       const at = ttlAt[i]!;
       const ttl = ((answer[at]! << 24) | (answer[at + 1]! << 16) | (answer[at + 2]! << 8) | answer[at + 3]!) - age;
       into[at] = ttl >>> 24;
@@ -109,9 +112,8 @@ export class DnsCache {
   /** Keeps `length` octets of an answer to `query` for as long as it says itself. */
   store(query: Query, answer: Uint8Array, length: number, nowMs: number): void {
     if (!query.cacheable || length > Math.min(LARGEST_ANSWER, this.#limits.octets)) return;
-    const ttlAt = this.#ttlAt;
-    ttlAt.length = 0;
-    const seconds = lifetime(answer, length, query, ttlAt);
+    const ttls = this.#ttls;
+    const seconds = lifetime(answer, length, query, ttls);
     if (seconds <= 0) return;
     const hash = this.#hash(query);
     const before = this.#entries.get(hash);
@@ -130,8 +132,9 @@ export class DnsCache {
     entry.type = query.type;
     entry.class = query.class;
     entry.traits = query.traits;
-    entry.ttlAt.length = 0;
-    for (const at of ttlAt) entry.ttlAt.push(at);
+    if (entry.ttlAt.length < ttls.count) entry.ttlAt = new Uint16Array(ttls.count);
+    for (let i = 0; i < ttls.count; i++) entry.ttlAt[i] = ttls.at[i]!;
+    entry.ttls = ttls.count;
     entry.storedMs = nowMs;
     entry.expiresMs = nowMs + seconds * 1000;
     entry.used = false;

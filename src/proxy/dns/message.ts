@@ -156,12 +156,19 @@ const NEGATIVE_LIMIT = 3 * 3600;
 const POSITIVE_LIMIT = 24 * 3600;
 const MAX_RECORDS = 256;
 
+/** Where the TTLs of an answer's records are. */
+export class TtlPlaces {
+  readonly at = new Uint16Array(MAX_RECORDS);
+  count = 0;
+}
+
 /**
- * For how many seconds an answer may be kept, 0 for not at all; the places of its records' TTLs are appended to `ttlAt`.
+ * For how many seconds an answer may be kept, 0 for not at all; the places of its records' TTLs are written to `ttls`.
  * RFC 1035 3.2.1, RFC 2181 8, and for what does not exist RFC 2308 5: only with an SOA record, for the lesser of its TTL
  * and MINIMUM.
  */
-export function lifetime(bytes: Uint8Array, length: number, query: Query, ttlAt: number[]): number {
+export function lifetime(bytes: Uint8Array, length: number, query: Query, ttls: TtlPlaces): number {
+  ttls.count = 0;
   const code = responseCode(bytes);
   if (length < query.questionEnd || isTruncated(bytes) || (code !== NOERROR && code !== NXDOMAIN)) return 0;
   if (word(bytes, 4) !== 1) return 0;
@@ -187,7 +194,7 @@ export function lifetime(bytes: Uint8Array, length: number, query: Query, ttlAt:
       // RFC 2181 8: with the top bit set it is 0.
       if (ttl >= 0x8000_0000) return 0;
       least = Math.min(least, ttl);
-      ttlAt.push(at + 4);
+      ttls.at[ttls.count++] = at + 4;
       if (record < answerCount) answered ||= type === query.type || query.type === TYPE_ANY;
       else if (record < authorityEnd && type === TYPE_SOA && end - at >= 32) minimum = double(bytes, end - 4);
     }

@@ -88,10 +88,11 @@ class Exchange {
     const { length } = message;
     if (length > this.bytes.length) {
       this.bytes = new Uint8Array(length);
+      this.message = this.bytes;
       this.fragment = new SingleFragment(this.bytes);
     }
     this.bytes.set(message);
-    this.message = this.bytes.subarray(0, length);
+    if (this.message.length !== length) this.message = this.bytes.subarray(0, length);
     this.fragment.narrow(0, length);
     this.questionEnd = questionEnd;
     this.servers = servers;
@@ -99,7 +100,7 @@ class Exchange {
     this.slot4 = undefined;
     this.slot6 = undefined;
     this.tried = 0;
-    this.refused.length = 0;
+    if (this.refused.length > 0) this.refused.length = 0;
     this.failure = undefined;
     this.sent = 0;
     this.undeliverable = 0;
