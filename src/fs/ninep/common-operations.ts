@@ -7,9 +7,11 @@ import type { Place } from './fid-table.ts';
 import { FileError } from './file-error.ts';
 
 /** One step of a walk; undefined: nothing is there. walk(5). */
-async function step(from: Place, name: string): Promise<Place | undefined> {
+async function step({ dialect }: Connection, from: Place, name: string): Promise<Place | undefined> {
   const { node } = from;
   if (node.kind !== 'directory') throw new FileError('ENOTDIR');
+  // Not a name in Plan 9, but one that Treaddir lists and that diod's clients walk to.
+  if (name === '.' && dialect === '9P2000.L') return from;
   if (name === '..') return from.parent ?? from;
   if (name === '' || name === '.' || name.includes('/') || name.includes('\0')) return undefined;
   const found = await node.lookup(name);
@@ -22,7 +24,7 @@ async function walk(connection: Connection, start: Place, names: readonly string
   for (const [index, name] of names.entries()) {
     let next: Place | undefined;
     try {
-      next = await step(place, name);
+      next = await step(connection, place, name);
     } catch (error) {
       if (index === 0) throw error;
     }
@@ -38,8 +40,9 @@ async function walk(connection: Connection, start: Place, names: readonly string
 const OFFSET_LIMIT = BigInt(Number.MAX_SAFE_INTEGER);
 
 export const commonOperations: Handlers = {
+  /** auth(5) answers with an error where none is required; diod's clients take ENOENT for that and nothing else. */
   Tauth: () => {
-    throw new FileError('EOPNOTSUPP', 'authentication is not required');
+    throw new FileError('ENOENT', 'authentication is not required');
   },
 
   Tattach: async (connection, { fid, afid, uname, aname, nUname }) => {
@@ -53,7 +56,8 @@ export const commonOperations: Handlers = {
   Twalk: async (connection, { fid: from, newfid, names }) => {
     if (names.length > MAXWELEM) throw new FileError('EINVAL', 'too many names in a walk');
     const fid = connection.fids.get(from);
-    if (fid.opened && (newfid === from || names.length > 0)) throw new FileError('EBADF', 'fid is open');
+    // walk(5) forbids walking from an open fid at all; diod's clients do, and no harm is in it.
+    if (fid.opened && newfid === from) throw new FileError('EBADF', 'fid is open');
     if (newfid !== from) connection.fids.checkFree(newfid);
     const [place, qids] = await walk(connection, fid.place, names);
     if (qids.length < names.length) return { kind: 'Rwalk', qids };

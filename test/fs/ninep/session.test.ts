@@ -91,13 +91,13 @@ each('walk: steps, clones, parts of the way, ..', async (t, dialect, { served })
   await refused(t, client.call('Twalk', { fid: 1, newfid: 3, names: ['x'] }), 20, 'a file has no children');
   await refused(t, client.call('Twalk', { fid: 0, newfid: 2, names: ['file'] }), 9, 'the new fid is in use');
   await refused(t, client.call('Twalk', { fid: 77, newfid: 4, names: [] }), 9, 'no such fid');
-  for (const name of ['', '.', 'a/b', 'a\0b'])
+  for (const name of ['', 'a/b', 'a\0b', ...(dialect === '9P2000.L' ? [] : ['.'])])
     await refused(t, client.call('Twalk', { fid: 0, newfid: 5, names: [name] }), 2, JSON.stringify(name));
   await refused(t, client.call('Twalk', { fid: 0, newfid: 5, names: Array(17).fill('..') }), 22, '17 names');
   t.equal((await client.call('Twalk', { fid: 0, newfid: 5, names: Array(16).fill('..') })).qids.length, 16);
   await client.call('Twalk', { fid: 5, newfid: 5, names: ['file'] });
   const open = await client.open('folder', 'read');
-  await refused(t, client.call('Twalk', { fid: open, newfid: 6, names: ['deep'] }), 9, 'an open fid');
+  await refused(t, client.call('Twalk', { fid: open, newfid: open, names: ['deep'] }), 9, 'an open fid');
   await refused(t, client.call('Tattach', { fid: 0, afid: NOFID, uname: '', aname: '', nUname: 0 }), 9, 'fid');
   await refused(t, client.call('Tattach', { fid: 9, afid: 1, uname: '', aname: '', nUname: 0 }), 9, 'afid');
 });
