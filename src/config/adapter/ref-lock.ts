@@ -13,7 +13,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { DatabaseError } from '../database.ts';
 import { errorCode, makeFolders } from './durable-files.ts';
 
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 2000;
 /** Between looks at a lock of another's: from the first to the last of these, at random. */
 const PAUSE_MS = [1, 15] as const;
 

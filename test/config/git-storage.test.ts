@@ -1,0 +1,162 @@
+/** The repository on disk under stress: git beside us, locks left behind, a full disk, packing. */
+
+import { execFile, execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import t from 'tap';
+import { GitDatabase } from '../../src/config/adapter/git-database.ts';
+import { GitPacking } from '../../src/config/adapter/git-packing.ts';
+import type { Database } from '../../src/config/database.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'slipway-storage-'));
+t.teardown(() => rmSync(folder, { recursive: true }));
+const { NODE_OPTIONS: _, ...env } = process.env;
+const program = (name: string): string => join(import.meta.dirname, name);
+const run = promisify(execFile);
+
+function open(directory: string): Promise<Database> {
+  return GitDatabase.open({
+    directory,
+    watching: false,
+    author: { name: 'Test', email: 'test@example.org' },
+    nowMs: () => Date.now(),
+    log: () => undefined,
+  });
+}
+
+function fsck(directory: string): string {
+  return execFileSync('git', ['fsck', '--strict', '--no-dangling'], {
+    cwd: directory,
+    encoding: 'utf8',
+    stdio: 'pipe',
+  });
+}
+
+t.test('git push, the command line and two writers here at once: no update is lost', async (t) => {
+  const home = join(folder, 'home');
+  mkdirSync(home, { mode: 0o700 });
+  const directory = join(home, 'database');
+  const writers = [await open(directory), await open(directory)];
+  await writers[0]!.commit('user', [{ path: 'schema-version', content: '1\n' }], { message: 'begin' });
+  const count = async (database: Database, name: string): Promise<void> => {
+    for (let i = 1; i <= 60; i++)
+      await database.commit('user', [{ path: `n/${name}${i}`, content: name }], { message: `${name} ${i}` });
+  };
+  const git = (cwd: string, ...argv: readonly string[]) =>
+    run('git', ['-c', 'user.name=git', '-c', 'user.email=git@example.org', ...argv], { cwd, env });
+  let refused = 0;
+  const push = async (name: string): Promise<void> => {
+    const clone = join(folder, name);
+    await git(folder, 'clone', '--quiet', directory, clone);
+    mkdirSync(join(clone, 'n'), { recursive: true });
+    for (let i = 1; i <= 5; i++) {
+      writeFileSync(join(clone, 'n', `${name}${i}`), name);
+      await git(clone, 'add', '-A');
+      await git(clone, 'commit', '--quiet', '-m', `${name} ${i}`);
+      for (;;) {
+        try {
+          await git(clone, 'push', '--quiet');
+          break;
+        } catch {
+          refused++;
+          await git(clone, 'pull', '--quiet', '--rebase');
+        }
+      }
+    }
+  };
+  const slipway = async (): Promise<void> => {
+    for (let i = 1; i <= 6; i++)
+      await run(join(import.meta.dirname, '../../bin/slipway'), ['config', 'set', `ports.limit=${i}`], {
+        env: { ...env, SLIPWAY_HOME: home },
+      });
+  };
+  await Promise.all([count(writers[0]!, 'a'), count(writers[1]!, 'b'), push('p'), push('q'), slipway()]);
+  const { stdout } = await git(directory, 'ls-tree', '-r', '--name-only', 'user');
+  const names = stdout.split('\n');
+  for (const [name, most] of [
+    ['a', 60],
+    ['b', 60],
+    ['p', 5],
+    ['q', 5],
+  ] as const)
+    for (let i = 1; i <= most; i++) if (!names.includes(`n/${name}${i}`)) t.fail(`${name}${i} is lost`);
+  t.equal((await git(directory, 'show', 'user:ports/limit')).stdout, '6\n');
+  t.equal((await git(directory, 'rev-list', '--count', '--no-merges', 'user')).stdout.trim(), String(1 + 120 + 10 + 6));
+  t.comment(`${refused} pushes had to be made again`);
+  t.equal(fsck(directory).trim(), '');
+});
+
+t.test('a lock that git left is reported, with the remedy; one of a dead writer of ours is taken over', async (t) => {
+  const directory = join(folder, 'locked');
+  const database = await open(directory);
+  await database.commit('user', [{ path: 'x', content: '1' }], { message: 'begin' });
+  const lock = join(directory, 'refs/heads/user.lock');
+  writeFileSync(lock, '');
+  t.match(await database.commit('user', [{ path: 'x', content: '2' }], { message: 'locked' }).catch((error) => error), {
+    code: 'STORAGE',
+    message: /user\.lock has been held for 2 s; if no git command is at work there/,
+  });
+  t.equal(execFileSync('git', ['show', 'user:x'], { cwd: directory, encoding: 'utf8' }), '1');
+  rmSync(lock);
+  await database.commit('user', [{ path: 'x', content: '3' }], { message: 'free again' });
+  t.same(readdirSync(join(directory, 'pending')), []);
+});
+
+t.test('a full disk: the commit fails whole, the old state stays, and with room all goes on', async (t) => {
+  const mount = join(folder, 'disk');
+  mkdirSync(mount);
+  const { stdout } = await run(
+    'unshare',
+    [
+      '-rm',
+      'sh',
+      '-c',
+      `mount -t tmpfs -o size=700k tmpfs ${mount} && "$@" && git -C ${mount}/database fsck --strict --no-dangling >&2`,
+      'sh',
+      process.execPath,
+      program('full-disk-program.ts'),
+      mount,
+    ],
+    { env },
+  );
+  const { outcomes, ended } = JSON.parse(stdout);
+  t.equal(ended, 'with room');
+  t.equal(outcomes.length, 2);
+  for (const outcome of outcomes)
+    t.match(outcome, {
+      code: 'STORAGE',
+      message: /the disk is full; make room and try again; nothing has changed/,
+      sameHead: true,
+      sameTree: true,
+    });
+});
+
+t.test('what gathers is packed in the background, under readers', async (t) => {
+  const directory = join(folder, 'packed');
+  const database = await open(directory);
+  const packs = (): number =>
+    readdirSync(join(directory, 'objects/pack')).filter((name) => name.endsWith('.idx')).length;
+  const heads: string[] = [];
+  for (let group = 0; group < 30; group++)
+    heads.push(
+      ...(await Promise.all(
+        Array.from({ length: 6 }, (_, i) =>
+          database.commit('user', [{ path: `k/${i}`, content: `${group}` }], { message: `${group}.${i}` }),
+        ),
+      )),
+    );
+  t.ok(packs() > 24);
+  const reader = await open(directory);
+  await reader.commitRecord(heads[0]!);
+  const said: string[] = [];
+  await new Promise<void>((resolve) => {
+    new GitPacking(directory, resolve, (line) => said.push(line)).consider();
+  });
+  t.same(said, []);
+  t.equal(packs(), 1);
+  t.equal((await reader.log('user')).length, heads.length, 'who had the packs open finds everything');
+  t.notOk(existsSync(join(directory, 'gc.pid')));
+  t.equal(fsck(directory).trim(), '');
+});
