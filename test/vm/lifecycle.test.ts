@@ -1,6 +1,8 @@
 /** An instance through what happens to it: asked twice, its processes killed, its VM replaced. Its containers and data stay. */
 
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { connect } from 'node:net';
 import { exchange, freePort, listeners } from './host-ports.ts';
 import { busybox, importBusybox } from './images.ts';
 import { type Instance, withInstance } from './instance.ts';
@@ -38,8 +40,9 @@ withInstance('lifecycle', async (t, slipway) => {
   });
 
   await t.test('status tells where the boot time went', async (t) => {
-    const { state, docker, boot, accelerator, acceleratorReason } = await slipway.status();
+    const { state, docker, boot, accelerator, acceleratorReason, network } = await slipway.status();
     t.match({ state, docker }, { state: 'running', docker: { ready: true } });
+    t.match(network, { connected: true, link: 'vhost-user', mtu: 1500 });
     t.match(accelerator, /^(kvm|hvf|tcg)$/);
     t.type(acceleratorReason, 'string');
     const seconds = boot as Record<string, number>;
@@ -89,6 +92,26 @@ withInstance('lifecycle', async (t, slipway) => {
       t.equal((await pids(slipway)).hypervisor, hypervisor, 'nor did the VM');
     },
   );
+
+  await t.test('streams, flows and Docker outlive a pause', async (t) => {
+    const exec = slipway.startDocker('exec', '-i', 'life', 'cat');
+    exec.write('before ');
+    await exec.says(/before /);
+    const socket = connect(port, '127.0.0.1');
+    t.teardown(() => socket.destroy());
+    socket.write('echo\nbefore ');
+    t.equal(String((await once(socket, 'data'))[0]), 'before ');
+    await slipway.slipway('pause');
+    t.equal((await slipway.status()).state, 'paused');
+    socket.write('meanwhile ');
+    exec.write('meanwhile ');
+    await slipway.slipway('resume');
+    t.match(await slipway.status(), { state: 'running', docker: { ready: true } });
+    t.equal(String((await once(socket, 'data'))[0]), 'meanwhile ');
+    exec.child.stdin.end('after');
+    t.equal((await exec.ended).stdout, 'before meanwhile after');
+    t.not(await startedAt(slipway), '', 'Docker answers');
+  });
 
   await t.test('kill -9 of slipway-vmm leaves no VM; up starts a fresh one on the old data', async (t) => {
     const { vmm, hypervisor } = await pids(slipway);

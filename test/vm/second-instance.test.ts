@@ -44,7 +44,7 @@ t.test('a second instance, on the portable lane', async (t) => {
     const { channel, network } = await slipway.status();
     t.match(
       { channel, network },
-      { channel: 'serial', network: { subnet: '10.77.5.0/24', mtu: 65520, connected: true } },
+      { channel: 'serial', network: { subnet: '10.77.5.0/24', mtu: 65520, connected: true, link: 'stream' } },
     );
     const run = ['run', '-d', '--name', 'second', '--stop-signal', 'KILL', '-p', `${port}:7`, busybox, 'peer', '7'];
     await slipway.docker(...run);

@@ -3,7 +3,10 @@
 import type { GuestChannelPort, MachineSpec } from '../port.ts';
 import type { ChannelArguments } from './qemu-arguments.ts';
 
-export interface GuestLane extends GuestChannelPort, ChannelArguments {}
+export interface GuestLane extends GuestChannelPort, ChannelArguments {
+  /** The machine is about to be paused, or goes on: streams outlive that. */
+  hold(held: boolean): void;
+}
 
 /** Makes the channel, listening, before QEMU starts: one for each start of QEMU. */
 export type OpenLane = (channel: 'vsock' | 'serial', spec: MachineSpec) => Promise<GuestLane>;

@@ -28,6 +28,8 @@ export function openLanes({ directory, dockerSocket, log }: LanesOptions): OpenL
       channel,
       arguments: channel === 'vsock' ? vsockDeviceArguments(socketPath) : serialPortArguments(socketPath),
       connect: (port) => device.connect(port),
+      // A serial port's stream stands still by itself.
+      hold: (held) => (device instanceof VsockDevice ? device.hold(held) : undefined),
       close: () => device.close(),
     };
   };

@@ -153,12 +153,14 @@ export class QemuMachine implements Machine {
 
   async pause(): Promise<void> {
     this.#demand('running');
+    this.#options.lane.hold(true);
     await this.#qmp.execute('stop');
   }
 
   async resume(): Promise<void> {
     this.#demand('paused');
     await this.#qmp.execute('cont');
+    this.#options.lane.hold(false);
     // The guest's clock stood still meanwhile.
     const now = Date.now();
     const nanos = String((now % 1000) * 1_000_000).padStart(9, '0');
@@ -232,6 +234,7 @@ export class QemuMachine implements Machine {
   async #askGuestToPowerDown(wasPaused: boolean): Promise<void> {
     try {
       if (wasPaused) await this.#qmp.execute('cont');
+      this.#options.lane.hold(false);
       await askAgent(this.#options.lane, 'poweroff', AGENT_MS);
     } catch (error) {
       this.#options.log(`no agent in the guest (${(error as Error).message}): pressing the power button`);

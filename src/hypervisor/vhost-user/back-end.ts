@@ -48,8 +48,9 @@ export interface BackEndOptions {
   readonly dial?: boolean;
 }
 
-const DIAL_MIN_MS = 50;
-const DIAL_MAX_MS = 1000;
+const DIAL_MIN_MS = 25;
+/** A front end that starts waits for us, and its guest with it. */
+const DIAL_MAX_MS = 200;
 
 interface QueueState {
   size: number;

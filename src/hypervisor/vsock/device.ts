@@ -80,6 +80,11 @@ export class VsockDevice implements GuestChannelPort {
     return connectGuest(this.#options.directory, port);
   }
 
+  /** The machine stands still, or goes on: streams outlive that. */
+  hold(held: boolean): void {
+    this.#transport?.hold(held);
+  }
+
   stats(): VsockStats | undefined {
     if (!this.#transport || !this.#backEnd) return undefined;
     return {

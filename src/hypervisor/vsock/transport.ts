@@ -92,6 +92,7 @@ export class VsockTransport implements VhostUserDevice, PacketSink {
   #rx: Virtqueue | undefined;
   #tx: Virtqueue | undefined;
   #txReady = false;
+  #held = false;
   #scheduled = false;
   #closed = false;
 
@@ -126,6 +127,11 @@ export class VsockTransport implements VhostUserDevice, PacketSink {
   /** Whether a driver runs in the guest. */
   get running(): boolean {
     return this.#rx?.broken === false && this.#tx?.broken === false;
+  }
+
+  /** The machine is made to stand still, or goes on: its queues stop and start again, and its streams outlive that. */
+  hold(held: boolean): void {
+    this.#held = held;
   }
 
   /** Opens a stream to a guest port for a connected host socket, which is the transport's from here on. */
@@ -192,6 +198,10 @@ export class VsockTransport implements VhostUserDevice, PacketSink {
     else if (index === txQueue) this.#tx = undefined;
     else return;
     this.#txReady = false;
+    if (!this.#held) this.#dropAll();
+  }
+
+  gone(): void {
     this.#dropAll();
   }
 

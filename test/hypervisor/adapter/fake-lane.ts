@@ -10,6 +10,7 @@ export class FakeLane implements GuestLane {
   readonly arguments: readonly string[] = [];
   readonly services = new Map<number, GuestService>();
   closed = false;
+  held = false;
 
   constructor(channel: 'vsock' | 'serial') {
     this.channel = channel;
@@ -26,6 +27,10 @@ export class FakeLane implements GuestLane {
       },
     });
     return Promise.resolve(stream);
+  }
+
+  hold(held: boolean): void {
+    this.held = held;
   }
 
   close(): void {

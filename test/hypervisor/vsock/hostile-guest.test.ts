@@ -287,6 +287,38 @@ t.test('the driver goes: the host reads the end of everything, and a new driver 
   for (const each of [...sockets, socket]) each.destroy();
 });
 
+t.test('a machine that stands still keeps its streams', async (t) => {
+  const made = await rig(t);
+  const { device, guest } = made;
+  made.keep = false;
+  guest.listen(7, (stream) => stream.pipe(stream));
+  const socket = await device.connect(7);
+  t.teardown(() => socket.destroy());
+  let echoed = '';
+  socket.on('data', (octets) => {
+    echoed += octets;
+  });
+  socket.write('before ');
+  await until(() => echoed === 'before ');
+  device.hold(true);
+  const bases = [await guest.frontEnd.stopQueue(0), await guest.frontEnd.stopQueue(1)];
+  t.equal(device.stats()!.open, 1);
+  socket.write('meanwhile ');
+  for (const index of [0, 1]) await guest.frontEnd.setQueue(index, bases[index]!);
+  device.hold(false);
+  await until(() => echoed === 'before meanwhile ');
+  socket.end('after');
+  await once(socket, 'end');
+  t.equal(echoed, 'before meanwhile after');
+
+  const last = await device.connect(7);
+  t.teardown(() => last.destroy());
+  device.hold(true);
+  made.guest.frontEnd.close();
+  await once(last.resume(), 'end');
+  t.equal(device.stats()!.open, 0, 'but not when it goes');
+});
+
 t.test('a queue the guest breaks ends its streams', async (t) => {
   const made = await rig(t);
   const { device, guest, log } = made;

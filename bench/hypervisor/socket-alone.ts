@@ -1,0 +1,20 @@
+/** Moves octets by a blocking socket, 64 KiB a call, and does nothing else: what the kernel's share costs. PORT up|down */
+
+import { connect, Place, recv, SOCKADDR, send, socket } from '../../src/proxy/adapter/linux-socket.ts';
+
+const AF_INET = 2;
+const SOCK_STREAM = 1;
+const OCTETS = 64 << 10;
+/** As much memory as a flow has, so that caches are as cold. */
+const PLACES = 32;
+
+const [port = '', direction] = process.argv.slice(2);
+const address = new Place(SOCKADDR);
+address.view.setUint16(0, AF_INET, true);
+address.view.setUint16(2, Number(port));
+address.view.setUint32(4, 0x7f000001);
+const fd = socket(AF_INET, SOCK_STREAM, 0);
+if (connect(fd, address.address, 16) < 0) throw new Error(`cannot connect to port ${port}`);
+const memory = new Place(PLACES * OCTETS);
+const call = direction === 'up' ? send : recv;
+for (let index = 0; call(fd, memory.address + index * OCTETS, OCTETS, 0) > 0; index = (index + 1) % PLACES);
