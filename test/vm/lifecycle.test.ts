@@ -1,6 +1,5 @@
 /** An instance through what happens to it: asked twice, its processes killed, its VM replaced. Its containers and data stay. */
 
-import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { exchange, freePort, listeners } from './host-ports.ts';
@@ -99,15 +98,19 @@ withInstance('lifecycle', async (t, slipway) => {
     await exec.says(/before /);
     const socket = connect(port, '127.0.0.1');
     t.teardown(() => socket.destroy());
+    let heard = '';
+    socket.on('data', (octets) => {
+      heard += octets;
+    });
     socket.write('echo\nbefore ');
-    t.equal(String((await once(socket, 'data'))[0]), 'before ');
+    await until('the echo', () => heard === 'before ');
     await slipway.slipway('pause');
     t.equal((await slipway.status()).state, 'paused');
     socket.write('meanwhile ');
     exec.write('meanwhile ');
     await slipway.slipway('resume');
     t.match(await slipway.status(), { state: 'running', docker: { ready: true } });
-    t.equal(String((await once(socket, 'data'))[0]), 'meanwhile ');
+    await until('the echo of what was sent meanwhile', () => heard === 'before meanwhile ');
     exec.child.stdin.end('after');
     t.equal((await exec.ended).stdout, 'before meanwhile after');
     t.not(await startedAt(slipway), '', 'Docker answers');
