@@ -106,8 +106,9 @@ const bridge = [...(offload ? ['offload'] : []), ...(options.one ? ['one'] : [])
 /** Why the race cannot be run here. */
 function obstacle(): string | undefined {
   if (process.getuid?.() !== 0) return 'network namespaces and TAP devices are needed: run it as root on Linux';
-  const missing = ['ip', 'iperf3', 'cc'].filter((program) => !findProgram(program));
-  return missing.length > 0 ? `${missing.join(', ')} missing: install iproute2, iperf3 and gcc` : undefined;
+  const transfers = chosen.some((test) => /^(up|down)\d/.test(test));
+  const missing = ['ip', 'cc', ...(transfers ? ['iperf3'] : [])].filter((program) => !findProgram(program));
+  return missing.length > 0 ? `there is no ${missing.join(' and no ')}: install iproute2, gcc and iperf3` : undefined;
 }
 
 const names = known('peer', options.peers ?? Object.keys(peers).join(), peers);

@@ -4,7 +4,7 @@ import { type BarRow, type Chart, draw, formatted } from './bars.ts';
 import type { Verdict } from './goals.ts';
 import type { Machine } from './machine.ts';
 import { type Group, groups, type Metric } from './metrics.ts';
-import { isLimit, isOurs, type League, type Section } from './race.ts';
+import { isLimit, isOurs, type League, type Repetition, type Section } from './race.ts';
 
 const leagues: Readonly<Record<League, readonly [string, string]>> = {
   offload: ['Stream socket', "QEMU's stream framing; the bridge cuts and joins segments as a guest's offload does"],
@@ -100,6 +100,7 @@ function sectionText(section: Section, drawn: ReadonlyMap<string, string>): stri
 export const raceText = (sections: readonly Section[], drawn: ReadonlyMap<string, string>): string =>
   sections.map((section) => sectionText(section, drawn)).join('\n\n');
 
+/** Every verdict, and which ways of attachment have none here. */
 export function verdictText(verdicts: readonly Verdict[]): string {
   const met = verdicts.filter((verdict) => verdict.met).length;
   const reachable = verdicts.filter((verdict) => verdict.reached !== undefined);
@@ -113,10 +114,31 @@ export function verdictText(verdicts: readonly Verdict[]): string {
     verdict.theirs === undefined ? '' : `${formatted(verdict.theirs, metric.digits)} ${verdict.rival}`,
     verdict.ratio === undefined ? '' : verdict.ratio.toFixed(2),
   ]);
+  const missing = Object.entries(leagues)
+    .filter(([league]) => league !== 'plain' && !verdicts.some(({ section }) => section.league === league))
+    .map(([, [title]]) => title);
   return [
     `${met} of ${verdicts.length} figures that must be reached are met; of ${reachable.length} that have a further aim, ${reached} reach it.`,
+    ...(missing.length > 0 ? [`Not measured: ${missing.join('; ')}.`] : []),
     tableOf(['Figure', 'Where', 'Must', 'Met', 'Slipway', 'Rival', 'Ratio'], rows, 4),
   ].join('\n\n');
+}
+
+/** The commands that a file's repetitions come from. `ours`: `npm run bench -- e2e` wrote it, not netbench. */
+export function commandsOf(repetitions: readonly Repetition[], ours: boolean): string[] {
+  const runs = Map.groupBy(repetitions, ({ gso, one, secs }) => JSON.stringify({ gso, one, secs }));
+  return [...runs.values()].map((run) => {
+    const { gso, one, secs } = run[0]!;
+    const list = (values: readonly (string | number)[]): string => [...new Set(values)].join();
+    const flags = ours ? (gso ? '' : ' --no-offload') : gso ? ' --gso' : '';
+    const [start, peers, reps, seconds] = ours
+      ? ['npm run bench -- e2e', '--peers', '--repetitions', '--seconds']
+      : ['netbench.py run', '--peer', '--reps', '--secs'];
+    const names = list(run.map(({ peer }) => peer));
+    const mtus = list(run.map(({ mtu }) => mtu));
+    const most = Math.max(...run.map(({ rep }) => rep)) + 1;
+    return `${start}${flags}${one ? ' --one' : ''} ${peers} ${names} --mtu ${mtus} ${reps} ${most} ${seconds} ${secs}`;
+  });
 }
 
 /** How the sections were measured. `versions`: of the peers' programs, where they are installed. */
@@ -124,6 +146,7 @@ export function measuredText(
   sections: readonly Section[],
   { cpu, cores, memoryGb, kernel, system, node, commit }: Machine,
   versions: ReadonlyMap<string, string>,
+  commands: readonly string[],
 ): string {
   const all = sections.flatMap((section) => section.repetitions);
   const ended = Math.max(...all.map(({ t }) => t));
@@ -135,6 +158,7 @@ export function measuredText(
     ['System', `${system}, Linux ${kernel}`],
     ['Node', node],
     ...[...versions].map(([peer, version]) => [peer, version]),
+    ...commands.map((command) => ['Command', `\`${command}\``]),
   ];
   return tableOf(['', ''], lines, 2);
 }

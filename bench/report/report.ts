@@ -9,6 +9,7 @@ import {
   type BenchResult,
   benchText,
   charts,
+  commandsOf,
   linksText,
   measuredText,
   raceText,
@@ -68,8 +69,11 @@ const missing = files.find((file) => !existsSync(file));
 if (missing !== undefined) fail(`there is no file ${missing}`);
 let page = readFileSync(pagePath, 'utf8');
 
-const texts = files.map((file) => readFileSync(file, 'utf8'));
-const sections = sectionsOf(texts.map(readRepetitions));
+const results = files.map((file) => {
+  const text = readFileSync(file, 'utf8');
+  return { header: readHeader(text), repetitions: readRepetitions(text) };
+});
+const sections = sectionsOf(results.map(({ repetitions }) => repetitions));
 if (files.length > 0 && sections.length === 0) fail('the files hold no results of a race');
 if (sections.length > 0) {
   const drawn = charts(sections);
@@ -78,16 +82,21 @@ if (sections.length > 0) {
   for (const [name, svg] of drawn) writeFileSync(join(chartFolder, name), svg);
   const peers = new Set(sections.flatMap((section) => section.peers).filter((peer) => !isOurs(peer) && !isLimit(peer)));
   // Whoever wrote a header knows; otherwise it is this machine, and what is installed on it.
-  const headers = texts.flatMap((text) => readHeader(text) ?? []);
+  const headers = results.flatMap(({ header }) => header ?? []);
   const versions = new Map(
     [...peers].flatMap((peer): [string, string][] => {
       const version = headers.find((header) => header.versions[peer])?.versions[peer] ?? peerVersion(peer, rivals);
       return version === undefined ? [] : [[peer, version]];
     }),
   );
+  const commands = results.flatMap(({ header, repetitions }) => commandsOf(repetitions, header !== undefined));
   const verdicts = judgeAll(sections);
   page = replaceSection(page, 'verdicts', verdictText(verdicts));
-  page = replaceSection(page, 'measured', measuredText(sections, headers[0]?.machine ?? machine(), versions));
+  page = replaceSection(
+    page,
+    'measured',
+    measuredText(sections, headers.length === results.length ? headers[0]!.machine : machine(), versions, commands),
+  );
   page = replaceSection(page, 'race', raceText(sections, drawn));
   console.log(
     `${sections.length} sections, ${drawn.size} charts; ${verdicts.filter(({ met }) => met).length} of ${verdicts.length} must-figures met`,

@@ -7,7 +7,15 @@ import t from 'tap';
 import { draw, formatted } from '../../bench/report/bars.ts';
 import { judgeAll, type Verdict } from '../../bench/report/goals.ts';
 import { groups, metric } from '../../bench/report/metrics.ts';
-import { charts, linksText, raceText, replaceSection, startText, verdictText } from '../../bench/report/page.ts';
+import {
+  charts,
+  commandsOf,
+  linksText,
+  raceText,
+  replaceSection,
+  startText,
+  verdictText,
+} from '../../bench/report/page.ts';
 import { median, readHeader, readRepetitions, type Section, sectionsOf } from '../../bench/report/race.ts';
 
 interface Line {
@@ -148,7 +156,26 @@ t.test('verdicts', (t) => {
     { ours: 200, met: true, reached: false },
     'in MB',
   );
-  t.match(verdictText([against(up(10), up(10)), against(up(1), up(10))]), /^1 of 2 figures .*of 2 .*, 1 reach/);
+  const text = verdictText([against(up(10), up(10)), against(up(1), up(10))]);
+  t.match(text, /^1 of 2 figures .*of 2 .*, 1 reach/);
+  t.match(text, 'Not measured: Stream socket, one frame a write; TAP device.');
+  t.end();
+});
+
+t.test('the commands that were run', (t) => {
+  const repetitions = readRepetitions(
+    fileOf(
+      { peer: 'slipway', res: {} },
+      { peer: 'passt', res: {} },
+      { peer: 'slipway', mtu: 65520, rep: 2, res: {} },
+      { peer: 'pasta', gso: false, one: true, res: {} },
+    ),
+  );
+  t.same(commandsOf(repetitions, false), [
+    'netbench.py run --gso --peer slipway,passt --mtu 1500,65520 --reps 3 --secs 2',
+    'netbench.py run --one --peer pasta --mtu 1500 --reps 1 --secs 2',
+  ]);
+  t.match(commandsOf(repetitions, true)[1], 'npm run bench -- e2e --no-offload --one --peers pasta --mtu 1500');
   t.end();
 });
 
