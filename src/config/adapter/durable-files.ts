@@ -1,7 +1,7 @@
 /** Files written so that they are there whole or not at all, whatever ends the process or the machine. */
 
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, open, rename, rm, unlink, utimes } from 'node:fs/promises';
+import { link, mkdir, open, rename, rm, statfs, unlink, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 export function errorCode(error: unknown): string | undefined {
@@ -42,6 +42,14 @@ export async function publish(fresh: string, path: string): Promise<void> {
     }
     await rename(fresh, path);
   }
+}
+
+/** File systems whose journal is one log: a sync of anything makes every name given before it last. By statfs(2)'s type. */
+const ONE_LOG = new Set([0xef53 /* ext4 */, 0x58465342 /* XFS */, 0x01021994 /* tmpfs, where nothing lasts */]);
+
+/** Whether `syncFolder` of each folder may be left to a later sync in `folder`'s file system. */
+export async function hasOneLog(folder: string): Promise<boolean> {
+  return ONE_LOG.has((await statfs(folder)).type);
 }
 
 /** Makes the names in a folder last. */

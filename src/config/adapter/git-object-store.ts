@@ -26,7 +26,7 @@ import {
   type RawEntry,
 } from '../git-object.ts';
 import type { ObjectReader, Objects } from '../objects.ts';
-import { errorCode, publish, syncFolder, writeFresh } from './durable-files.ts';
+import { errorCode, hasOneLog, publish, syncFolder, writeFresh } from './durable-files.ts';
 import { makePack, type PackedObject } from './git-pack-writer.ts';
 
 /** More objects than these become a pack. */
@@ -47,6 +47,7 @@ export class GitObjectStore implements ObjectReader {
   readonly #directory: string;
   readonly #cache = new Map<string, GitObject>();
   #cachedOctets = 0;
+  #oneLog: boolean | undefined;
   /** What isomorphic-git knows of the packs; forgotten when they change under it. */
   #packs: object = {};
 
@@ -82,7 +83,7 @@ export class GitObjectStore implements ObjectReader {
     this.#packs = {};
   }
 
-  /** Makes objects last. They are on disk when this resolves. */
+  /** Writes objects, synced; their names last once a ref has been moved after this. */
   async write(objects: readonly PackedObject[]): Promise<void> {
     if (objects.length === 0) return;
     if (objects.length > LOOSE_AT_MOST) await this.#writePack(objects);
@@ -111,7 +112,7 @@ export class GitObjectStore implements ObjectReader {
       for (const path of fresh) fs.rmSync(path, { force: true });
       throw error;
     }
-    await Promise.all([...folders].map(syncFolder));
+    await this.#syncFolders([...folders]);
   }
 
   async #writePack(objects: readonly PackedObject[]): Promise<void> {
@@ -123,7 +124,13 @@ export class GitObjectStore implements ObjectReader {
     ]);
     await publish(packPath!, join(folder, `pack-${name}.pack`));
     await publish(indexPath!, join(folder, `pack-${name}.idx`));
-    await syncFolder(folder);
+    await this.#syncFolders([folder]);
+  }
+
+  /** The sync of the ref to come makes the names last as well where the file system has one log. */
+  async #syncFolders(folders: readonly string[]): Promise<void> {
+    this.#oneLog ??= await hasOneLog(this.#directory);
+    if (!this.#oneLog) await Promise.all(folders.map(syncFolder));
   }
 
   async #typed(hash: string, type: ObjectType): Promise<GitObject> {
@@ -242,7 +249,7 @@ export class ObjectBatch implements Objects {
     return added?.type === 'commit' ? parsedCommit(hash, added) : this.#store.commit(hash);
   }
 
-  /** Makes last what is reachable from a commit of this batch. */
+  /** Writes what is reachable from a commit of this batch. */
   async flush(commit: string): Promise<void> {
     const wanted = new Map<string, PackedObject>();
     const visit = (hash: string): void => {
