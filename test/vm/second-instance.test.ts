@@ -64,7 +64,12 @@ t.test('a second instance, on the portable lane', async (t) => {
   await t.test('down leaves no process, socket, mount or listener', async (t) => {
     t.ok(slipway.processes().size >= 3, 'there are processes to leave');
     t.match(readFileSync('/proc/net/unix', 'latin1'), slipway.home);
+    // The session's parent is the agent, which then hears nobody.
+    await slipway.slipway('shell', "kill -STOP $(awk '/^PPid/ { print $2 }' /proc/$PPID/status)");
     await slipway.slipway('down');
+    const log = readFileSync(join(slipway.home, 'logs', 'vmm.log'), 'utf8');
+    t.match(log, /no agent in the guest .*: pressing the power button/);
+    t.match(log, /the machine ended: asked$/m, 'the guest heeds its power button');
     await until('its processes to end', () => slipway.processes().size === 0);
     t.notMatch(readFileSync('/proc/net/unix', 'latin1'), slipway.home, 'sockets');
     t.same(sockets(slipway.home), [], 'socket files');
