@@ -72,6 +72,7 @@ export class Network {
   readonly memory = new FrameMemory();
   readonly #clock: Clock = { nowMs: () => performance.now() };
   readonly #netstack: Netstack;
+  readonly #hostNet: HostNetPort;
   readonly #resolvers: HostResolvers;
   readonly #dns: DnsForwarder;
   readonly #dhcp: DhcpServer;
@@ -97,6 +98,7 @@ export class Network {
     const random = new RandomPool();
     const HostNet = options.hostSockets === 'portable' ? NodeHostNet : LinuxHostNet;
     const hostNet: HostNetPort = new HostNet(() => this.#pipeline.wake());
+    this.#hostNet = hostNet;
     const hostLoopback = options.hostLoopback ?? true;
     const policy = new Policy({ subnets: [subnet], gateways: [gateway], hostAliases: [hostAlias], hostLoopback });
     const tcp = new TcpProxy(hostNet, policy);
@@ -235,6 +237,7 @@ export class Network {
     this.#udp.close();
     this.#icmp.close();
     for (const link of this.#links) link.close();
+    this.#hostNet.close?.();
   }
 
   #bind(address: Address, ingress: number, macAddress: Uint8Array): void {

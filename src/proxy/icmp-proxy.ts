@@ -109,8 +109,9 @@ export class IcmpProxy implements HostEchoHandler {
 
   close(): void {
     this.#waiting.length = 0;
-    this.#host = 'none';
     for (const sessions of this.#sessions.values()) for (const session of sessions.values()) this.#remove(session);
+    if (typeof this.#host === 'object') this.#host.close?.();
+    this.#host = 'none';
   }
 
   /** Keeps a request until the host's way to send it is loaded. */
@@ -133,7 +134,10 @@ export class IcmpProxy implements HostEchoHandler {
   }
 
   #loaded(host: HostEchoPort | undefined): void {
-    if (this.#host !== 'loading') return;
+    if (this.#host !== 'loading') {
+      host?.close?.();
+      return;
+    }
     this.#host = host ?? 'none';
     for (const request of this.#waiting.splice(0)) this.echo(request);
   }

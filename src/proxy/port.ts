@@ -93,6 +93,8 @@ export interface HostNetPort {
   ): Promise<HostListener & { socket: HostDatagramSocket }>;
   /** A batch of the guest's frames is done: datagrams that were gathered leave now rather than at the end of the turn. */
   flush?(): void;
+  /** No socket will be asked for any more: what serves them goes with the last. */
+  close?(): void;
 }
 
 export interface HostEchoHandler {
@@ -114,6 +116,8 @@ export interface HostEchoSocket {
 export interface HostEchoPort {
   /** Undefined: the host does not allow it, or has no socket left. */
   open(handler: HostEchoHandler): HostEchoSocket | undefined;
+  /** No socket will be asked for any more: what serves them goes with the last. */
+  close?(): void;
 }
 
 export interface NameServer {

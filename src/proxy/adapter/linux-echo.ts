@@ -64,7 +64,7 @@ class LinuxEchoSocket implements HostEchoSocket, ReadyHandler {
   }
 
   close(): void {
-    this.#echo.close(this);
+    this.#echo.closeSocket(this);
   }
 
   ready(): void {
@@ -121,7 +121,7 @@ export class LinuxEcho implements HostEchoPort {
     return false;
   }
 
-  close(socket: LinuxEchoSocket): void {
+  closeSocket(socket: LinuxEchoSocket): void {
     if (socket.registration < 0) return;
     this.#readiness.remove(socket.registration);
     socket.registration = -1;
@@ -131,6 +131,10 @@ export class LinuxEcho implements HostEchoPort {
   ready(socket: LinuxEchoSocket): void {
     this.#errors(socket);
     this.#replies(socket);
+  }
+
+  close(): void {
+    this.#readiness.close();
   }
 
   #option(fd: number, option: number, value: number): void {

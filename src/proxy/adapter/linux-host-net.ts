@@ -22,6 +22,7 @@ import { NodeHostNet } from './node-host-net.ts';
 export class LinuxHostNet implements HostNetPort {
   readonly #portable: NodeHostNet;
   #native: NativeHostNet | undefined;
+  #closed = false;
   /** Settles when it is known whether there is a native edge: true when there is. */
   readonly loaded: Promise<boolean>;
 
@@ -64,11 +65,17 @@ export class LinuxHostNet implements HostNetPort {
     this.#native?.flush();
   }
 
+  close(): void {
+    this.#closed = true;
+    this.#native?.close();
+  }
+
   async #load(serviced: () => void): Promise<boolean> {
     if (process.platform !== 'linux') return false;
     try {
       const { NativeHostNet } = await import('./native-host-net.ts');
       this.#native = new NativeHostNet(serviced);
+      if (this.#closed) this.#native.close();
       return true;
     } catch {
       return false; // no koffi for this processor or C library, or no epoll

@@ -45,7 +45,7 @@ export interface Deferred {
 
 export class LinuxReadiness {
   readonly #serviced: () => void;
-  readonly #epoll: number;
+  #epoll: number;
   readonly #events = new Place(EVENTS * EPOLL_EVENT);
   readonly #event = new Place(EPOLL_EVENT);
   readonly #handlers: (ReadyHandler | undefined)[] = [];
@@ -53,8 +53,10 @@ export class LinuxReadiness {
   readonly #keepsAlive: boolean[] = [];
   readonly #free: number[] = [];
   readonly #watch: ReturnType<typeof koffi.node.poll>;
+  #registered = 0;
   /** Registrations that keep the process alive. */
   #alive = 0;
+  #closing = false;
   #deferred: Deferred[] = [];
   #spare: Deferred[] = [];
   #dispatching = false;
@@ -89,6 +91,7 @@ export class LinuxReadiness {
     }
     this.#handlers[slot] = handler;
     this.#keepsAlive[slot] = keepsAlive;
+    this.#registered++;
     if (keepsAlive && this.#alive++ === 0) this.#watch.ref();
     return slot;
   }
@@ -100,6 +103,8 @@ export class LinuxReadiness {
     this.#generations[registration] = (this.#generations[registration]! + 1) >>> 0;
     this.#free.push(registration);
     if (this.#keepsAlive[registration] && --this.#alive === 0) this.#watch.unref();
+    this.#registered--;
+    this.#closeWhenEmpty();
   }
 
   /** Runs after the events of the batch under way, or soon. */
@@ -117,10 +122,17 @@ export class LinuxReadiness {
     this.#serviced();
   }
 
-  /** Only when nothing is registered any more. */
+  /** Gives the epoll set back, with the last registration. */
   close(): void {
+    this.#closing = true;
+    this.#closeWhenEmpty();
+  }
+
+  #closeWhenEmpty(): void {
+    if (!this.#closing || this.#registered > 0 || this.#epoll < 0) return;
     this.#watch.close();
     close(this.#epoll);
+    this.#epoll = -1;
   }
 
   readonly #later = (): void => {

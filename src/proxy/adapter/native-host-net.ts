@@ -74,6 +74,10 @@ export class NativeHostNet {
     this.#datagrams.flush();
   }
 
+  close(): void {
+    this.readiness.close();
+  }
+
   /** To what `#name` says. */
   #dial(family: number, octets: number, handler: StreamHandler): HostStream {
     const tcp = family !== AF_UNIX;

@@ -1,0 +1,189 @@
+/** What Linux's own sockets do beyond the conformance of every adapter. */
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readlinkSync } from 'node:fs';
+import net from 'node:net';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+import { LinuxHostNet } from '../../src/proxy/adapter/linux-host-net.ts';
+import { LinuxReadiness, type ReadyHandler } from '../../src/proxy/adapter/linux-readiness.ts';
+import {
+  AF_INET,
+  AF_UNIX,
+  addressOf,
+  close,
+  codeOf,
+  connect,
+  decodeAddress,
+  decodePort,
+  EPOLLET,
+  EPOLLIN,
+  EPOLLOUT,
+  encodeAddress,
+  encodePath,
+  Place,
+  SOCK_CLOEXEC,
+  SOCK_STREAM,
+  SOCKADDR,
+  send,
+  socket,
+} from '../../src/proxy/adapter/linux-socket.ts';
+import { formatAddress, parseAddress } from '../../src/stack/wire/address.ts';
+import { HostPeer } from './host-peer.ts';
+
+const MSG_OOB = 1;
+const epollSets = (): number =>
+  readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:[eventpoll]';
+    } catch {
+      return false; // the directory's own
+    }
+  }).length;
+
+t.test('addresses go to the kernel and come back', async (t) => {
+  const place = new Place(SOCKADDR);
+  for (const [text, length] of [
+    ['10.1.2.3', 16],
+    ['fd00::1:2', 28],
+  ] as const) {
+    t.equal(encodeAddress(place, parseAddress(text)!, 54321), length);
+    t.equal(formatAddress(decodeAddress(place.view, 0)!), text);
+    t.equal(decodePort(place.view, 0), 54321);
+  }
+  encodeAddress(place, parseAddress('fe80::1')!, 1);
+  t.equal(decodeAddress(place.view, 0), undefined, 'a link-local address is nothing without its zone');
+  t.equal(encodePath(place, '/x'.repeat(53)), 109);
+  t.equal(place.view.getUint16(0, true), AF_UNIX);
+  t.equal(encodePath(place, `${'/x'.repeat(53)}/y`), 0, 'too long');
+  t.equal(codeOf(-111), 'ECONNREFUSED');
+  t.equal(codeOf(113), 'EHOSTUNREACH');
+});
+
+t.test('urgent data does not stop a stream', async (t) => {
+  const host = new LinuxHostNet();
+  await host.loaded;
+  const peer = new HostPeer();
+  const listener = await host.listen('127.0.0.1', 0, (stream) => {
+    peer.connected(stream);
+    return peer;
+  });
+  const name = new Place(SOCKADDR);
+  const fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  t.equal(connect(fd, name.address, encodeAddress(name, parseAddress('127.0.0.1')!, listener.port)), 0);
+  const say = (text: string, flags: number): number => {
+    const bytes = Buffer.from(text);
+    return send(fd, addressOf(bytes), bytes.length, flags);
+  };
+  // All of it lies in the socket before it is looked at for the first time.
+  t.equal(say('before', 0), 6);
+  t.equal(say('U', MSG_OOB), 1);
+  t.equal(say('after', 0), 5);
+  await peer.until(() => peer.receivedOctets >= 11);
+  t.equal(say('urgent', MSG_OOB), 6);
+  t.equal(say('end', 0), 3);
+  await peer.until(() => peer.receivedOctets >= 19);
+  t.equal(peer.bytes.toString(), 'beforeafterurgenend', 'the urgent octets themselves are out of band');
+  close(fd);
+  await peer.until(() => peer.ended);
+  peer.stream.abort();
+  listener.close();
+});
+
+t.test('a reset is noticed by a stream that has nothing left to read', async (t) => {
+  const host = new LinuxHostNet();
+  await host.loaded;
+  const server = net.createServer({ allowHalfOpen: true }, (far) => far.on('error', () => {}).end()).listen(0);
+  await once(server, 'listening');
+  const peer = new HostPeer();
+  const accepted = once(server, 'connection');
+  host.connect(parseAddress('127.0.0.1')!, (server.address() as net.AddressInfo).port, peer);
+  await peer.until(() => peer.ended);
+  const [far] = (await accepted) as [net.Socket];
+  if (!far.writableFinished) await once(far, 'finish');
+  far.resetAndDestroy();
+  await peer.until(() => peer.isClosed);
+  t.match(peer.code, /^(ECONNRESET|EPIPE)$/);
+  server.close();
+});
+
+t.test('a descriptor used anew is not mistaken for the one before', async (t) => {
+  const told: string[] = [];
+  const readiness = new LinuxReadiness();
+  const name = new Place(SOCKADDR);
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  const dial = (): number => {
+    const fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    connect(fd, name.address, encodeAddress(name, parseAddress('127.0.0.1')!, port));
+    return fd;
+  };
+  const watch = (fd: number, handler: ReadyHandler): number => readiness.add(fd, EPOLLIN | EPOLLOUT | EPOLLET, handler);
+  const [first, second] = [dial(), dial()];
+  let [replaced, ofReplaced] = [-1, -1];
+  const registrations: number[] = [];
+  await new Promise<void>((resolve) => {
+    const third: ReadyHandler = {
+      ready() {
+        told.push('third');
+        resolve();
+      },
+    };
+    // Whichever is told first closes the other, whose event is in the same batch, and opens a third in its place.
+    const rival = (own: string, other: number, fd: number): ReadyHandler => ({
+      ready() {
+        told.push(own);
+        readiness.remove(registrations[other]!);
+        close(fd);
+        replaced = dial();
+        t.equal(replaced, fd, 'the same descriptor');
+        ofReplaced = watch(replaced, third);
+      },
+    });
+    registrations.push(watch(first, rival('one', 1, second)), watch(second, rival('other', 0, first)));
+  });
+  t.equal(told.length, 2, `one of two, and the third: ${told}`);
+  for (const registration of [...registrations, ofReplaced]) readiness.remove(registration);
+  readiness.close();
+  for (const fd of [replaced, told[0] === 'one' ? first : second]) close(fd);
+  server.close();
+});
+
+t.test('the epoll set goes with the last socket', async (t) => {
+  const before = epollSets();
+  const host = new LinuxHostNet();
+  await host.loaded;
+  t.equal(epollSets(), before + 1);
+  const peer = new HostPeer();
+  const listener = await host.listen('127.0.0.1', 0, () => new HostPeer());
+  host.connect(parseAddress('127.0.0.1')!, listener.port, peer);
+  await peer.until(() => peer.isConnected);
+  host.close();
+  t.equal(epollSets(), before + 1, 'still in use');
+  peer.stream.abort();
+  listener.close();
+  await peer.until(() => peer.isClosed);
+  const late = new HostPeer();
+  host.connect(parseAddress('127.0.0.1')!, 9, late);
+  await late.until(() => late.isClosed);
+  t.notOk(late.isConnected, 'and nothing new is to be had');
+});
+
+t.test('out of descriptors, those in the backlog are served when there are some again', async (t) => {
+  const program = fileURLToPath(new URL('./linux-stream-program.ts', import.meta.url));
+  const child = spawn('sh', ['-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, program], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    env: { ...process.env, NODE_OPTIONS: '' },
+  });
+  const [line] = (await once(child.stdout, 'data')) as [Buffer];
+  const clients = Array.from({ length: 120 }, () => net.connect(Number(line.toString()), '127.0.0.1'));
+  await Promise.all(clients.map((client) => once(client, 'connect')));
+  // More than it has descriptors for wait by now; each goes as soon as it has been greeted.
+  const greeted = clients.map((client) => once(client, 'data').then(() => client.end()));
+  child.stdin.write('\n');
+  await Promise.all(greeted);
+  child.stdin.end();
+  t.same(await once(child, 'exit'), [0, null]);
+});
