@@ -6,10 +6,12 @@
 
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { BehaviorSubject } from 'rxjs';
 import { DockerProbe } from './api/docker-probe.ts';
 import type { Database } from './config/database.ts';
 import type { SettingsPort } from './config/port.ts';
 import { defaults, type Settings } from './config/schema.ts';
+import { selectSettings } from './config/select-settings.ts';
 import { mirrorState } from './config/state-mirror.ts';
 import type { Home } from './home.ts';
 import type { MachineHost } from './hypervisor/keeper.ts';
@@ -25,6 +27,7 @@ import { unprivilegedPortStart } from './proxy/adapter/unprivileged-ports.ts';
 import { parseNameServers } from './proxy/dns/name-servers.ts';
 import { freeSubnet } from './proxy/free-subnet.ts';
 import type { PublishRules } from './proxy/published-ports.ts';
+import { parseConditions } from './stack/link/conditions.ts';
 import { type InForce, type NetworkCore, Supervisor } from './supervisor.ts';
 
 const GIB = 2 ** 30;
@@ -122,6 +125,17 @@ function openNetwork(
   const dialled = VhostUserNet && new VhostUserNet(home.vhostUserSocket, { mtu, dial: true, report: log });
   const link = dialled ? new EitherLink(stream, dialled) : stream;
   network.attach(link);
+  const live = new BehaviorSubject(settings);
+  live
+    .pipe(selectSettings('network.dns'))
+    .subscribe((now) => network.useNameServers(parseNameServers(now['network.dns'])));
+  live.pipe(selectSettings('network.conditions')).subscribe((now) => {
+    try {
+      network.useConditions(parseConditions(now['network.conditions']));
+    } catch (error) {
+      log(`network.conditions: ${(error as Error).message}; what was in force stays`);
+    }
+  });
   return {
     get connected() {
       return link.attached;
@@ -129,8 +143,11 @@ function openNetwork(
     flows: () => network.flows(),
     drops: () => network.drops(),
     expose: (request) => network.expose(request),
-    apply: (changed) => network.useNameServers(parseNameServers(changed['network.dns'])),
-    close: () => network.close(),
+    apply: (changed) => live.next(changed),
+    close: () => {
+      live.complete();
+      network.close();
+    },
   };
 }
 
@@ -159,7 +176,7 @@ function specify(home: Home, settings: Settings, imageDirectory: string, vhostUs
     cpus: settings['vm.cpus'],
     mtu: settings['network.mtu'],
     macAddress: [...macAddress(home)].map((octet) => octet.toString(16).padStart(2, '0')).join(':'),
-    kernelArguments: ['slipway.hostname=slipway'],
+    kernelArguments: [`slipway.hostname=${settings['vm.hostname']}`],
     accelerator: settings['vm.accelerator'],
     channel: settings['vm.channel'],
     networkSocket: home.networkSocket,

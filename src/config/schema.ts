@@ -10,6 +10,8 @@ export interface Settings {
   readonly 'vm.cpus': number;
   /** Largest size of the data disk, in GiB; the file grows with use. */
   readonly 'vm.disk': number;
+  /** The VM's own name. */
+  readonly 'vm.hostname': string;
   readonly 'vm.accelerator': 'auto' | 'kvm' | 'hvf' | 'whpx' | 'tcg';
   /** How streams between host and guest travel. */
   readonly 'vm.channel': 'auto' | 'vsock' | 'serial';
@@ -21,6 +23,8 @@ export interface Settings {
   readonly 'network.link': 'auto' | 'stream';
   /** DNS servers of the host to forward to, comma-separated ADDRESS[#PORT]; empty: the host's own. */
   readonly 'network.dns': string;
+  /** What makes the guest's network worse; empty: nothing. */
+  readonly 'network.conditions': string;
   /** Addresses that published ports without an address of their own bind, comma-separated. */
   readonly 'ports.bind': string;
   /** Host ports that the guest cannot take, comma-separated ports and ranges. */
@@ -93,6 +97,27 @@ function checkServers(value: string): string | undefined {
   return undefined;
 }
 
+function checkHostname(value: string): string | undefined {
+  if (/^(?!-)[a-z0-9-]{1,63}(?<!-)$/.test(value)) return undefined;
+  return 'is not a host name: 1 to 63 small letters, digits and hyphens';
+}
+
+const share = String.raw`\d{1,3}(?:\.\d{1,9})?%`;
+const condition = new RegExp(
+  `^(?:direction=(?:up|down|both)|to=[0-9a-f.:]{2,39}(?:/\\d{1,3})?|(?:delay|jitter)=\\d{1,5}(?:\\.\\d{1,9})?(?:us|ms|s)|` +
+    `(?:loss|reorder|duplicate|corrupt)=${share}|burst=${share}/${share}(?:/${share})?|` +
+    `rate=\\d{1,12}(?:\\.\\d{1,9})?[kmg]?bit|queue=\\d{1,9}[km]?|seed=\\d{1,9})$`,
+  'i',
+);
+
+/** Its form; what the network makes of it is said when it takes it over. */
+function checkConditions(value: string): string | undefined {
+  for (const rule of value.split(';').filter((words) => words.trim() !== ''))
+    for (const part of list(rule))
+      if (!condition.test(part)) return `has '${part}', which is not a condition such as delay=40ms or loss=1%`;
+  return undefined;
+}
+
 export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } = {
   'vm.memory': { default: 2048, unit: 'MiB', range: [512, 1 << 20], restarts: 'vm', summary: 'memory of the VM' },
   'vm.cpus': { default: 2, range: [1, 64], restarts: 'vm', summary: 'virtual CPUs' },
@@ -104,6 +129,7 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     summary: 'largest size of the data disk',
     details: 'The disk is a file that grows with use. It can be made larger, not smaller.',
   },
+  'vm.hostname': { default: 'slipway', restarts: 'vm', summary: "the VM's own name", check: checkHostname },
   'vm.accelerator': {
     default: 'auto',
     choices: ['auto', 'kvm', 'hvf', 'whpx', 'tcg'],
@@ -136,6 +162,14 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     restarts: 'nothing',
     summary: "DNS servers to forward to, ADDRESS[#PORT]; empty: the host's own",
     check: checkServers,
+  },
+  'network.conditions': {
+    default: '',
+    restarts: 'nothing',
+    summary: "what makes the guest's network worse, such as delay=40ms,loss=1%",
+    details:
+      'Rules are set apart by `;`, and the first that is about a frame holds: `direction=up|down`, `to=10.0.0.0/8`; `delay=40ms`, `jitter=5ms`, `loss=1%`, `burst=1%/25%`, `rate=10mbit`, `queue=64k`, `reorder=1%`, `duplicate=1%`, `corrupt=1%`, `seed=1`.',
+    check: checkConditions,
   },
   'ports.bind': {
     default: '127.0.0.1,::1',

@@ -18,8 +18,10 @@ import {
   settingNames,
   settingPath,
 } from '../../src/config/schema.ts';
+import { selectSettings } from '../../src/config/select-settings.ts';
 import { settingsDocument } from '../../src/config/settings-document.ts';
 import { mirrorState } from '../../src/config/state-mirror.ts';
+import { parseConditions } from '../../src/stack/link/conditions.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-settings-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
@@ -38,6 +40,32 @@ const text = (octets: Uint8Array | undefined): string | undefined => octets && B
 
 t.test('every default is a value that the setting takes', async (t) => {
   for (const name of settingNames) t.equal(parseSetting(name, String(defaults[name])), schema[name].default, name);
+});
+
+t.test('what the schema takes for conditions, the network takes', async (t) => {
+  for (const text of [
+    '',
+    'delay=40ms,jitter=5ms,loss=1%',
+    'direction=up,to=10.0.0.0/8,loss=0.5%;delay=1.5s',
+    'to=fd00::/8,burst=1%/25%',
+    'burst=1%/25%/50%,rate=10mbit,queue=64k',
+    'delay=1ms,reorder=1%,duplicate=2%,corrupt=100%,seed=7',
+  ]) {
+    t.equal(parseSetting('network.conditions', text), text);
+    t.doesNotThrow(() => parseConditions(text), text);
+  }
+  for (const text of ['loss', 'loss=1', 'delay=40', 'speed=1', 'loss=1%,nonsense'])
+    t.throws(() => parseSetting('network.conditions', text), { message: /^network\.conditions = .* has / }, text);
+  for (const text of ['', '-a', 'a-', 'A', 'a.b', 'x'.repeat(64)])
+    t.throws(() => parseSetting('vm.hostname', text), { message: /is not a host name/ }, text);
+});
+
+t.test('a component hears of its own settings alone', async (t) => {
+  const all = new BehaviorSubject(defaults);
+  const heard: number[] = [];
+  all.pipe(selectSettings('ports.limit')).subscribe((now) => heard.push(now['ports.limit']));
+  for (const limit of [5, 5, 6]) all.next({ ...all.value, 'ports.limit': limit, 'vm.cpus': all.value['vm.cpus'] + 1 });
+  t.same(heard, [defaults['ports.limit'], 5, 6]);
 });
 
 t.test('docs/SETTINGS.md is what the schema says', async (t) => {
