@@ -374,7 +374,8 @@ export class LinuxStream implements HostStream, ReadyHandler, Deferred {
   #shutdown(): void {
     if (this.#fd < 0 || this.#shut) return;
     this.#shut = true;
-    shutdown(this.#fd, SHUT_WR);
+    // When the peer has ended already, closing is FIN enough.
+    if (!this.#ended) shutdown(this.#fd, SHUT_WR);
     this.#finish();
   }
 
