@@ -13,20 +13,23 @@ type Result = Record<string, unknown>;
 type Test = (track: RaceTrack, seconds: number, peer: Peer) => Result | Promise<Result>;
 
 const tests: Readonly<Record<string, Test>> = {
-  up1: (track, seconds) => track.transfer('up', 1, seconds),
-  up4: (track, seconds) => track.transfer('up', 4, seconds),
-  down1: (track, seconds) => track.transfer('down', 1, seconds),
-  down4: (track, seconds) => track.transfer('down', 4, seconds),
-  rr: (track) => track.probe('rr', SERVICE, '1.5'),
-  udprr: (track) => track.probe('udprr', SERVICE, '1'),
-  cb_seq: (track) => track.probe('connect', SERVICE, '1.5', '1'),
-  cb_64: (track) => track.probe('connect', SERVICE, '1.5', '64'),
-  conc: (track) => track.probe('many', SERVICE, '1000'),
-  udp_up: (track) => track.probe('up', SERVICE, '1.5', '0'),
-  udp_up20k: (track) => track.probe('up', SERVICE, '1.5', '20000'),
-  udp_down: (track) => track.probe('down', SERVICE, '1.5', '0'),
-  udp_down20k: (track) => track.probe('down', SERVICE, '1.5', '20000'),
-  dns: (track, _seconds, { dns }) => track.probe('dns', dns, '1.5'),
+  up1: (track, seconds) => track.transfer('guest', 'send', 1, seconds),
+  up4: (track, seconds) => track.transfer('guest', 'send', 4, seconds),
+  down1: (track, seconds) => track.transfer('guest', 'receive', 1, seconds),
+  down4: (track, seconds) => track.transfer('guest', 'receive', 4, seconds),
+  in1: (track, seconds) => track.transfer('host', 'send', 1, seconds),
+  inrev1: (track, seconds) => track.transfer('host', 'receive', 1, seconds),
+  rr: (track) => track.probe('guest', 'rr', SERVICE, '1.5'),
+  udprr: (track) => track.probe('guest', 'udprr', SERVICE, '1'),
+  inrr: (track) => track.probe('host', 'rr', SERVICE, '1.5', '17001'),
+  cb_seq: (track) => track.probe('guest', 'connect', SERVICE, '1.5', '1'),
+  cb_64: (track) => track.probe('guest', 'connect', SERVICE, '1.5', '64'),
+  conc: (track) => track.probe('guest', 'many', SERVICE, '1000'),
+  udp_up: (track) => track.probe('guest', 'up', SERVICE, '1.5', '0'),
+  udp_up20k: (track) => track.probe('guest', 'up', SERVICE, '1.5', '20000'),
+  udp_down: (track) => track.probe('guest', 'down', SERVICE, '1.5', '0'),
+  udp_down20k: (track) => track.probe('guest', 'down', SERVICE, '1.5', '20000'),
+  dns: (track, _seconds, { dns }) => track.probe('guest', 'dns', dns, '1.5'),
 };
 
 const usage = `usage: npm run bench -- e2e [OPTIONS]
@@ -106,7 +109,7 @@ const bridge = [...(offload ? ['offload'] : []), ...(options.one ? ['one'] : [])
 /** Why the race cannot be run here. */
 function obstacle(): string | undefined {
   if (process.getuid?.() !== 0) return 'network namespaces and TAP devices are needed: run it as root on Linux';
-  const transfers = chosen.some((test) => /^(up|down)\d/.test(test));
+  const transfers = chosen.some((test) => /^(up|down|in|inrev)\d/.test(test));
   const missing = ['ip', 'cc', ...(transfers ? ['iperf3'] : [])].filter((program) => !findProgram(program));
   return missing.length > 0 ? `there is no ${missing.join(' and no ')}: install iproute2, gcc and iperf3` : undefined;
 }

@@ -1,6 +1,6 @@
 /* The race's small programs at both ends. A client prints one line of JSON.
  *   probe serve                     TCP echo, UDP echo, count and flood, DNS: ports 7001, 7002 and 53
- *   probe rr ADDR SECONDS           one octet to and fro on a connection
+ *   probe rr ADDR SECONDS [PORT]    one octet to and fro on a connection
  *   probe udprr ADDR SECONDS        the same in datagrams of 64 octets
  *   probe connect ADDR SECONDS N    connect, an octet to and fro, close; N at once
  *   probe many ADDR N               N connections open at once, an octet to and fro on each
@@ -288,7 +288,7 @@ int main(int count, char **words) {
 	const char *what = count > 1 ? words[1] : "", *host = count > 2 ? words[2] : "";
 	double first = count > 3 ? atof(words[3]) : 0, second = count > 4 ? atof(words[4]) : 0;
 	if (!strcmp(what, "serve")) serve();
-	else if (!strcmp(what, "rr")) round_trips(connected(SOCK_STREAM, host, TCP_PORT), 1, first);
+	else if (!strcmp(what, "rr")) round_trips(connected(SOCK_STREAM, host, second > 0 ? second : TCP_PORT), 1, first);
 	else if (!strcmp(what, "udprr")) round_trips(connected(SOCK_DGRAM, host, UDP_PORT), 64, first);
 	else if (!strcmp(what, "connect")) connections(host, first, second, 0);
 	else if (!strcmp(what, "many")) connections(host, 10, 128, first);

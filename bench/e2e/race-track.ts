@@ -8,7 +8,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, w
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import type { Peer } from './peers.ts';
+import { type Peer, published } from './peers.ts';
 
 export const SERVICE = '10.99.0.2';
 const START_MS = 10_000;
@@ -17,7 +17,7 @@ const TICKS = 100;
 
 const settings: Readonly<Record<string, string>> = {
   'ipv4/ip_local_port_range': '1024 65000',
-  'ipv4/ip_local_reserved_ports': '5201,7001,7002',
+  'ipv4/ip_local_reserved_ports': '5201,7001,7002,15201,17001',
   'ipv4/tcp_tw_reuse': '1',
   'ipv4/conf/all/rp_filter': '0',
   'ipv4/conf/default/rp_filter': '0',
@@ -90,7 +90,10 @@ export class RaceTrack {
       this.#ip('addr', 'add', peer.guest, 'dev', 'tap0');
       this.#ip('route', 'add', 'default', 'via', peer.gateway);
     }
-    await this.#until('a way out', () => this.probe('many', SERVICE, '1').echoed === 1);
+    await this.#until('a way out', () => this.probe('guest', 'many', SERVICE, '1').echoed === 1);
+    this.#spawn(this.#guest, join(this.#folder, 'probe'), 'serve');
+    await this.#until('its services', () => this.probe('guest', 'many', '127.0.0.1', '1').echoed === 1);
+    await peer.publish?.(join(this.#folder, 'api.sock'));
   }
 
   /** Ends what `start` started. */
@@ -118,17 +121,24 @@ export class RaceTrack {
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  /** What the guest's end of bench/e2e/probe.c prints. */
-  probe(...words: string[]): Record<string, unknown> {
-    return this.#json(30, join(this.#folder, 'probe'), ...words);
+  /** What bench/e2e/probe.c prints, in the guest or on the host. */
+  probe(at: 'guest' | 'host', ...words: string[]): Record<string, unknown> {
+    return this.#json(at === 'guest' ? this.#guest : this.#host, 30, join(this.#folder, 'probe'), ...words);
   }
 
-  /** A TCP transfer by iperf3: `up` is what the guest sends. */
-  async transfer(direction: 'up' | 'down', streams: number, seconds: number): Promise<Record<string, unknown>> {
-    const server = this.#spawn(this.#host, 'iperf3', '-s', '-1');
+  /** A TCP transfer by iperf3, whose client is in the guest, or on the host and reaches the guest by a published port. */
+  async transfer(
+    client: 'guest' | 'host',
+    way: 'send' | 'receive',
+    streams: number,
+    seconds: number,
+  ): Promise<Record<string, unknown>> {
+    const [from, to] = client === 'guest' ? [this.#guest, this.#host] : [this.#host, this.#guest];
+    const port = client === 'guest' ? 5201 : published.find(([, guest]) => guest === 5201)![0];
+    const server = this.#spawn(to, 'iperf3', '-s', '-1');
     await setTimeout(300);
-    const words = ['-c', SERVICE, '-t', String(seconds), '-P', String(streams), '-J'];
-    const result = this.#json(seconds + 15, 'iperf3', ...words, ...(direction === 'down' ? ['-R'] : []));
+    const words = ['-c', SERVICE, '-p', String(port), '-t', String(seconds), '-P', String(streams), '-J'];
+    const result = this.#json(from, seconds + 15, 'iperf3', ...words, ...(way === 'receive' ? ['-R'] : []));
     server.kill();
     const end = result.end as { sum_received?: { bits_per_second: number; bytes: number } } | undefined;
     if (!end?.sum_received) return { error: String(result.error ?? 'iperf3 reported nothing') };
@@ -178,8 +188,8 @@ export class RaceTrack {
     return spawnSync('ip', ['-n', this.#guest, ...words], { encoding: 'utf8' }).stdout;
   }
 
-  #json(seconds: number, ...words: string[]): Record<string, unknown> {
-    const argv = ['netns', 'exec', this.#guest, ...words];
+  #json(netns: string, seconds: number, ...words: string[]): Record<string, unknown> {
+    const argv = ['netns', 'exec', netns, ...words];
     const { stdout, stderr } = spawnSync('ip', argv, {
       encoding: 'utf8',
       timeout: seconds * 1000,
