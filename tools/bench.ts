@@ -22,11 +22,12 @@ const benches = new Map(
 const onRequest = new Set(['start']);
 const [first, ...rest] = process.argv.slice(2);
 
-/** The first sentence of a file's opening comment. */
+/** The first sentence of a file's opening comment, or its beginning where that is long. */
 function summary(file: string): string {
   const comment = /\/\*\*([\s\S]*?)\*\//.exec(readFileSync(join(root, file), 'utf8'))?.[1] ?? '';
   const words = comment.replace(/\s*\*\s*/g, ' ').trim();
-  return /^.*?[.:](?=\s|$)/.exec(words)?.[0].slice(0, -1) ?? words;
+  const sentence = /^.*?[.:](?=\s|$)/.exec(words)?.[0].slice(0, -1) ?? words;
+  return sentence.length > 100 ? sentence.split(',')[0]! : sentence;
 }
 
 function usage(): string {
