@@ -1,7 +1,8 @@
 /**
  * UDP sockets of the host by system calls: received in batches (`recvmmsg`), sent in batches (linux-datagram-queue.ts).
  *
- * A socket that is ready is read until it is empty or has had its share of the turn; epoll then says so again. ICMP
+ * A socket that is ready is read until it is empty or has had its share of the turn; epoll then says so again. Where
+ * the kernel has put datagrams of one peer together (UDP_GRO, udp(7)), they are handed on one by one. ICMP
  * errors come by the socket's error queue (IP_RECVERR, ip(7)) with the peer that the datagram was for, which an
  * unconnected socket would not hear of otherwise. Only "unreachable" is told: what else there is (time exceeded,
  * parameter problems) is no news about the peer.
@@ -55,14 +56,20 @@ import {
 
 /** Largest UDP payload over IPv4; what is longer cannot be given to a guest. */
 const LARGEST = 65507;
-/** Datagrams of one system call, and system calls of one socket before others have their turn. */
+/** Messages of one system call; of a turn's first, which shows whether they are runs of up to 64 KiB. */
 const BATCH = 64;
-const CALLS = 2;
+const FIRST = 8;
+/** Datagrams of one socket after which others have their turn. */
+const SHARE = 128;
 /** Errors of one socket in one turn. */
 const ERRORS = 64;
 const SLOT = 65536;
 const PEER = 32;
 const CONTROL = 256;
+/** struct cmsghdr with one int. */
+const RUN_CONTROL = 24;
+const SOL_UDP = 17;
+const UDP_GRO = 104;
 /** What a second of 20 000 datagrams needs for 50 ms, in the kernel's reckoning. */
 const BUFFER_OCTETS = 2 << 20;
 
@@ -88,9 +95,12 @@ export class LinuxDatagrams {
   readonly #readiness: LinuxReadiness;
   readonly queue = new DatagramQueue();
   readonly #slots = new Place(BATCH * SLOT);
+  /** Per slot the last payload's view: the next one is often as long. */
+  readonly #payloads: Uint8Array[] = [];
   readonly #peers = new Place(BATCH * PEER);
   readonly #vectors = new Place(BATCH * IOVEC);
   readonly #headers = new Place(BATCH * MMSGHDR);
+  readonly #runs = new Place(BATCH * RUN_CONTROL);
   readonly #message = new Place(MSGHDR);
   readonly #control = new Place(CONTROL);
   readonly #word = new Place(4);
@@ -105,12 +115,15 @@ export class LinuxDatagrams {
     this.#readiness = readiness;
     const headers = this.#headers;
     for (let i = 0; i < BATCH; i++) {
+      this.#payloads.push(this.#slots.bytes.subarray(i * SLOT, i * SLOT));
       this.#vectors.setPointer(i * IOVEC, this.#slots.address + i * SLOT);
       this.#vectors.setPointer(i * IOVEC + 8, SLOT);
       headers.setPointer(i * MMSGHDR + NAME, this.#peers.address + i * PEER);
       headers.view.setUint32(i * MMSGHDR + NAME_LENGTH, PEER, true);
       headers.setPointer(i * MMSGHDR + VECTOR, this.#vectors.address + i * IOVEC);
       headers.setPointer(i * MMSGHDR + VECTOR_LENGTH, 1);
+      headers.setPointer(i * MMSGHDR + CONTROL_AT, this.#runs.address + i * RUN_CONTROL);
+      headers.view.setUint32(i * MMSGHDR + CONTROL_LENGTH, RUN_CONTROL, true);
     }
   }
 
@@ -161,10 +174,10 @@ export class LinuxDatagrams {
   /** Hands on what has come for a socket, as much as its turn allows. */
   receive(from: LinuxDatagramSocket): void {
     const { view } = this.#headers;
-    const { bytes } = this.#slots;
     let again = true;
-    for (let calls = 0; calls < CALLS && from.isOpen; calls++) {
-      const count = recvmmsg(from.fd, this.#headers.address, BATCH, MSG_DONTWAIT, 0);
+    let most = FIRST;
+    for (let handedOn = 0; handedOn < SHARE && from.isOpen; ) {
+      const count = recvmmsg(from.fd, this.#headers.address, most, MSG_DONTWAIT, 0);
       if (count < 0) {
         // An error that waits fails one call, and is in the error queue as well.
         if (count === EAGAIN || !again) return;
@@ -172,16 +185,38 @@ export class LinuxDatagrams {
         this.errors(from);
         continue;
       }
+      let hasRuns = false;
       for (let i = 0, at = 0; i < count; i++, at += MMSGHDR) {
         const octets = view.getUint32(at + RECEIVED, true);
-        view.setUint32(at + NAME_LENGTH, PEER, true);
-        const port = this.#peerAt(i * PEER);
-        if (port >= 0 && from.isOpen) {
-          from.handler.received(from, bytes.subarray(i * SLOT, i * SLOT + octets), this.#peer, port);
+        let each = octets;
+        if (view.getUint32(at + CONTROL_LENGTH, true) !== 0) {
+          hasRuns = true;
+          each = this.#runs.view.getInt32(i * RUN_CONTROL + 16, true);
         }
+        view.setUint32(at + NAME_LENGTH, PEER, true);
+        view.setUint32(at + CONTROL_LENGTH, RUN_CONTROL, true);
+        const port = this.#peerAt(i * PEER);
+        handedOn += port < 0 ? 1 : this.#handOn(from, i, octets, each, port);
       }
-      if (count < BATCH) return;
+      if (count < most) return;
+      if (!hasRuns) most = BATCH;
     }
+  }
+
+  /** `octets` from `#peer`, `each` a datagram, the last one what is left; returns how many they are. */
+  #handOn(from: LinuxDatagramSocket, slot: number, octets: number, each: number, port: number): number {
+    const { bytes } = this.#slots;
+    const at = slot * SLOT;
+    if (octets <= each || each <= 0) {
+      let payload = this.#payloads[slot]!;
+      if (payload.length !== octets) payload = this.#payloads[slot] = bytes.subarray(at, at + octets);
+      if (from.isOpen) from.handler.received(from, payload, this.#peer, port);
+      return 1;
+    }
+    const end = at + octets;
+    for (let i = at; i < end && from.isOpen; i += each)
+      from.handler.received(from, bytes.subarray(i, Math.min(i + each, end)), this.#peer, port);
+    return Math.ceil(octets / each);
   }
 
   /** Each entry of the error queue: whom the datagram was for, and struct sock_extended_err as a control message. */
@@ -234,6 +269,7 @@ export class LinuxDatagrams {
       return bound;
     }
     this.#option(fd, ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_RECVERR : IPV6_RECVERR, 1);
+    this.#option(fd, SOL_UDP, UDP_GRO, 1);
     this.#option(fd, SOL_SOCKET, SO_RCVBUF, BUFFER_OCTETS);
     this.#option(fd, SOL_SOCKET, SO_SNDBUF, BUFFER_OCTETS);
     const registration = this.#readiness.add(fd, EPOLLIN, opened);
