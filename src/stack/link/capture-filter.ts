@@ -13,7 +13,8 @@
 import { type Address, parseAddress, parseSubnet } from '../wire/address.ts';
 import * as ethernet from '../wire/ethernet.ts';
 import * as ipv4 from '../wire/ipv4.ts';
-import { FrameHeaders, Net, PROTOCOL_ICMPV6 } from './frame-headers.ts';
+import { PROTOCOL_ICMPV6 } from '../wire/ipv6.ts';
+import { FrameHeaders, Net } from './frame-headers.ts';
 
 export class CaptureFilterError extends Error {
   readonly code = 'CAPTURE_FILTER';

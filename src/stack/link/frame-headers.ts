@@ -6,22 +6,17 @@
 import * as arp from '../wire/arp.ts';
 import * as ethernet from '../wire/ethernet.ts';
 import * as ipv4 from '../wire/ipv4.ts';
+import * as ipv6 from '../wire/ipv6.ts';
+import * as extension from '../wire/ipv6-extension.ts';
 
-export const PROTOCOL_ICMPV6 = 58;
-
-const IPV6_HEADER_OCTETS = 40;
-const IPV6_NEXT_HEADER = 6;
-const IPV6_SOURCE = 8;
-const IPV6_DESTINATION = 24;
-const IPV6_FRAGMENT = 44;
-const IPV6_AUTHENTICATION = 51;
-/** Hop-by-hop options, routing, destination options, mobility: all of them length in 8 octets without the first. RFC 8200 4. */
-const IPV6_EXTENSIONS = new Set([0, 43, 60, 135]);
-const IPV6_NO_NEXT_HEADER = 59;
+const AUTHENTICATION = 51;
+const MOBILITY = 135;
+/** Length in 8 octets without the first. RFC 8200 4. */
+const EXTENSIONS = new Set([extension.HOP_BY_HOP, extension.ROUTING, extension.DESTINATION_OPTIONS, MOBILITY]);
 const MAX_EXTENSIONS = 8;
 
 const isExtension = (next: number): boolean =>
-  IPV6_EXTENSIONS.has(next) || next === IPV6_FRAGMENT || next === IPV6_AUTHENTICATION;
+  EXTENSIONS.has(next) || next === extension.FRAGMENT || next === AUTHENTICATION;
 
 export class FrameHeaders {
   /** The Ethernet type; 0: not even that is there. */
@@ -76,22 +71,22 @@ export class FrameHeaders {
 
   #ipv6(view: DataView, frame: number, length: number): void {
     const at = frame + ethernet.HEADER_OCTETS;
-    if (length < IPV6_HEADER_OCTETS || view.getUint8(at) >> 4 !== 6) return;
+    if (length < ipv6.HEADER_OCTETS || view.getUint8(at) >> 4 !== 6) return;
     for (let i = 0; i < 4; i++) {
-      this.source[i] = view.getInt32(at + IPV6_SOURCE + 4 * i);
-      this.destination[i] = view.getInt32(at + IPV6_DESTINATION + 4 * i);
+      this.source[i] = ipv6.sourceWord(view, at, i);
+      this.destination[i] = ipv6.destinationWord(view, at, i);
     }
     this.hasAddresses = true;
-    let next = view.getUint8(at + IPV6_NEXT_HEADER);
-    let header = IPV6_HEADER_OCTETS;
+    let next = ipv6.nextHeader(view, at);
+    let header = ipv6.HEADER_OCTETS;
     for (let i = 0; i < MAX_EXTENSIONS && header + 8 <= length; i++) {
       const place = at + header;
-      if (IPV6_EXTENSIONS.has(next)) header += (view.getUint8(place + 1) + 1) * 8;
-      else if (next === IPV6_AUTHENTICATION) header += (view.getUint8(place + 1) + 2) * 4;
-      else if (next === IPV6_FRAGMENT) {
+      if (EXTENSIONS.has(next)) header += (view.getUint8(place + 1) + 1) * 8;
+      else if (next === AUTHENTICATION) header += (view.getUint8(place + 1) + 2) * 4;
+      else if (next === extension.FRAGMENT) {
         header += 8;
         this.isFragment = true;
-        if (view.getUint16(place + 2) >> 3 !== 0) {
+        if (extension.fragmentOffset(view, place) !== 0) {
           this.protocol = view.getUint8(place);
           return;
         }
@@ -99,7 +94,7 @@ export class FrameHeaders {
       next = view.getUint8(place);
     }
     this.protocol = next;
-    this.hidesTransport = next !== IPV6_NO_NEXT_HEADER && (isExtension(next) || length - header < 4);
+    this.hidesTransport = next !== ipv6.NO_NEXT_HEADER && (isExtension(next) || length - header < 4);
     this.#transport(view, frame, ethernet.HEADER_OCTETS + header, length - header);
   }
 

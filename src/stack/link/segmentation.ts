@@ -10,6 +10,7 @@ import type { Arena } from '../port.ts';
 import { finish } from '../wire/checksum.ts';
 import * as ethernet from '../wire/ethernet.ts';
 import * as ipv4 from '../wire/ipv4.ts';
+import * as ipv6 from '../wire/ipv6.ts';
 import * as tcp from '../wire/tcp.ts';
 import * as udp from '../wire/udp.ts';
 import { FrameHeaders } from './frame-headers.ts';
@@ -18,8 +19,6 @@ import { FrameHeaders } from './frame-headers.ts';
 export const LARGEST_FRAME = 65535 + ethernet.HEADER_OCTETS + 4;
 
 const IP_AT = ethernet.HEADER_OCTETS;
-const IPV6_HEADER_OCTETS = 40;
-const IPV6_PAYLOAD_LENGTH = 4;
 /** On the last segment of a frame only, and on the first only. */
 const LAST_FLAGS = tcp.FIN | tcp.PSH;
 
@@ -84,7 +83,7 @@ export class SegmentCutter {
       view.setUint16(ip + ipv4.TOTAL_LENGTH, octets - IP_AT);
       view.setUint16(ip + ipv4.IDENTIFICATION, (ipv4.identification(view, ip) + index) & 0xffff);
       ipv4.fillChecksum(view, ip);
-    } else view.setUint16(ip + IPV6_PAYLOAD_LENGTH, octets - IP_AT - IPV6_HEADER_OCTETS);
+    } else view.setUint16(ip + ipv6.PAYLOAD_LENGTH, octets - IP_AT - ipv6.HEADER_OCTETS);
     this.#fillTransport(into, at, octets);
   }
 
@@ -108,7 +107,7 @@ export class SegmentCutter {
     const ipOctets =
       type === ethernet.TYPE_IPV4
         ? ipv4.totalLength(view, IP_AT)
-        : IPV6_HEADER_OCTETS + view.getUint16(IP_AT + IPV6_PAYLOAD_LENGTH);
+        : ipv6.HEADER_OCTETS + view.getUint16(IP_AT + ipv6.PAYLOAD_LENGTH);
     if (IP_AT + ipOctets > this.octets || IP_AT + ipOctets < transportAt) return false;
     this.octets = IP_AT + ipOctets;
     return true;
@@ -126,7 +125,7 @@ export class SegmentCutter {
     const field = segment + (isTcp ? tcp.CHECKSUM : udp.CHECKSUM);
     view.setUint16(field, 0);
     // The pseudo-header: addresses, length and protocol. RFC 9293 3.1, RFC 8200 8.1.
-    const [from, width] = type === ethernet.TYPE_IPV4 ? [ipv4.SOURCE, 8] : [8, 32];
+    const [from, width] = type === ethernet.TYPE_IPV4 ? [ipv4.SOURCE, 8] : [ipv6.SOURCE, 32];
     const pseudo = sum(arena, at + IP_AT + from, width) + length + protocol;
     const value = finish(pseudo + sum(arena, segment, length));
     view.setUint16(field, value === 0 && !isTcp ? 0xffff : value);

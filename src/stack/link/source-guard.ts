@@ -15,21 +15,15 @@ import type { Address } from '../port.ts';
 import * as arp from '../wire/arp.ts';
 import * as ethernet from '../wire/ethernet.ts';
 import * as ipv4 from '../wire/ipv4.ts';
-import { type FrameHeaders, Net, PROTOCOL_ICMPV6 } from './frame-headers.ts';
+import { PROTOCOL_ICMPV6 } from '../wire/ipv6.ts';
+import * as ndp from '../wire/ndp.ts';
+import { type FrameHeaders, Net } from './frame-headers.ts';
 
 const MACS = 16;
 const ADDRESSES = 64;
 
 const DHCP_SERVER_PORT = 67;
 const DHCPV6_SERVER_PORT = 547;
-const ROUTER_SOLICITATION = 133;
-const ROUTER_ADVERTISEMENT = 134;
-const NEIGHBOR_SOLICITATION = 135;
-const NEIGHBOR_ADVERTISEMENT = 136;
-const REDIRECT = 137;
-/** Of a neighbour solicitation or advertisement, from the ICMPv6 header. RFC 4861 4.3, 4.4. */
-const TARGET = 8;
-const NDP_OCTETS = 24;
 
 const reasons = [
   'source-mac' /** another port's, or the gateway's */,
@@ -223,16 +217,17 @@ export class SourceGuard {
     if (headers.hidesTransport) return this.#drop('header-chain');
     if (protocol === PROTOCOL_ICMPV6 && transportAt > 0) {
       const type = view.getUint8(at + transportAt);
-      if (type === ROUTER_ADVERTISEMENT || type === REDIRECT) return this.#drop('router-advertisement');
-      if (type >= ROUTER_SOLICITATION && type <= REDIRECT && headers.isFragment) return this.#drop('header-chain');
-      if (type === NEIGHBOR_ADVERTISEMENT) {
-        if (length < transportAt + NDP_OCTETS) return this.#drop('header-chain');
-        for (let i = 0; i < 4; i++) this.#target[i] = view.getInt32(at + transportAt + TARGET + 4 * i);
+      if (type === ndp.ROUTER_ADVERTISEMENT || type === ndp.REDIRECT) return this.#drop('router-advertisement');
+      if (type >= ndp.ROUTER_SOLICITATION && type <= ndp.REDIRECT && headers.isFragment)
+        return this.#drop('header-chain');
+      if (type === ndp.NEIGHBOR_ADVERTISEMENT) {
+        if (length < transportAt + ndp.messageOctets(type)) return this.#drop('header-chain');
+        for (let i = 0; i < 4; i++) this.#target[i] = view.getInt32(at + transportAt + ndp.TARGET + 4 * i);
         if (this.#owns(port, headers.sourceMac, this.#target) !== true) return this.#drop('neighbor-advertisement');
       }
       // Duplicate address detection asks from nowhere. RFC 4862 5.4.2.
-      if (isUnspecified) return type === NEIGHBOR_SOLICITATION ? 'all' : 'network';
-      if (type === ROUTER_SOLICITATION) return this.#source(port, headers) && 'network';
+      if (isUnspecified) return type === ndp.NEIGHBOR_SOLICITATION ? 'all' : 'network';
+      if (type === ndp.ROUTER_SOLICITATION) return this.#source(port, headers) && 'network';
     }
     if (isUnspecified) return 'network';
     const reach = this.#source(port, headers);

@@ -324,7 +324,13 @@ t.test('offload: left to a link that takes it, done for one that does not', asyn
   const lan = new Lan({ offload: [takes, takes, { checksum: false, segmentOctets: 0 }] }).meet();
   const payload = new Uint8Array(20 + 4000);
   payload[12] = 0x50;
-  const send = (to: number, checksum: number, segmentOctets: number, body: Uint8Array = payload, protocol = 6): void => {
+  const send = (
+    to: number,
+    checksum: number,
+    segmentOctets: number,
+    body: Uint8Array = payload,
+    protocol = 6,
+  ): void => {
     const frame = ipFrame(protocol, body, { ...from(0, MACS[to]), to: HOSTS[to]! });
     const batch = new FrameBatch(1, 1);
     batch.push(arenaOf(frame), 0, frame.length, checksum, segmentOctets);

@@ -1,0 +1,44 @@
+/** What tshark, an independent decoder, reads in frames: one line of fields for each. */
+
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ensureDebianPackages } from '../../../tools/debian.ts';
+
+/** A classic pcap file, written here by its own rules. */
+function pcap(frames: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(24 + frames.reduce((sum, { length }) => sum + 16 + length, 0));
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, 0xa1b2c3d4);
+  view.setUint32(4, 0x0002_0004);
+  view.setUint32(16, 262_144);
+  view.setUint32(20, 1);
+  let at = 24;
+  for (const frame of frames) {
+    view.setUint32(at + 8, frame.length);
+    view.setUint32(at + 12, frame.length);
+    bytes.set(frame, at + 16);
+    at += 16 + frame.length;
+  }
+  return bytes;
+}
+
+/** Per frame the fields asked for, as tshark prints them; a field that occurs several times joined by commas. */
+export function tshark(frames: readonly Uint8Array[], fields: readonly string[]): string[][] {
+  ensureDebianPackages([{ name: 'tshark', proof: 'tshark' }]);
+  const folder = mkdtempSync(join(tmpdir(), 'slipway-tshark-'));
+  try {
+    const path = join(folder, 'frames.pcap');
+    writeFileSync(path, pcap(frames));
+    const words = ['-n', '-r', path, '-T', 'fields', '-E', 'separator=|', ...fields.flatMap((field) => ['-e', field])];
+    const settings = ['-o', 'ipv6.defragment:FALSE'];
+    const done = spawnSync('tshark', [...settings, ...words], { encoding: 'utf8', maxBuffer: 1 << 28 });
+    if (done.status !== 0) throw new Error(done.stderr);
+    const lines = done.stdout.split('\n').slice(0, -1);
+    if (lines.length !== frames.length) throw new Error(`${lines.length} lines for ${frames.length} frames`);
+    return lines.map((line) => line.split('|'));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
