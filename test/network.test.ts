@@ -303,6 +303,28 @@ t.test('UDP, DNS and published ports', async (t) => {
     );
   });
 
+  await t.test('a datagram to nobody: ICMP tells the guest whom it was for', async (t) => {
+    const nobody = dgram.createSocket('udp4');
+    await once(nobody.bind(0, '127.0.0.1'), 'listening');
+    const { port } = nobody.address();
+    nobody.close();
+    await once(nobody, 'close');
+    const heard = await guest.run(
+      async ({ dgram, once }, host, port) => {
+        const socket = dgram.createSocket('udp4');
+        socket.connect(port, host);
+        await once(socket, 'connect');
+        socket.send('is anybody there?');
+        const [error] = await once(socket, 'error').catch((thrown: unknown) => [thrown]);
+        socket.close();
+        return (error as NodeJS.ErrnoException).code ?? String(error);
+      },
+      HOST,
+      port,
+    );
+    t.equal(heard, 'ECONNREFUSED');
+  });
+
   await t.test('names of the network', async (t) => {
     const answers = await guest.run(async ({ dns }) => {
       const resolver = new dns.promises.Resolver();
