@@ -64,6 +64,8 @@ t.test('git reads what is written, and it is for the user alone', async (t) => {
 });
 
 t.test('a clone can push back, and the push is told', async (t) => {
+  const umask = process.umask(0);
+  t.teardown(() => process.umask(umask));
   const database = await open(undefined, true);
   t.teardown(() => database.close());
   await database.commit('user', [{ path: 'a', content: '1' }], { message: 'one' });
@@ -88,6 +90,10 @@ t.test('a clone can push back, and the push is told', async (t) => {
   const again = await database.commit('user', [{ path: 'b', content: '3' }], { message: 'after packing' });
   t.equal(git(last(), 'rev-parse', 'user').trim(), again);
   t.equal((await database.log('user')).length, 3, 'history lies in the pack');
+  for (const entry of readdirSync(last(), { recursive: true, withFileTypes: true })) {
+    const { mode } = statSync(join(entry.parentPath, entry.name));
+    if ((mode & 0o077) !== 0) t.fail(`${join(entry.parentPath, entry.name)} is for others as well`);
+  }
   await database.removeBranch('user');
   t.equal(git(last(), 'for-each-ref'), '', 'a packed branch goes as well');
 });

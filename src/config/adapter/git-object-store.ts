@@ -1,6 +1,5 @@
 /**
- * The objects of a git repository on disk. Loose ones are read here, packed ones (deltas and all) by isomorphic-git;
- * whatever has been read or written is kept, decoded, up to a bound. Objects are written through a batch: synced under
+ * The objects of a git repository on disk. Loose ones are read here, packed ones by git-pack-reader.ts; whatever has been read or written is kept, decoded, up to a bound. Objects are written through a batch: synced under
  * a name of their own, then linked into place, so that an object which can be seen is whole. A small batch becomes
  * loose objects, a large one a pack.
  *
@@ -13,7 +12,6 @@ import fs from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { deflateSync, inflateSync } from 'node:zlib';
-import { readObject } from 'isomorphic-git';
 import { type CommitRecord, DatabaseError } from '../database.ts';
 import {
   concat,
@@ -27,6 +25,7 @@ import {
 } from '../git-object.ts';
 import type { ObjectReader, Objects } from '../objects.ts';
 import { errorCode, hasOneLog, publish, syncFolder, writeFresh } from './durable-files.ts';
+import { GitPackReader } from './git-pack-reader.ts';
 import { makePack, type PackedObject } from './git-pack-writer.ts';
 
 /** More objects than these become a pack. */
@@ -48,12 +47,12 @@ export class GitObjectStore implements ObjectReader {
   readonly #cache = new Map<string, GitObject>();
   #cachedOctets = 0;
   #oneLog: boolean | undefined;
-  /** What isomorphic-git knows of the packs; forgotten when they change under it. */
-  #packs: object = {};
+  readonly #packs: GitPackReader;
 
   /** `directory`: of the bare repository. */
   constructor(directory: string) {
     this.#directory = directory;
+    this.#packs = new GitPackReader(directory);
     this.#keep(EMPTY_TREE, { type: 'tree', content: new Uint8Array() });
   }
 
@@ -80,7 +79,7 @@ export class GitObjectStore implements ObjectReader {
 
   /** To be told that packs have come or gone. */
   forgetPacks(): void {
-    this.#packs = {};
+    this.#packs.forget();
   }
 
   /** Writes objects, synced; their names last once a ref has been moved after this. */
@@ -124,6 +123,7 @@ export class GitObjectStore implements ObjectReader {
     ]);
     await publish(packPath!, join(folder, `pack-${name}.pack`));
     await publish(indexPath!, join(folder, `pack-${name}.idx`));
+    this.#packs.listAnew();
     await this.#syncFolders([folder]);
   }
 
@@ -153,26 +153,21 @@ export class GitObjectStore implements ObjectReader {
   }
 
   async #read(hash: string): Promise<GitObject> {
-    for (let attempt = 0; ; attempt++) {
-      try {
-        return (await this.#readLoose(hash)) ?? (await this.#readPacked(hash));
-      } catch (error) {
-        if (error instanceof DatabaseError && error.code !== 'NO-OBJECT') throw error;
-        // A repack may have moved it from under us, more than once.
-        if (attempt < 3) this.forgetPacks();
-        else if (error instanceof DatabaseError) throw error;
-        else throw damaged(hash, (error as Error).message);
-      }
-    }
+    // A repack between the two looks may have made it loose.
+    const found = (await this.#readLoose(hash)) ?? (await this.#readPacked(hash)) ?? (await this.#readLoose(hash));
+    if (!found) throw new DatabaseError('NO-OBJECT', `there is no object ${hash}`);
+    return found;
   }
 
   async #readLoose(hash: string): Promise<GitObject | undefined> {
+    const path = join(this.#directory, 'objects', hash.slice(0, 2), hash.slice(2));
+    if (!fs.existsSync(path)) return undefined;
     let stored: Buffer;
     try {
-      stored = await readFile(join(this.#directory, 'objects', hash.slice(0, 2), hash.slice(2)));
+      stored = await readFile(path);
     } catch (error) {
-      if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR') return undefined;
-      throw new DatabaseError('STORAGE', `cannot read ${hash} of ${this.#directory}: ${errorCode(error)}`);
+      if (errorCode(error) === 'ENOENT') return undefined;
+      throw new DatabaseError('STORAGE', `cannot read ${path}: ${errorCode(error)}`);
     }
     let whole: Buffer;
     try {
@@ -186,13 +181,11 @@ export class GitObjectStore implements ObjectReader {
     return { type, content: whole.subarray(end + 1) };
   }
 
-  async #readPacked(hash: string): Promise<GitObject> {
+  async #readPacked(hash: string): Promise<GitObject | undefined> {
     try {
-      const found = await readObject({ fs, gitdir: this.#directory, oid: hash, format: 'content', cache: this.#packs });
-      return { type: found.type as ObjectType, content: found.object as Uint8Array };
+      return await this.#packs.read(hash);
     } catch (error) {
-      if (errorCode(error) === 'NotFoundError') throw new DatabaseError('NO-OBJECT', `there is no object ${hash}`);
-      throw error;
+      throw damaged(hash, (error as Error).message);
     }
   }
 
