@@ -1,7 +1,7 @@
 /** The database on a repository on disk, beside git itself. */
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { filter, firstValueFrom, take, toArray } from 'rxjs';
@@ -112,7 +112,9 @@ t.test('branches are made, moved, renamed and removed as git would', async (t) =
   t.same(database.branches, ['a', 'c/d']);
   await database.removeBranch('c/d');
   await t.rejects(database.removeBranch('c/d'), { code: 'NO-BRANCH' });
+  mkdirSync(join(last(), 'refs/heads/c/empty/folders'), { recursive: true });
   await database.createBranch('c');
+  t.equal(git(last(), 'rev-parse', 'c').trim(), database.head('c'), 'where git has left folders');
   t.same(await (await database.tree(database.head('c')!)).list(''), []);
   for (const name of ['', '../x', 'a..b', '.a', 'a.lock', 'a b', '-a', 'a/', 'a//b', '@', 'a^'])
     await t.rejects(database.createBranch(name, one), { code: 'INVALID' }, name);

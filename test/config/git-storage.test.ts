@@ -12,6 +12,7 @@ import type { Database } from '../../src/config/database.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-storage-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
+t.setTimeout(180_000);
 const { NODE_OPTIONS: _, ...env } = process.env;
 const program = (name: string): string => join(import.meta.dirname, name);
 const run = promisify(execFile);

@@ -1,7 +1,7 @@
 /** Files written so that they are there whole or not at all, whatever ends the process or the machine. */
 
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, open, rename, rm, statfs, unlink, utimes } from 'node:fs/promises';
+import { mkdir, open, rename, rm, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 export function errorCode(error: unknown): string | undefined {
@@ -24,22 +24,13 @@ export async function writeFresh(folder: string, prefix: string, parts: readonly
   return path;
 }
 
-/** Gives a fresh file its name, unless a file of that name is there (which then counts as just written). */
+/** Gives a fresh file its name, making the folder when need be. One of the same name and content may be there. */
 export async function publish(fresh: string, path: string): Promise<void> {
   try {
-    await link(fresh, path);
-    await unlink(fresh);
+    await rename(fresh, path);
   } catch (error) {
-    if (errorCode(error) === 'EEXIST') {
-      await rm(fresh, { force: true });
-      const now = new Date();
-      await utimes(path, now, now).catch(() => undefined);
-      return;
-    }
-    if (!['EPERM', 'ENOTSUP', 'EMLINK', 'ENOSYS'].includes(errorCode(error) ?? '')) {
-      await rm(fresh, { force: true });
-      throw error;
-    }
+    if (errorCode(error) !== 'ENOENT') throw error;
+    await makeFolders(dirname(path));
     await rename(fresh, path);
   }
 }

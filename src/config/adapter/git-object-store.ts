@@ -1,16 +1,16 @@
 /**
  * The objects of a git repository on disk. Loose ones are read here, packed ones by git-pack-reader.ts; whatever has been read or written is kept, decoded, up to a bound. Objects are written through a batch: synced under
- * a name of their own, then linked into place, so that an object which can be seen is whole. A small batch becomes
+ * a name of their own, then renamed into place, so that an object which can be seen is whole. A small batch becomes
  * loose objects, a large one a pack.
  *
  * An object that nothing refers to yet is safe from a `git gc` beside us for two weeks, as git counts from its last
- * writing: one that is there already is touched.
+ * writing: one that is there already is written anew.
  */
 
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { deflateSync, inflateSync } from 'node:zlib';
 import { type CommitRecord, DatabaseError } from '../database.ts';
 import {
@@ -99,19 +99,14 @@ export class GitObjectStore implements ObjectReader {
         ]),
       ),
     );
-    const folders = new Set<string>();
+    const paths = objects.map(({ hash }) => join(folder, hash.slice(0, 2), hash.slice(2)));
     try {
-      for (const [i, { hash }] of objects.entries()) {
-        const below = join(folder, hash.slice(0, 2));
-        if (!folders.has(below)) await mkdir(below, { mode: 0o700 }).then(() => folders.add(folder), ignoreExisting);
-        folders.add(below);
-        await publish(fresh[i]!, join(below, hash.slice(2)));
-      }
+      await Promise.all(paths.map((path, i) => publish(fresh[i]!, path)));
     } catch (error) {
       for (const path of fresh) fs.rmSync(path, { force: true });
       throw error;
     }
-    await this.#syncFolders([...folders]);
+    await this.#syncFolders([folder, ...new Set(paths.map(dirname))]);
   }
 
   async #writePack(objects: readonly PackedObject[]): Promise<void> {
@@ -297,10 +292,6 @@ async function settled(fresh: readonly Promise<string>[]): Promise<string[]> {
   if (!failed) return paths;
   for (const path of paths) fs.rmSync(path, { force: true });
   throw failed.reason;
-}
-
-function ignoreExisting(error: unknown): void {
-  if (errorCode(error) !== 'EEXIST') throw error;
 }
 
 function damaged(hash: string, why: string): DatabaseError {

@@ -82,8 +82,7 @@ export class GitRefs {
   async move(branch: string, from: string | undefined, to: string | undefined): Promise<boolean> {
     checkBranch(branch);
     const ref = join(this.#directory, PREFIX, branch);
-    const packed = await this.#readPacked();
-    if (from === undefined) await this.#mustFit(branch, packed);
+    if (from === undefined) await this.#mustFit(branch);
     const lock = await lockRef(ref, to === undefined ? '' : `${to}\n`, this.#pending);
     let held = true;
     try {
@@ -93,17 +92,22 @@ export class GitRefs {
         removeIfThere(ref);
         unlinkSync(lock.path);
       } else {
-        await removeEmptyFolders(ref);
-        renameSync(lock.path, ref);
+        try {
+          renameSync(lock.path, ref);
+        } catch (error) {
+          // Where a branch is to be, git may have left folders.
+          if (!['EISDIR', 'ENOTEMPTY', 'EEXIST'].includes(errorCode(error) ?? '')) throw error;
+          await removeEmptyFolders(ref);
+          renameSync(lock.path, ref);
+        }
       }
       held = false;
       // In the same tick as the rename: what a scan read before it arrives later, and is left aside.
       this.#note(branch, to);
     } finally {
       if (held) removeIfThere(lock.path);
-      await lock.release();
+      await Promise.all([lock.release(), held || syncFolder(dirname(ref))]);
     }
-    await syncFolder(dirname(ref));
     if (to === undefined) await removeEmptyParents(dirname(ref), join(this.#directory, PREFIX));
     return true;
   }
@@ -226,9 +230,9 @@ export class GitRefs {
   }
 
   /** Git has no branch `a` beside a branch `a/b`. */
-  async #mustFit(branch: string, packed: ReadonlyMap<string, string>): Promise<void> {
+  async #mustFit(branch: string): Promise<void> {
     await this.refresh();
-    for (const other of new Set([...this.#heads.keys(), ...packed.keys()]))
+    for (const other of this.#heads.keys())
       if (other.startsWith(`${branch}/`) || branch.startsWith(`${other}/`))
         throw new DatabaseError('EXISTS', `a branch '${branch}' cannot be while there is '${other}'`);
   }
@@ -242,7 +246,6 @@ function removeIfThere(path: string): void {
   }
 }
 
-/** Where a branch is to be, git may have left folders. */
 async function removeEmptyFolders(path: string): Promise<void> {
   const entries = await readdir(path, { withFileTypes: true }).catch(() => undefined);
   if (!entries) return;

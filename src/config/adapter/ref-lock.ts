@@ -27,9 +27,12 @@ export interface RefLock {
 /** Holds `REF.lock` of the file `ref` with `content`. `pending`: a folder of the repository for files under way. */
 export async function lockRef(ref: string, content: string, pending: string): Promise<RefLock> {
   const path = `${ref}.lock`;
-  await makeFolders(pending);
   const fresh = join(pending, `${self()}-${randomBytes(8).toString('hex')}`);
-  await writeNew(fresh, content);
+  await writeNew(fresh, content).catch(async (error) => {
+    if (errorCode(error) !== 'ENOENT') throw error;
+    await makeFolders(pending);
+    await writeNew(fresh, content);
+  });
   const release = (): Promise<void> => rm(fresh, { force: true });
   try {
     await take(path, fresh, content, pending);
@@ -44,13 +47,15 @@ async function take(path: string, fresh: string, content: string, pending: strin
   const deadlineMs = performance.now() + PATIENCE_MS;
   for (;;) {
     try {
-      await makeFolders(dirname(path));
       return await linkOrCreate(path, fresh, content);
     } catch (error) {
       const code = errorCode(error);
-      // Git removes folders that have become empty.
-      if (code !== 'EEXIST' && code !== 'ENOENT') throw error;
       if (code === 'EEXIST') await takeOver(path, pending);
+      else if (code === 'ENOENT') {
+        // Not there yet, or git has removed folders that had become empty.
+        await makeFolders(dirname(path));
+        continue;
+      } else throw error;
     }
     if (performance.now() > deadlineMs)
       throw new DatabaseError(
