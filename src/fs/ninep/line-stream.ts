@@ -1,6 +1,11 @@
 /**
- * A live file of lines: a read waits for the next one. What is read is a stream with a position, so that readers which
- * count (the Linux client, `cat`) and shells which read a line and seek back behind it both see whole lines, one a read.
+ * A live file of lines: a read waits for the next one. What is read is a stream with a position, so that a reader may go
+ * back within the line it has.
+ *
+ * A read gives at most the rest of a line. The Linux client goes on asking until a read is full or gives nothing, and keeps
+ * what it has from the application meanwhile. So after a read that was not full the next one, at the line's end, gives
+ * nothing at once; only the one after that waits. This is DataKit's way, whose clients take two empty reads in a row for
+ * the end. A read that was full (a shell's, octet by octet) is followed by no empty one.
  *
  * Events: a line, from whoever publishes; a reader; `close`. It holds the line being read, and what `keep` says of those
  * to come: all of them, up to a limit, or the newest only.
@@ -22,6 +27,8 @@ export class LineStream implements OpenFile {
   /** The line being read, and the offset of its first octet. */
   #line = new Uint8Array(0);
   #start = 0;
+  /** The last read was not full. */
+  #short = false;
   #readers: (() => void)[] = [];
   #closed = false;
 
@@ -46,7 +53,15 @@ export class LineStream implements OpenFile {
       if (offset < this.#start || offset > this.#start + this.#line.length)
         throw new FileError('ESPIPE', 'a live file is read on from where it was read to');
       const at = offset - this.#start;
-      if (at < this.#line.length) return this.#line.subarray(at, at + count);
+      if (at < this.#line.length) {
+        const data = this.#line.subarray(at, at + count);
+        this.#short = data.length < count;
+        return data;
+      }
+      if (this.#short) {
+        this.#short = false;
+        return this.#line.subarray(at);
+      }
       const next = this.#waiting.shift();
       if (next !== undefined) {
         this.#start += this.#line.length;

@@ -41,7 +41,7 @@ async function fixture(t: Test, access: 'host' | 'guest' = 'host', limits: Parti
   return { db, first, served };
 }
 
-/** Opens a live file and reads it line by line, as `cat` would. */
+/** Opens a live file and reads it line by line, as the Linux client does: until a read gives nothing. */
 async function follow(client: Client, path: string) {
   const fid = await client.open(path, 'read');
   let offset = 0n;
@@ -50,6 +50,8 @@ async function follow(client: Client, path: string) {
     next: async (): Promise<string> => {
       const { data } = await client.call('Tread', { fid, offset, count: 200 });
       offset += BigInt(data.length);
+      const { data: rest } = await client.call('Tread', { fid, offset, count: 200 - data.length });
+      if (rest.length > 0) throw new Error('more than a line');
       return Buffer.from(data).toString();
     },
   };
