@@ -67,7 +67,7 @@ export class LinuxReadiness {
     this.#serviced = serviced;
     this.#epoll = epollCreate(SOCK_CLOEXEC);
     if (this.#epoll < 0) throw errorOf('epoll_create1', this.#epoll);
-    this.#watch = koffi.node.poll(this.#epoll, { readable: true }, () => this.#dispatch());
+    this.#watch = koffi.node.poll(this.#epoll, { readable: true }, () => this.look());
     this.#watch.unref();
   }
 
@@ -141,7 +141,9 @@ export class LinuxReadiness {
     this.#serviced();
   };
 
-  #dispatch(): void {
+  /** Tells what is ready. The loop calls it when there is something; others may, who expect that there is. */
+  look(): void {
+    if (this.#dispatching) return;
     this.#dispatching = true;
     try {
       let told = false;

@@ -30,6 +30,8 @@ export class NativeHostNet {
   readonly readiness: LinuxReadiness;
   readonly #streams: LinuxStreamShared;
   readonly #datagrams: LinuxDatagrams;
+  /** Since the last flush. */
+  #dialled = false;
   readonly #name = new Place(SOCKADDR);
 
   /** Throws where there is no epoll. */
@@ -70,8 +72,12 @@ export class NativeHostNet {
     return this.#datagrams.listen(address, port, handler);
   }
 
+  /** Datagrams leave; and a dial that was answered at once, as by the host itself, is told of before the turn is over. */
   flush(): void {
     this.#datagrams.flush();
+    if (!this.#dialled) return;
+    this.#dialled = false;
+    this.readiness.look();
   }
 
   close(): void {
@@ -88,6 +94,7 @@ export class NativeHostNet {
       const result = connect(fd, this.#name.address, octets);
       if (result >= 0 || result === EINPROGRESS) {
         stream.dial(fd, handler);
+        this.#dialled = true;
         return stream;
       }
       close(fd);
