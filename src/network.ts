@@ -81,6 +81,7 @@ export class Network {
   readonly #forwarder: PortForwarder;
   readonly #guestMacAddress: Uint8Array | undefined;
   readonly #links = new Set<LinkPort>();
+  readonly #captures = new Set<Capture>();
   readonly #switch: Switch | undefined;
   /** Links by their switch ports' numbers, as the switch made them. */
   readonly #plugged = new Map<number, LinkPort>();
@@ -188,11 +189,16 @@ export class Network {
   }
 
   /** Captures the frames of every link from now on, until the capture is stopped. Several may run. */
-  capture(options: Pick<CaptureOptions, 'sink' | 'filter' | 'snapOctets' | 'fileOctets'>): Capture {
+  capture(options: Pick<CaptureOptions, 'sink' | 'filter' | 'snapOctets' | 'fileOctets' | 'stopped'>): Capture {
     const epochMs = Date.now() - this.#clock.nowMs();
-    const stopped = (): void => subscription.unsubscribe();
+    const stopped = (): void => {
+      subscription.unsubscribe();
+      this.#captures.delete(capture);
+      options.stopped?.();
+    };
     const capture = new Capture({ ...options, epochMs, flows: this.flows(), stopped });
     const subscription = this.#pipeline.batches.subscribe((batch) => capture.batch(batch));
+    this.#captures.add(capture);
     return capture;
   }
 
@@ -237,6 +243,7 @@ export class Network {
     this.#udp.close();
     this.#icmp.close();
     for (const link of this.#links) link.close();
+    for (const capture of this.#captures) capture.stop();
     this.#hostNet.close?.();
   }
 

@@ -142,6 +142,7 @@ function openNetwork(
     },
     flows: () => network.flows(),
     drops: () => network.drops(),
+    capture: (options) => network.capture(options),
     expose: (request) => network.expose(request),
     apply: (changed) => live.next(changed),
     close: () => {

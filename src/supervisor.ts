@@ -13,6 +13,7 @@ import { type Settings, schema, settingNames } from './config/schema.ts';
 import { type MachineHost, MachineKeeper } from './hypervisor/keeper.ts';
 import type { MachineSpec, MachineStatus } from './hypervisor/port.ts';
 import { type PortExposer, PublishedPorts, type PublishRules } from './proxy/published-ports.ts';
+import type { Capture } from './stack/link/capture.ts';
 import type { FlowRecord } from './stack/port.ts';
 
 /** Time for the guest to stop its containers and power down. */
@@ -25,6 +26,7 @@ export interface NetworkCore extends PortExposer {
   readonly connected: boolean;
   flows(): readonly FlowRecord[];
   drops(): Readonly<Record<string, number>>;
+  capture: PlatformPort['capture'];
   /** Takes over the settings that need no restart. */
   apply(settings: Settings): void;
   close(): void;
@@ -170,6 +172,11 @@ export class Supervisor implements PlatformPort {
 
   drops(): Readonly<Record<string, number>> {
     return this.#network?.drops() ?? {};
+  }
+
+  capture(options: Parameters<PlatformPort['capture']>[0]): Capture {
+    if (!this.#network) throw new StateError(`the VM is ${this.status().state}: it has no network to capture`);
+    return this.#network.capture(options);
   }
 
   restart(): Promise<void> {

@@ -95,7 +95,11 @@ const schemas: Readonly<Record<string, Schema>> = {
   Document: { type: 'object' },
 };
 
-const otherContent: Readonly<Record<string, string>> = { EventStream: 'text/event-stream', Metrics: 'text/plain' };
+const otherContent: Readonly<Record<string, string>> = {
+  EventStream: 'text/event-stream',
+  Metrics: 'text/plain',
+  Capture: 'application/x-pcapng',
+};
 
 function operation(route: Route): Schema {
   const type = otherContent[route.answers];

@@ -5,6 +5,7 @@ import type { SettingsPort } from '../config/port.ts';
 import type { SettingName } from '../config/schema.ts';
 import type { Accelerator, MachineState } from '../hypervisor/port.ts';
 import type { PublishedPort } from '../proxy/published-ports.ts';
+import type { Capture, CaptureOptions } from '../stack/link/capture.ts';
 import type { FlowRecord } from '../stack/port.ts';
 
 export interface PlatformStatus {
@@ -48,6 +49,8 @@ export interface PlatformPort {
   readonly settings: SettingsPort;
   flows(): readonly FlowRecord[];
   drops(): Readonly<Record<string, number>>;
+  /** Captures the network's frames until it is stopped, or the network goes. Throws a `StateError` while there is none. */
+  capture(options: Pick<CaptureOptions, 'sink' | 'filter' | 'snapOctets' | 'stopped'>): Capture;
   /** Stops the VM in order and starts it again with the settings as they are now. Rejects with a `StateError` when it cannot. */
   restart(): Promise<void>;
   pause(): Promise<void>;

@@ -1,5 +1,6 @@
 /** One operation of the HTTP API: what it does, what it answers, and its words in the OpenAPI document. */
 
+import type { CaptureRequest } from './capture-stream.ts';
 import type { PlatformPort } from './port.ts';
 
 export interface ApiRequest {
@@ -15,7 +16,8 @@ export interface ApiRequest {
 export type ApiAnswer =
   | { readonly json: unknown; readonly status?: number }
   | { readonly text: string; readonly contentType: string }
-  | { readonly events: true };
+  | { readonly events: true }
+  | { readonly capture: CaptureRequest };
 
 export interface Route {
   readonly method: 'GET' | 'PUT' | 'DELETE' | 'POST';

@@ -2,6 +2,8 @@
 
 import type { SettingChanges, SettingsPort } from '../config/port.ts';
 import { type SettingName, schema, settingNames } from '../config/schema.ts';
+import { parseCaptureFilter } from '../stack/link/capture-filter.ts';
+import type { CaptureRequest } from './capture-stream.ts';
 import { metrics } from './metrics.ts';
 import { openApiDocument } from './openapi.ts';
 import { type ApiRequest, RequestError, type Route } from './route.ts';
@@ -29,6 +31,17 @@ export const routes: readonly Route[] = [
     summary: 'A record for each live flow of the network, and the drops by reason',
     answers: 'Flows',
     answer: ({ platform }) => ({ json: { flows: platform.flows(), drops: platform.drops() } }),
+  },
+  {
+    method: 'GET',
+    path: '/v1/capture',
+    summary: "The network's frames from now on, as a pcapng file that grows for as long as it is read",
+    query: {
+      filter: "Only those that tcpdump's words pick, such as `host 10.0.0.1 and not port 22`",
+      snap: 'Octets kept of each frame',
+    },
+    answers: 'Capture',
+    answer: ({ query }) => ({ capture: captureRequest(query) }),
   },
   {
     method: 'GET',
@@ -149,6 +162,19 @@ export const routes: readonly Route[] = [
     answer: () => ({ json: openApiDocument(routes) }),
   },
 ];
+
+function captureRequest(query: URLSearchParams): CaptureRequest {
+  const [filter, snap] = [query.get('filter'), query.get('snap')];
+  if (snap !== null && !/^[1-9]\d{0,8}$/.test(snap)) throw new RequestError(400, `'${snap}' is no number of octets`);
+  try {
+    return {
+      filter: filter === null ? undefined : parseCaptureFilter(filter),
+      snapOctets: snap === null ? undefined : Number(snap),
+    };
+  } catch (error) {
+    throw new RequestError(400, (error as Error).message);
+  }
+}
 
 function settingName({ name }: ApiRequest): SettingName {
   if (!Object.hasOwn(schema, name))

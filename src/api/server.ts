@@ -5,6 +5,7 @@
 
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { type CaptureRequest, streamCapture } from './capture-stream.ts';
 import { streamEvents } from './event-stream.ts';
 import { type PlatformPort, StateError } from './port.ts';
 import { RequestError, type Route } from './route.ts';
@@ -12,6 +13,7 @@ import { routes } from './routes.ts';
 
 const BODY_OCTETS = 64 * 1024;
 const EVENT_READERS = 64;
+const CAPTURES = 8;
 /** How often connections are looked at that have become idle while the server closes. */
 const IDLE_MS = 10;
 
@@ -19,6 +21,7 @@ export class ApiServer {
   readonly #platform: PlatformPort;
   readonly #server: Server;
   #eventReaders = 0;
+  #captures = 0;
 
   private constructor(platform: PlatformPort) {
     this.#platform = platform;
@@ -54,6 +57,7 @@ export class ApiServer {
       const body = await readBody(request);
       const answer = await route.answer({ platform: this.#platform, name, query: queryOf(request), body });
       if ('events' in answer) this.#stream(response);
+      else if ('capture' in answer) this.#capture(answer.capture, response);
       else if ('text' in answer) send(response, 200, answer.contentType, answer.text);
       else sendJson(response, answer.status ?? 200, answer.json);
     } catch (error) {
@@ -69,6 +73,13 @@ export class ApiServer {
     this.#eventReaders++;
     response.once('close', () => this.#eventReaders--);
     streamEvents(this.#platform, response);
+  }
+
+  #capture(request: CaptureRequest, response: ServerResponse): void {
+    if (this.#captures === CAPTURES) throw new RequestError(429, `there are ${CAPTURES} captures already`);
+    streamCapture(this.#platform, request, response);
+    this.#captures++;
+    response.once('close', () => this.#captures--);
   }
 }
 

@@ -1,8 +1,11 @@
 /** The daemon's API, as the command line calls it: JSON over `$SLIPWAY_HOME/api.sock`. */
 
+import type { Readable } from 'node:stream';
 import { Agent, request } from 'undici';
 import type { PlatformStatus } from '../api/port.ts';
 import type { Home } from '../home.ts';
+
+type Method = 'GET' | 'PUT' | 'DELETE' | 'POST';
 
 /** No daemon answers on the socket. */
 export class NotRunningError extends Error {
@@ -40,6 +43,14 @@ export class ApiClient {
     return this.#call('POST', path);
   }
 
+  /** An answer that goes on until it is aborted. */
+  async stream(path: string, signal: AbortSignal): Promise<Readable> {
+    const answer = await this.#request('GET', path, { signal, bodyTimeout: 0 });
+    if (answer.statusCode < 400) return answer.body;
+    const { error } = (await answer.body.json()) as { error?: string };
+    throw new Error(error ?? `the daemon answered ${answer.statusCode}`);
+  }
+
   async status(): Promise<PlatformStatus> {
     return (await this.get('/v1/status')) as PlatformStatus;
   }
@@ -58,22 +69,25 @@ export class ApiClient {
     return this.#agent.close();
   }
 
-  async #call(method: 'GET' | 'PUT' | 'DELETE' | 'POST', path: string, body?: unknown): Promise<unknown> {
-    let answer: Awaited<ReturnType<typeof request>>;
+  async #call(method: Method, path: string, body?: unknown): Promise<unknown> {
+    const json = body !== undefined && {
+      body: JSON.stringify(body),
+      headers: { 'content-type': 'application/json' },
+    };
+    const answer = await this.#request(method, path, json || {});
+    const value = (await answer.body.json()) as { error?: string };
+    if (answer.statusCode >= 400) throw new Error(value.error ?? `the daemon answered ${answer.statusCode}`);
+    return value;
+  }
+
+  async #request(method: Method, path: string, options: Omit<Parameters<typeof request>[1], 'method'>) {
     try {
-      answer = await request(`http://slipway${path}`, {
-        method,
-        dispatcher: this.#agent,
-        ...(body !== undefined && { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
-      });
+      return await request(`http://slipway${path}`, { ...options, method, dispatcher: this.#agent });
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ECONNREFUSED') throw new NotRunningError();
       throw new Error(`the daemon does not answer (${(error as Error).message}); see 'slipway logs slipway'`);
     }
-    const value = (await answer.body.json()) as { error?: string };
-    if (answer.statusCode >= 400) throw new Error(value.error ?? `the daemon answered ${answer.statusCode}`);
-    return value;
   }
 }
 

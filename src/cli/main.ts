@@ -31,6 +31,7 @@ const commands: Readonly<Record<string, CommandEntry>> = {
   image: { summary: 'build the guest image, or renew its lock file', load: () => import('./image.ts') },
   'net serve': { summary: 'run the network core alone on an attachment', load: () => import('./net-serve.ts') },
   'net run': { summary: 'run a command whose only network is the core', load: () => import('./net-run.ts') },
+  'net capture': { summary: "write the network's frames as pcapng", load: () => import('./net-capture.ts') },
   daemon: { summary: "run the platform in the foreground (what 'up' starts)", load: () => import('./daemon.ts') },
 };
 

@@ -8,7 +8,12 @@ import { Agent, request } from 'undici';
 import { type PlatformPort, type PlatformStatus, StateError } from '../../src/api/port.ts';
 import { routes } from '../../src/api/routes.ts';
 import { ApiServer } from '../../src/api/server.ts';
+import { Capture } from '../../src/stack/link/capture.ts';
+import { FrameBatch } from '../../src/stack/port.ts';
 import { MemorySettings } from '../config/memory-settings.ts';
+import { arenaOf } from '../stack/fake-link.ts';
+import { icmpFrame, pattern, udpFrame } from '../stack/frames.ts';
+import { readPcapng } from '../stack/link/pcapng-file.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-api-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
@@ -32,6 +37,7 @@ const status: PlatformStatus = {
 const settings = new MemorySettings();
 const changes = new BehaviorSubject(status);
 const calls: string[] = [];
+const captures: Capture[] = [];
 const platform: PlatformPort = {
   status: () => changes.value,
   changes,
@@ -41,6 +47,11 @@ const platform: PlatformPort = {
     { protocol: 'udp', guest: 'g', peer: 'p', state: 'open', octetsToGuest: 1, octetsToHost: 1 },
   ],
   drops: () => ({ 'bad "checksum"': 3 }),
+  capture: (options) => {
+    const capture = new Capture({ epochMs: 0, ...options });
+    captures.push(capture);
+    return capture;
+  },
   restart: async () => void calls.push('restart'),
   pause: async () => {
     throw new StateError('the VM is stopped, not running');
@@ -125,6 +136,58 @@ t.test('operations', async (t) => {
   await call('POST', '/v1/restart');
   await call('POST', '/v1/shutdown');
   t.same(calls, ['restart', 'shutdown']);
+});
+
+t.test('a capture goes on for as long as it is read', async (t) => {
+  const show = (capture: Capture): void => {
+    const batch = new FrameBatch(2, 1);
+    for (const frame of [udpFrame(5, 53, pattern(100)), icmpFrame(8, 0, 1, pattern(6))])
+      batch.push(arenaOf(frame), 0, frame.length);
+    capture.batch({ link: 'l', ingress: 1, mtu: 1500, direction: 'from-guest', batch, nowMs: 0 });
+  };
+  const reader = new AbortController();
+  const options = { dispatcher: agent, signal: reader.signal };
+  const { body, headers } = await request('http://slipway/v1/capture?filter=udp%20port%2053&snap=60', options);
+  t.equal(headers['content-type'], 'application/x-pcapng');
+  const [first] = captures;
+  let octets = Buffer.alloc(0);
+  for await (const chunk of body) {
+    octets = Buffer.concat([octets, chunk as Buffer]);
+    const { packets } = readPcapng(octets);
+    if (packets.length === 0) show(first!);
+    else break;
+  }
+  const { packets, interfaces } = readPcapng(octets);
+  t.same([packets.length, packets[0]!.bytes.length, interfaces[0]!.filter], [1, 60, 'udp port 53']);
+  const stopped = first!.frames;
+  reader.abort();
+  for (let frames = stopped + 1; first!.frames === frames - 1; frames++) {
+    // Until the server has seen that nobody reads.
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    show(first!);
+  }
+
+  const { body: ending } = await request('http://slipway/v1/capture', { dispatcher: agent });
+  captures[1]!.stop();
+  t.equal(readPcapng(new Uint8Array(await ending.arrayBuffer())).packets.length, 0, 'a network that goes ends it');
+  for (const [url, words] of [
+    ['/v1/capture?filter=tcp%20and', /the capture filter 'tcp and' is wrong/],
+    ['/v1/capture?snap=-1', /no number of octets/],
+  ] as const) {
+    const answer = await call('GET', url);
+    t.equal(answer.status, 400);
+    t.match(answer.json().error, words);
+  }
+  const many = new AbortController();
+  const open = () => request('http://slipway/v1/capture', { dispatcher: agent, signal: many.signal });
+  const answers = [];
+  for (let i = 0; i < 9; i++) answers.push(await open());
+  for (const { body } of answers) body.on('error', () => undefined);
+  t.same(
+    answers.map(({ statusCode }) => statusCode),
+    [...new Array(8).fill(200), 429],
+  );
+  many.abort();
 });
 
 t.test('the description names every route and resolves every reference', async (t) => {

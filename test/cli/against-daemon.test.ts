@@ -1,7 +1,7 @@
 /** The commands that speak to a daemon, against the real API over a platform in memory. */
 
 import { spawn } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -11,6 +11,11 @@ import { type PlatformPort, type PlatformStatus, StateError } from '../../src/ap
 import { ApiServer } from '../../src/api/server.ts';
 import { openSettings } from '../../src/config/adapter/settings-store.ts';
 import { homeAt, makeHome } from '../../src/home.ts';
+import { Capture } from '../../src/stack/link/capture.ts';
+import { FrameBatch } from '../../src/stack/port.ts';
+import { arenaOf } from '../stack/fake-link.ts';
+import { icmpFrame, pattern, udpFrame } from '../stack/frames.ts';
+import { readPcapng } from '../stack/link/pcapng-file.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-daemon-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
@@ -62,6 +67,22 @@ const platform: PlatformPort = {
   settings,
   flows: () => [],
   drops: () => ({}),
+  capture: (options) => {
+    const capture = new Capture({ epochMs: 0, ...options });
+    // Frames come for as long as somebody captures them.
+    const frames = setInterval(() => {
+      const batch = new FrameBatch(2, 1);
+      for (const frame of [udpFrame(5, 53, pattern(100)), icmpFrame(8, 0, 1, pattern(6))])
+        batch.push(arenaOf(frame), 0, frame.length);
+      capture.batch({ link: 'l', ingress: 1, mtu: 1500, direction: 'from-guest', batch, nowMs: 0 });
+    }, 5);
+    const stop = capture.stop.bind(capture);
+    capture.stop = () => {
+      clearInterval(frames);
+      stop();
+    };
+    return capture;
+  },
   restart: async () => void calls.push('restart'),
   pause: async () => void calls.push('pause'),
   resume: () => Promise.reject(new StateError('the VM is running, not paused')),
@@ -124,6 +145,42 @@ t.test('up waits for a boot, and tells why it failed', async (t) => {
   story = [booting, { ...booting, state: 'failed', reason: 'no disk space: free some' }];
   t.match(await slipway('up'), { status: 1, stderr: /slipway: no disk space: free some\n$/ });
   story = [up];
+});
+
+t.test('net capture', async (t) => {
+  const path = join(folder, 'captured.pcapng');
+  writeFileSync(path, 'what was there before', { mode: 0o644 });
+  t.match(await slipway('net', 'capture', '-c', '3', '-w', path, '-s', '60', 'udp', 'port', '53'), {
+    status: 0,
+    stderr: 'slipway: capturing; interrupt to end it\nslipway: 3 frames captured\n',
+  });
+  t.equal(statSync(path).mode & 0o777, 0o600);
+  const { packets, interfaces } = readPcapng(readFileSync(path));
+  t.same([packets.length, packets[0]!.bytes.length, interfaces[0]!.filter], [3, 60, 'udp port 53']);
+
+  const { NODE_OPTIONS: _, ...env } = process.env;
+  const child = spawn(join(import.meta.dirname, '../../bin/slipway'), ['net', 'capture'], {
+    env: { ...env, SLIPWAY_HOME: home.directory },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const chunks: Buffer[] = [];
+  child.stdout.on('data', (chunk) => {
+    chunks.push(chunk);
+    if (Buffer.concat(chunks).length > 10_000) child.kill('SIGINT');
+  });
+  t.same(await new Promise((resolve) => child.once('close', (status) => resolve(status))), 0);
+  const piped = readPcapng(Buffer.concat(chunks));
+  t.ok(piped.packets.length > 50, 'whole blocks, wherever it was interrupted');
+
+  for (const [argv, status, why] of [
+    [['tcp', 'and'], 1, /^slipway: the capture filter 'tcp and' is wrong/],
+    [['-c', 'x'], 2, /^slipway: --count wants a number\n$/],
+    [['-w', join(folder, 'absent/x')], 1, /^slipway: .*absent\/x cannot be written: ENOENT/],
+  ] as const) {
+    const outcome = await slipway('net', 'capture', ...argv);
+    t.equal(outcome.status, status, argv.join(' '));
+    t.match(outcome.stderr, why);
+  }
 });
 
 t.test('ports', async (t) => {

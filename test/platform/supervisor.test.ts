@@ -3,6 +3,7 @@ import t from 'tap';
 import type { PlatformStatus } from '../../src/api/port.ts';
 import type { MachineHost } from '../../src/hypervisor/keeper.ts';
 import type { Machine, MachineSpec, MachineStatus } from '../../src/hypervisor/port.ts';
+import { Capture } from '../../src/stack/link/capture.ts';
 import { type DockerReadiness, type InForce, type NetworkCore, Supervisor } from '../../src/supervisor.ts';
 import { MemorySettings } from '../config/memory-settings.ts';
 
@@ -107,6 +108,7 @@ async function setUp(inForce?: InForce) {
         listening,
         flows: () => [],
         drops: () => ({ malformed: 1 }),
+        capture: (options: Parameters<NetworkCore['capture']>[0]) => new Capture({ epochMs: 0, ...options }),
         expose: async ({ hostAddress, hostPort }: { hostAddress: string; hostPort: number }) => {
           listening.push(`${hostAddress}:${hostPort}`);
           return {
