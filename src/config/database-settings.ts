@@ -135,10 +135,12 @@ export class DatabaseSettings implements SettingsPort {
       ...user.problems,
       ...byDefault.problems.map((problem) => `${problem} (in the branch 'defaults')`),
     ];
+    const problem = problems.length > 0 ? `${problems.join('; ')}; the last good settings stay in force` : undefined;
+    const told = problem !== this.#problem;
     this.#chosen = chosen;
-    this.#problem = problems.length > 0 ? `${problems.join('; ')}; the last good settings stay in force` : undefined;
-    const changed = settingNames.some((name) => this.current[name] !== settings[name]);
-    if (changed) this.#changes.next(Object.freeze(settings) as unknown as Settings);
+    this.#problem = problem;
+    if (told || settingNames.some((name) => this.current[name] !== settings[name]))
+      this.#changes.next(Object.freeze(settings) as unknown as Settings);
   }
 
   async #stored(branch: string): Promise<StoredSettings> {

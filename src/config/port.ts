@@ -13,7 +13,7 @@ export interface SettingsPort {
   readonly chosen: { readonly [K in SettingName]?: string };
   /** What is wrong with the stored settings, while the last good ones stay in force. */
   readonly problem: string | undefined;
-  /** The current settings, then each change. */
+  /** The current settings, then each change of them or of `problem`. */
   readonly changes: Observable<Settings>;
   /** Takes over at once what others have stored by now, and would be noticed soon. */
   refresh(): Promise<void>;
