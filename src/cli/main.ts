@@ -32,6 +32,10 @@ const commands: Readonly<Record<string, CommandEntry>> = {
   'net serve': { summary: 'run the network core alone on an attachment', load: () => import('./net-serve.ts') },
   'net run': { summary: 'run a command whose only network is the core', load: () => import('./net-run.ts') },
   'net capture': { summary: "write the network's frames as pcapng", load: () => import('./net-capture.ts') },
+  'net conditions': {
+    summary: 'make the network worse, or show how bad it is',
+    load: () => import('./net-conditions.ts'),
+  },
   daemon: { summary: "run the platform in the foreground (what 'up' starts)", load: () => import('./daemon.ts') },
 };
 

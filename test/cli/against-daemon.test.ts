@@ -183,6 +183,17 @@ t.test('net capture', async (t) => {
   }
 });
 
+t.test('net conditions', async (t) => {
+  const conditions = (...argv: string[]) => slipway('net', 'conditions', ...argv);
+  t.equal((await conditions()).stdout, 'none\n');
+  t.same(await conditions('delay=40ms,loss=1%'), { status: 0, stdout: '', stderr: '' });
+  t.equal(settings.current['network.conditions'], 'delay=40ms,loss=1%');
+  t.equal((await conditions()).stdout, 'delay=40ms,loss=1%\n');
+  t.match(await conditions('delay=40'), { status: 2, stderr: /^slipway: 'delay=40': a time has a unit/ });
+  t.equal((await conditions('none')).status, 0);
+  t.equal(settings.current['network.conditions'], '');
+});
+
 t.test('ports', async (t) => {
   t.match((await slipway('ports', 'list')).stdout, /^tcp +127\.0\.0\.1:8080 +172\.17\.0\.2:80$/m);
   t.same(JSON.parse((await slipway('ports', 'list', '--json')).stdout), up.ports);
