@@ -388,6 +388,17 @@ t.test('no name server at all: SERVFAIL', async (t) => {
   const none = setUp();
   none.hostNet.exhausted = true;
   t.match(none.ask({}), { rcode: 'SERVFAIL' }, 'no socket to be had');
+  const unbound = setUp();
+  let closed = 0;
+  unbound.hostNet.bindDatagram = (_family, handler) => {
+    const socket = { owner: undefined, port: 0, send: () => false, close: () => void closed++ };
+    // As an adapter says it: later, of a socket that was given up already.
+    queueMicrotask(() => handler.failed(socket, 'EMFILE'));
+    return socket;
+  };
+  t.match(unbound.ask({}), { rcode: 'SERVFAIL' }, 'nor one that is bound');
+  await Promise.resolve();
+  t.ok(closed > 0);
 });
 
 t.test(
