@@ -228,7 +228,7 @@ export class Network {
 
   /** Frames and datagrams that went nowhere, by reason. */
   drops(): Readonly<Record<string, number>> {
-    return { ...this.#netstack.drops, ...this.#udp.drops, ...this.#switchDrops() };
+    return { ...this.#netstack.drops, ...this.#udp.drops, ...this.#switchDrops(), ...this.#conditionDrops() };
   }
 
   /** Closes links and host sockets. */
@@ -256,6 +256,17 @@ export class Network {
   #switchDrops(): Readonly<Record<string, number>> {
     const drops = Object.entries(this.#switch?.drops ?? {});
     return Object.fromEntries(drops.map(([reason, count]) => [`switch-${reason}`, count]));
+  }
+
+  /** What conditions have taken away, all links together. */
+  #conditionDrops(): Readonly<Record<string, number>> {
+    const total: Record<string, number> = {};
+    for (const { lost, queueFull, poolFull, malformed } of this.conditionCounts()) {
+      const counts = { lost, 'queue-full': queueFull, 'pool-full': poolFull, malformed };
+      for (const [reason, count] of Object.entries(counts))
+        total[`conditions-${reason}`] = (total[`conditions-${reason}`] ?? 0) + count;
+    }
+    return total;
   }
 
   /** The pipeline's way to be called later. A timer that fires too early only looks again: deadlines mostly move away. */

@@ -82,7 +82,8 @@ export class Switch {
 
   /** A lease: the address is behind this link, at this MAC address. */
   bind(address: Address, link: SwitchedLink, macAddress: Uint8Array): void {
-    this.#guard.bind(address, (link as Port).guarded, macAddress);
+    if (!(link instanceof Port)) throw new TypeError('the link is not plugged into this switch');
+    this.#guard.bind(address, link.guarded, macAddress);
   }
 
   unbind(address: Address): void {
