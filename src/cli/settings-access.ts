@@ -44,7 +44,7 @@ export async function readSettings(): Promise<ShownSettings> {
     return { shown, problem: (await api.status()).settingsProblem };
   });
   if (running) {
-    if (running.problem !== undefined) warn(running.problem);
+    warnOf(running.problem);
     return running.shown;
   }
   const show = (value: (name: SettingName) => string | number, chosen: (name: SettingName) => boolean): ShownSettings =>
@@ -55,7 +55,7 @@ export async function readSettings(): Promise<ShownSettings> {
       () => false,
     );
   return withSettings(async ({ settings }) => {
-    if (settings.problem !== undefined) warn(settings.problem);
+    warnOf(settings.problem);
     return show(
       (name) => settings.current[name],
       (name) => settings.chosen[name] !== undefined,
@@ -81,8 +81,7 @@ export async function applyCommitted(): Promise<void> {
   await withApi(currentHome(), async (api) => {
     if (!(await api.statusIfRunning())) return;
     await api.get('/v1/config');
-    const { settingsProblem } = await api.status();
-    if (settingsProblem !== undefined) warn(settingsProblem);
+    warnOf((await api.status()).settingsProblem);
   });
 }
 
@@ -96,6 +95,10 @@ export function settingName(word: string): SettingName {
 export function hint(names: readonly SettingName[]): void {
   const later = names.filter((name) => schema[name].restarts === 'vm');
   if (later.length > 0) warn(`${later.join(', ')}: in force when the VM next starts ('slipway restart')`);
+}
+
+function warnOf(problem: string | undefined): void {
+  if (problem !== undefined) warn(`the last good settings are in force: ${problem}`);
 }
 
 export function warn(line: string): void {

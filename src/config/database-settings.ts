@@ -135,7 +135,7 @@ export class DatabaseSettings implements SettingsPort {
       ...user.problems,
       ...byDefault.problems.map((problem) => `${problem} (in the branch 'defaults')`),
     ];
-    const problem = problems.length > 0 ? `${problems.join('; ')}; the last good settings stay in force` : undefined;
+    const problem = problems.length > 0 ? problems.join('; ') : undefined;
     const told = problem !== this.#problem;
     this.#chosen = chosen;
     this.#problem = problem;
