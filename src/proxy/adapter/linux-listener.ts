@@ -35,7 +35,8 @@ import {
   socket,
   TCP_NODELAY,
 } from './linux-socket.ts';
-import { LinuxStream, type LinuxStreamShared } from './linux-stream.ts';
+import { LinuxStream } from './linux-stream.ts';
+import type { LinuxStreamShared } from './linux-stream-shared.ts';
 
 /** Connections the kernel holds for us while we are busy; it lowers this to its own limit. */
 const BACKLOG = 4096;

@@ -16,16 +16,13 @@
  * causes it. The descriptor itself is closed at once.
  */
 
-import type { Arena, FragmentList } from '../../stack/port.ts';
-import { formatAddress } from '../../stack/wire/address.ts';
+import type { FragmentList } from '../../stack/port.ts';
 import { END, FAILED, type HostErrorCode, type HostStream, type StreamHandler, WOULD_BLOCK } from '../port.ts';
-import type { Deferred, LinuxReadiness, ReadyHandler } from './linux-readiness.ts';
+import type { Deferred, ReadyHandler } from './linux-readiness.ts';
 import {
   addressOf,
   close,
   codeOf,
-  decodeAddress,
-  decodePort,
   EAGAIN,
   EINTR,
   EPOLLERR,
@@ -37,20 +34,15 @@ import {
   EPOLLRDHUP,
   getpeername,
   getsockname,
-  getsockopt,
-  IOVEC,
-  Place,
   recv,
   SHUT_WR,
-  SO_ERROR,
   SO_LINGER,
-  SOCKADDR,
   SOL_SOCKET,
-  setsockopt,
   shutdown,
   writev,
 } from './linux-socket.ts';
-import { SLAB, WritePool, type WriteSlab } from './write-pool.ts';
+import { type LinuxStreamShared, VECTORS } from './linux-stream-shared.ts';
+import { SLAB, type WriteSlab } from './write-pool.ts';
 
 /** Octets one stream holds that the kernel has not taken. */
 const WRITE_BOUND = 1024 * 1024;
@@ -60,71 +52,11 @@ const WRITE_BUDGET = 64 * 1024 * 1024;
 const WRITE_MODEST = 16 * 1024;
 /** `writable` is called when this much is free again. */
 const WORTHWHILE = WRITE_BOUND / 2;
-/** UIO_MAXIOV. */
-const VECTORS = 1024;
 
 const WATCHED = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
 const INCOMING = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI;
 /** A short read says nothing after these. */
 const UNUSUAL = EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI;
-
-/** What all streams of one adapter share. */
-export class LinuxStreamShared {
-  readonly readiness: LinuxReadiness;
-  readonly pool = new WritePool();
-  readonly vectors = new Place(VECTORS * IOVEC);
-  readonly #words = new Uint32Array(this.vectors.bytes.buffer);
-  readonly #option = new Place(8);
-  readonly #name = new Place(SOCKADDR);
-  readonly #nameLength = new Place(4);
-  #arena: Arena | undefined;
-  #arenaAddress = 0;
-
-  constructor(readiness: LinuxReadiness) {
-    this.readiness = readiness;
-  }
-
-  /** The iovec at `index`. */
-  setVector(index: number, address: number, octets: number): void {
-    const at = index * 4;
-    this.#words[at] = address;
-    this.#words[at + 1] = address / 0x1_0000_0000;
-    this.#words[at + 2] = octets;
-  }
-
-  addressOfArena(arena: Arena): number {
-    if (arena === this.#arena) return this.#arenaAddress;
-    this.#arena = arena;
-    this.#arenaAddress = addressOf(arena.bytes);
-    return this.#arenaAddress;
-  }
-
-  /** Sets an option of one int, or of the two of struct linger. */
-  setOption(fd: number, level: number, option: number, first: number, second?: number): void {
-    const { view, address } = this.#option;
-    view.setInt32(0, first, true);
-    view.setInt32(4, second ?? 0, true);
-    setsockopt(fd, level, option, address, second === undefined ? 4 : 8);
-  }
-
-  /** What failed, as a positive errno; 0: nothing. */
-  takeError(fd: number): number {
-    const { view, address } = this.#option;
-    view.setInt32(0, 0, true);
-    view.setInt32(4, 4, true);
-    getsockopt(fd, SOL_SOCKET, SO_ERROR, address, address + 4);
-    return view.getInt32(0, true);
-  }
-
-  /** The address and port that `call` tells of the socket. */
-  name(call: typeof getsockname, fd: number): { address: string; port: number } | undefined {
-    if (fd < 0) return undefined;
-    this.#nameLength.view.setInt32(0, SOCKADDR, true);
-    if (call(fd, this.#name.address, this.#nameLength.address) < 0) return undefined;
-    const address = decodeAddress(this.#name.view, 0);
-    return address && { address: formatAddress(address), port: decodePort(this.#name.view, 0) };
-  }
-}
 
 export class LinuxStream implements HostStream, ReadyHandler, Deferred {
   owner: unknown = undefined;
@@ -201,8 +133,9 @@ export class LinuxStream implements HostStream, ReadyHandler, Deferred {
       this.#told = false;
       return WOULD_BLOCK;
     }
-    let octets = recv(this.#fd, addressOf(into) + offset, length, 0);
-    if (octets === EINTR) octets = recv(this.#fd, addressOf(into) + offset, length, 0);
+    const address = this.#shared.addressInto(into) + offset;
+    let octets = recv(this.#fd, address, length, 0);
+    if (octets === EINTR) octets = recv(this.#fd, address, length, 0);
     if (octets > 0) {
       if (octets < length && !this.#unusual) this.#drained = true;
       return octets;
@@ -313,7 +246,7 @@ export class LinuxStream implements HostStream, ReadyHandler, Deferred {
       for (; i < count && vectors < VECTORS && taken + offered < octets; i++) {
         const { arena, offset, length } = items[i]!;
         const take = Math.min(length, octets - taken - offered);
-        shared.setVector(vectors++, shared.addressOfArena(arena) + offset, take);
+        shared.setVector(vectors++, shared.addressFrom(arena) + offset, take);
         offered += take;
       }
       const written = this.#write(vectors);

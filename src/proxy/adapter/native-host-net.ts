@@ -24,7 +24,8 @@ import {
   socket,
   TCP_NODELAY,
 } from './linux-socket.ts';
-import { LinuxStream, LinuxStreamShared } from './linux-stream.ts';
+import { LinuxStream } from './linux-stream.ts';
+import { LinuxStreamShared } from './linux-stream-shared.ts';
 
 export class NativeHostNet {
   readonly readiness: LinuxReadiness;
