@@ -112,10 +112,8 @@ export const epollWait = bind4('int epoll_wait(int, uintptr_t, int, int)');
 
 export const EINTR = -4;
 export const EAGAIN = -11;
-export const EMFILE = -24;
 export const EMSGSIZE = -90;
 export const ECONNABORTED = -103;
-export const ENOBUFS = -105;
 export const EINPROGRESS = -115;
 
 /** Node's code for an errno, negative as results have it or positive as SO_ERROR has it. */
