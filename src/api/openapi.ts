@@ -80,6 +80,8 @@ const schemas: Readonly<Record<string, Schema>> = {
       value,
       default: value,
       chosen: yes,
+      type: { type: 'string', enum: ['choice', 'number', 'text'] },
+      path: text,
       unit: text,
       summary: text,
       details: text,

@@ -1,7 +1,8 @@
 /** Every operation of the HTTP API. */
 
-import type { SettingChanges, SettingsPort } from '../config/port.ts';
+import type { SettingChanges } from '../config/port.ts';
 import { type SettingName, schema, settingNames } from '../config/schema.ts';
+import { describeSetting, describeSettings } from '../config/setting-description.ts';
 import { parseCaptureFilter } from '../stack/link/capture-filter.ts';
 import type { CaptureRequest } from './capture-stream.ts';
 import { metrics } from './metrics.ts';
@@ -57,7 +58,7 @@ export const routes: readonly Route[] = [
     answers: 'Settings',
     answer: async ({ platform }) => {
       await platform.settings.refresh();
-      return { json: Object.fromEntries(settingNames.map((name) => [name, describe(platform.settings, name)])) };
+      return { json: describeSettings(platform.settings) };
     },
   },
   {
@@ -80,7 +81,7 @@ export const routes: readonly Route[] = [
     answer: async (request) => {
       const name = settingName(request);
       await request.platform.settings.refresh();
-      return { json: describe(request.platform.settings, name) };
+      return { json: describeSetting(request.platform.settings, name) };
     },
   },
   {
@@ -93,7 +94,7 @@ export const routes: readonly Route[] = [
       const name = settingName(request);
       const value = (request.body as { value?: unknown } | undefined)?.value;
       await change(() => request.platform.settings.set(settingValues({ [name]: value })));
-      return { json: describe(request.platform.settings, name) };
+      return { json: describeSetting(request.platform.settings, name) };
     },
   },
   {
@@ -104,7 +105,7 @@ export const routes: readonly Route[] = [
     answer: async (request) => {
       const name = settingName(request);
       await change(() => request.platform.settings.unset([name]));
-      return { json: describe(request.platform.settings, name) };
+      return { json: describeSetting(request.platform.settings, name) };
     },
   },
   {
@@ -205,20 +206,4 @@ async function change(work: () => Promise<void>): Promise<void> {
     if (error instanceof RequestError) throw error;
     throw new RequestError(400, (error as Error).message);
   }
-}
-
-function describe(settings: SettingsPort, name: SettingName): Record<string, unknown> {
-  const { default: byDefault, unit, summary, details, restarts, choices, range } = schema[name];
-  const chosen = settings.chosen[name] !== undefined;
-  return {
-    value: settings.current[name],
-    default: byDefault,
-    chosen,
-    unit,
-    summary,
-    details,
-    restarts,
-    choices,
-    range,
-  };
 }

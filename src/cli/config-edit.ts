@@ -5,15 +5,16 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { SettingChanges } from '../config/port.ts';
-import { parseSetting, type SettingName, schema, settingNames } from '../config/schema.ts';
+import { parseSetting, type SettingName, settingNames } from '../config/schema.ts';
+import type { SettingDescriptions } from '../config/setting-description.ts';
 import type { AddCommand } from './config.ts';
-import { changeSettings, readSettings, type ShownSettings, settingName, warn } from './settings-access.ts';
+import { changeSettings, readSettings, settingName, warn } from './settings-access.ts';
 
 export function addEdit(sub: AddCommand, message: readonly [string, string]): void {
   sub('edit', 'edit the settings in $VISUAL or $EDITOR, as one commit', "slipway config edit -m 'More room'")
     .option(...message)
     .action(async (options: { message?: string }) => {
-      const shown = await readSettings();
+      const { settings: shown } = await readSettings();
       const folder = mkdtempSync(join(tmpdir(), 'slipway-config-'));
       const path = join(folder, 'settings.conf');
       writeFileSync(path, settingsText(shown), { mode: 0o600 });
@@ -31,21 +32,20 @@ export function addEdit(sub: AddCommand, message: readonly [string, string]): vo
 }
 
 /** What is set as `NAME = VALUE`, the rest with its default behind a comment sign. */
-export function settingsText(shown: ShownSettings): string {
+export function settingsText(shown: SettingDescriptions): string {
   const head =
     '# What stands behind a # has its default. Remove a line, or its value and =, to go back to the default.\n';
   const blocks = settingNames.map((name) => {
-    const { summary, unit, range, choices, restarts, default: byDefault } = schema[name];
+    const { summary, unit, range, choices, restarts, default: byDefault, value, chosen } = shown[name];
     const limits = choices ? choices.join(', ') : range ? `${range[0]} to ${range[1]}` : '';
     const notes = [summary, [limits, unit].filter(Boolean).join(' '), restarts === 'vm' ? 'restarts the VM' : ''];
-    const { value, chosen } = shown[name];
     return `# ${notes.filter(Boolean).join('; ')}\n${chosen ? `${name} = ${value}` : `#${name} = ${byDefault}`}\n`;
   });
   return [head, ...blocks].join('\n');
 }
 
 /** What `text` has otherwise than `shown`. */
-export function changesIn(text: string, shown: ShownSettings): SettingChanges {
+export function changesIn(text: string, shown: SettingDescriptions): SettingChanges {
   const written: { [K in SettingName]?: string } = {};
   for (const [i, line] of text.split('\n').entries()) {
     if (line.trim() === '' || line.trimStart().startsWith('#')) continue;

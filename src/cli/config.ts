@@ -2,10 +2,11 @@
 
 import type { Command } from 'commander';
 import { type SettingName, schema, settingNames } from '../config/schema.ts';
+import type { SettingDescription } from '../config/setting-description.ts';
 import { command, printJson, printTable, runCommand } from './command.ts';
 import { addEdit } from './config-edit.ts';
 import { addHistory } from './config-history.ts';
-import { changeSettings, readSettings, type ShownSettings, settingName } from './settings-access.ts';
+import { changeSettings, readSettings, settingName } from './settings-access.ts';
 import { UsageError } from './usage-error.ts';
 
 export type AddCommand = (name: string, summary: string, example: string) => Command;
@@ -27,25 +28,21 @@ export async function run(argv: readonly string[]): Promise<number> {
   sub('list', 'list every setting, its value and what it is for', 'slipway config list --json')
     .option('--json', 'print them as JSON')
     .action(async (options: { json?: boolean }) => {
-      const shown = await readSettings();
-      if (options.json) printJson(shown);
-      else
-        printTable(
-          ['SETTING', 'VALUE', '', 'WHAT FOR'],
-          settingNames.map((name) => [
-            name,
-            valueWords(name, shown),
-            shown[name].chosen ? 'set' : '',
-            schema[name].summary,
-          ]),
-        );
+      const { settings, pending } = await readSettings();
+      if (options.json) return printJson(settings);
+      const note = (name: SettingName): string =>
+        [settings[name].chosen && 'set', pending.includes(name) && 'after a restart'].filter(Boolean).join(', ');
+      printTable(
+        ['SETTING', 'VALUE', '', 'WHAT FOR'],
+        settingNames.map((name) => [name, valueWords(settings[name]), note(name), schema[name].summary]),
+      );
     });
   sub('get', "print one setting's value", 'slipway config get vm.memory')
     .argument('<name>')
     .option('--json', 'print it as JSON')
     .action(async (word: string, options: { json?: boolean }) => {
       const name = settingName(word);
-      const { value } = (await readSettings())[name];
+      const { value } = (await readSettings()).settings[name];
       if (options.json) printJson(value);
       else process.stdout.write(`${value}\n`);
     });
@@ -77,8 +74,6 @@ function parseAssignments(words: readonly string[]): { [K in SettingName]?: stri
   return values;
 }
 
-function valueWords(name: SettingName, shown: ShownSettings): string {
-  const { value } = shown[name];
-  const { unit } = schema[name];
+function valueWords({ value, unit }: SettingDescription): string {
   return value === '' ? '-' : unit ? `${value} ${unit}` : String(value);
 }

@@ -4,17 +4,11 @@ import { existsSync } from 'node:fs';
 import type { SettingsStore } from '../config/adapter/settings-store.ts';
 import type { SettingChanges } from '../config/port.ts';
 import { defaults, type SettingName, schema, settingNames } from '../config/schema.ts';
+import { describeSettings, type SettingDescriptions } from '../config/setting-description.ts';
 import { makeHome } from '../home.ts';
 import { withApi } from './api-client.ts';
 import { currentHome } from './current-home.ts';
 import { UsageError } from './usage-error.ts';
-
-export interface ShownSetting {
-  readonly value: string | number;
-  readonly chosen: boolean;
-}
-
-export type ShownSettings = { readonly [K in SettingName]: ShownSetting };
 
 /** Opens the settings in the database, whether or not a daemon has them open as well. */
 export async function withSettings<T>(work: (store: SettingsStore) => Promise<T>, watching = false): Promise<T> {
@@ -34,32 +28,28 @@ export async function withSettings<T>(work: (store: SettingsStore) => Promise<T>
   }
 }
 
+export interface SettingsNow {
+  readonly settings: SettingDescriptions;
+  /** Set, and in force when the VM next starts. */
+  readonly pending: readonly SettingName[];
+}
+
 /** Every setting as it is now; a home that has no settings yet stays without. */
-export async function readSettings(): Promise<ShownSettings> {
+export async function readSettings(): Promise<SettingsNow> {
   const home = currentHome();
   const running = await withApi(home, async (api) => {
-    const status = await api.statusIfRunning();
-    if (!status) return undefined;
-    const shown = (await api.get('/v1/config')) as ShownSettings;
-    return { shown, problem: (await api.status()).settingsProblem };
+    if (!(await api.statusIfRunning())) return undefined;
+    const settings = (await api.get('/v1/config')) as SettingDescriptions;
+    const { settingsProblem, pendingRestart } = await api.status();
+    warnOf(settingsProblem);
+    return { settings, pending: pendingRestart };
   });
-  if (running) {
-    warnOf(running.problem);
-    return running.shown;
-  }
-  const show = (value: (name: SettingName) => string | number, chosen: (name: SettingName) => boolean): ShownSettings =>
-    Object.fromEntries(settingNames.map((name) => [name, { value: value(name), chosen: chosen(name) }])) as never;
+  if (running) return running;
   if (!existsSync(home.database) && !existsSync(home.settingsFile))
-    return show(
-      (name) => defaults[name],
-      () => false,
-    );
+    return { settings: describeSettings({ current: defaults, chosen: {} }), pending: [] };
   return withSettings(async ({ settings }) => {
     warnOf(settings.problem);
-    return show(
-      (name) => settings.current[name],
-      (name) => settings.chosen[name] !== undefined,
-    );
+    return { settings: describeSettings(settings), pending: [] };
   });
 }
 
