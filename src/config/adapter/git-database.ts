@@ -46,7 +46,7 @@ import {
   type Stamp,
   updateBranch,
 } from '../operation.ts';
-import { checkBranch } from '../path.ts';
+import { checkBranch, splitPath } from '../path.ts';
 import { TreeView } from '../tree-view.ts';
 import { WorkingTransaction } from '../working-transaction.ts';
 import { BranchWriter } from './branch-writer.ts';
@@ -104,7 +104,7 @@ export class GitDatabase implements Database {
   static async open(options: GitDatabaseOptions): Promise<GitDatabase> {
     try {
       await provide(options.directory);
-      const database = new GitDatabase(options, await GitRefs.open(options.directory, options.watching));
+      const database = new GitDatabase(options, await GitRefs.open(options.directory, options.watching, options.log));
       database.#packing?.consider();
       return database;
     } catch (error) {
@@ -144,6 +144,7 @@ export class GitDatabase implements Database {
   }
 
   watch(branch: string, path: string): Observable<WatchedNode> {
+    splitPath(path);
     const look = async (head: string | undefined): Promise<WatchedNode> =>
       head === undefined ? undefined : (await this.tree(head)).entry(path);
     return this.heads(branch).pipe(

@@ -11,9 +11,11 @@ export interface GitRun {
 
 /** Runs `git ARGV` in the repository, asking nobody anything. */
 export function runGit(directory: string, argv: readonly string[]): GitRun {
+  // Nothing that a git command which started us has set for its own repository.
+  const inherited = Object.entries(process.env).filter(([name]) => !/^GIT_(?!SSH|ASKPASS|CONFIG_)/.test(name));
   const child = spawn('git', [`--git-dir=${directory}`, ...argv], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, GIT_TERMINAL_PROMPT: '0', GIT_DIR: directory, LC_ALL: 'C' },
+    env: { ...Object.fromEntries(inherited), GIT_TERMINAL_PROMPT: '0', LC_ALL: 'C' },
   });
   const done = new Promise<string>((resolve, reject) => {
     const said = { stdout: '', stderr: '' };

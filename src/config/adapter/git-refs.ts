@@ -23,25 +23,30 @@ export interface RefMove {
 }
 
 const PREFIX = 'refs/heads/';
+/** How often branches are looked at where folders cannot be watched. */
+const LOOK_MS = 1000;
 
 export class GitRefs {
   readonly #directory: string;
+  readonly #log: (line: string) => void;
   readonly #heads = new Map<string, string>();
   readonly #moves = new Subject<RefMove>();
   readonly #watchers = new Map<string, FSWatcher>();
   /** Branches moved here since the scan under way began, which therefore does not speak for them. */
   readonly #moved = new Set<string>();
   #watching = false;
+  #looking: NodeJS.Timeout | undefined;
   #scanning: Promise<void> | undefined;
   #again = false;
 
-  private constructor(directory: string) {
+  private constructor(directory: string, log: (line: string) => void) {
     this.#directory = directory;
+    this.#log = log;
   }
 
   /** `watching`: others' moves are told as they happen, until `close`. */
-  static async open(directory: string, watching: boolean): Promise<GitRefs> {
-    const refs = new GitRefs(directory);
+  static async open(directory: string, watching: boolean, log: (line: string) => void): Promise<GitRefs> {
+    const refs = new GitRefs(directory, log);
     refs.#watching = watching;
     if (watching) {
       await sweepPending(refs.#pending);
@@ -114,6 +119,7 @@ export class GitRefs {
 
   close(): void {
     this.#watching = false;
+    clearInterval(this.#looking);
     for (const watcher of this.#watchers.values()) watcher.close();
     this.#watchers.clear();
     this.#moves.complete();
@@ -177,11 +183,19 @@ export class GitRefs {
         if (event === 'rename' && name !== null && folder.endsWith(`/${name}`)) forget();
         if (this.#watching && (name === null || concerns(name))) void this.refresh().catch(() => undefined);
       });
-    } catch {
+    } catch (error) {
+      // The system's watches may have run out; a folder that has just gone needs none.
+      if (errorCode(error) !== 'ENOENT') this.#lookInstead(errorCode(error));
       return;
     }
     watcher.on('error', forget);
     this.#watchers.set(folder, watcher);
+  }
+
+  #lookInstead(why: string | undefined): void {
+    if (this.#looking) return;
+    this.#log(`settings database: cannot watch ${this.#directory} (${why}); looking at it every ${LOOK_MS} ms`);
+    this.#looking = setInterval(() => void this.refresh().catch(() => undefined), LOOK_MS);
   }
 
   async #readLoose(branch: string): Promise<string | undefined> {
