@@ -38,6 +38,8 @@ export interface Home {
   readonly consoleLog: string;
   /** The settings: a bare git repository. */
   readonly database: string;
+  /** The database's file tree, over 9P. */
+  readonly databaseSocket: string;
   /** Where the settings were before they lay in the database. */
   readonly settingsFile: string;
   /** The settings that the running VM was started with. */
@@ -74,6 +76,7 @@ export function homeAt(directory: string): Home {
     vmmLog: at('logs', 'vmm.log'),
     consoleLog: at('logs', 'console.log'),
     database: at('database'),
+    databaseSocket: at('db.9p.sock'),
     settingsFile: at('settings.json'),
     inForceFile: at('vm', 'in-force.json'),
     lockFile: at('slipway.lock'),

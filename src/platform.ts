@@ -6,6 +6,7 @@
 
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { userInfo } from 'node:os';
 import { BehaviorSubject } from 'rxjs';
 import { DockerProbe } from './api/docker-probe.ts';
 import type { Database } from './config/database.ts';
@@ -13,6 +14,9 @@ import type { SettingsPort } from './config/port.ts';
 import { defaults, type Settings } from './config/schema.ts';
 import { selectSettings } from './config/select-settings.ts';
 import { mirrorState } from './config/state-mirror.ts';
+import { NinepServer } from './fs/adapter/ninep-server.ts';
+import { databaseExport } from './fs/datakit/database-export.ts';
+import type { Owner } from './fs/ninep/connection.ts';
 import type { Home } from './home.ts';
 import type { MachineHost } from './hypervisor/keeper.ts';
 import { EitherLink } from './hypervisor/link/either-link.ts';
@@ -82,7 +86,12 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     },
     facts: () => ({
       home: home.directory,
-      sockets: { docker: home.dockerSocket, api: home.apiSocket, connect: home.connectSocket },
+      sockets: {
+        docker: home.dockerSocket,
+        api: home.apiSocket,
+        connect: home.connectSocket,
+        database: home.databaseSocket,
+      },
       versions: options.versions,
       pids: { slipway: process.pid, ...(vmmPid !== undefined && { vmm: vmmPid }) },
     }),
@@ -94,6 +103,11 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     ports: supervisor.ports,
     answered: (request, answer) => log(`publishing: ${request}: ${answer}`),
   });
+  const tree = await NinepServer.listen({
+    path: home.databaseSocket,
+    served: databaseExport({ database: options.database, access: 'host', owner: owner() }),
+    log,
+  });
   const mirror = mirrorState(options.database, supervisor.inForce, (problem) => log(`branch 'state': ${problem}`));
   void supervisor.open();
   return {
@@ -101,10 +115,21 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     release: async () => {
       publishing.close();
       mirror.unsubscribe();
+      await tree.close();
       await supervisor.release();
       await docker.close();
     },
   };
+}
+
+/** Whose the files of the database are to its 9P clients: a user id may have no name. */
+function owner(): Owner {
+  const [uid, gid] = [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
+  try {
+    return { name: userInfo().username, uid, gid };
+  } catch {
+    return { name: String(uid), uid, gid };
+  }
 }
 
 /** The network core, on QEMU's socket; it dials until the machine is there. */
