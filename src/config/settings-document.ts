@@ -28,6 +28,7 @@ echo 4096 >vm/memory && git add vm && git commit -m 'More room' && git push
 | \`state\` | what is in force, written by Slipway |
 
 Whoever commits, it takes effect at once, or, where the table says so, when the VM next starts (\`slipway restart\`).
+The same tree is served over 9P on \`$SLIPWAY_HOME/db.9p.sock\`, as DataKit served it: branches, transactions, watches.
 What is pushed by hand and is no setting, or no value that the setting takes, is reported (\`slipway config list\`,
 \`slipway status\`, the log) and the last good value stays in force.
 `;
