@@ -9,6 +9,7 @@ import t from 'tap';
 const root = join(import.meta.dirname, '..');
 const folder = mkdtempSync(join(tmpdir(), 'slipway-package-'));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+t.setTimeout(180_000);
 
 function run(cwd: string, command: string, ...argv: string[]): string {
   return execFileSync(command, argv, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });

@@ -19,6 +19,7 @@ import { readPcapng } from '../stack/link/pcapng-file.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-daemon-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
+t.setTimeout(180_000);
 const home = homeAt(join(folder, 'home'));
 makeHome(home);
 

@@ -13,6 +13,7 @@ const launcher = join(import.meta.dirname, '../../bin/slipway');
 const folder = mkdtempSync(join(tmpdir(), 'slipway-cli-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
 t.jobs = 2;
+t.setTimeout(180_000);
 
 interface Outcome {
   readonly status: number | null;
