@@ -18,9 +18,9 @@ const HOST = '192.168.65.2';
 const folder = mkdtempSync(join(tmpdir(), 'slipway-network-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
 
-async function world(t: Test, mtu = 1500) {
+async function world(t: Test, mtu = 1500, hostSockets: 'native' | 'portable' = 'native') {
   const path = join(folder, `${t.name.replace(/\W+/g, '-').slice(0, 30)}-${mtu}.sock`);
-  const network = new Network({ subnet: '192.168.65.0/24', mtu, resolvConf: join(folder, 'none') });
+  const network = new Network({ subnet: '192.168.65.0/24', mtu, hostSockets, resolvConf: join(folder, 'none') });
   network.attach(await QemuStreamLink.listen(path, { mtu }));
   const guest = await Guest.start(path, mtu);
   t.teardown(async () => {
@@ -70,198 +70,200 @@ for (const mtu of [1500, 65520])
     t.notOk(drops['tcp-checksum'] || drops['ipv4-checksum'] || drops['tcp-malformed'], 'nothing was malformed');
   });
 
-t.test('TCP: how connections begin and end', async (t) => {
-  const { guest } = await world(t);
-  const dial = (host: string, port: number): Promise<string> =>
-    guest.run(
-      async ({ net, once }, host, port) => {
-        const socket = net.connect({ host, port });
-        await once(socket, 'connect');
-        socket.destroy();
-        return 'connected';
-      },
-      host,
-      port,
-    );
-
-  await t.test('refused, prohibited, the gateway itself', async (t) => {
-    const port = await hostServer(t, (socket) => socket.destroy());
-    t.equal(await dial(HOST, port), 'connected');
-    await t.rejects(dial(HOST, 1), { message: 'ECONNREFUSED' });
-    await t.rejects(dial('169.254.169.254', 80), { message: 'EHOSTUNREACH' });
-    await t.rejects(dial('192.168.65.1', 81), { message: 'ECONNREFUSED' });
-  });
-
-  await t.test('half-close: the guest first', async (t) => {
-    const port = await hostServer(t, async (socket) => socket.end(`got ${(await buffer(socket)).length}`));
-    const answer = await guest.run(
-      async ({ net, once }, host, port) => {
-        const socket = net.connect({ host, port, allowHalfOpen: true });
-        socket.end(Buffer.alloc(100_000));
-        let answer = '';
-        socket.on('data', (chunk) => {
-          answer += chunk;
-        });
-        await once(socket, 'close');
-        return answer;
-      },
-      HOST,
-      port,
-    );
-    t.equal(answer, 'got 100000');
-  });
-
-  await t.test('half-close: the host first', async (t) => {
-    let got: Promise<Buffer> | undefined;
-    const port = await hostServer(t, (socket) => {
-      socket.end('bye');
-      got = buffer(socket);
-    });
-    const heard = await guest.run(
-      async ({ net, once }, host, port) => {
-        const socket = net.connect({ host, port, allowHalfOpen: true });
-        let heard = '';
-        socket.on('data', (chunk) => {
-          heard += chunk;
-        });
-        await once(socket, 'end');
-        socket.end(Buffer.alloc(50_000));
-        await once(socket, 'close');
-        return heard;
-      },
-      HOST,
-      port,
-    );
-    t.equal(heard, 'bye');
-    t.equal((await got)!.length, 50_000);
-  });
-
-  await t.test('resets, either way', async (t) => {
-    const codes: Promise<string>[] = [];
-    const port = await hostServer(t, (socket) => {
-      codes.push(once(socket, 'error').then(([error]) => (error as NodeJS.ErrnoException).code!));
-      socket.resume();
-    });
-    await guest.run(
-      async ({ net, once }, host, port) => {
-        const socket = net.connect({ host, port });
-        await once(socket, 'connect');
-        socket.resetAndDestroy();
-      },
-      HOST,
-      port,
-    );
-    while (codes.length === 0) await new Promise((resolve) => setImmediate(resolve));
-    t.equal(await codes[0], 'ECONNRESET');
-
-    const resetting = await hostServer(t, (socket) => socket.once('data', () => socket.resetAndDestroy()));
-    const error = guest.run(
-      async ({ net, once }, host, port) => {
-        const socket = net.connect({ host, port });
-        socket.write('x');
-        await once(socket, 'close');
-      },
-      HOST,
-      resetting,
-    );
-    await t.rejects(error, { message: 'ECONNRESET' });
-  });
-
-  await t.test('three hundred at once', async (t) => {
-    const port = await hostServer(t, (socket) => socket.pipe(socket));
-    const echoed = await guest.run(
-      async ({ net, once }, host, port) => {
-        const one = async (i: number): Promise<boolean> => {
+for (const hostSockets of ['native', 'portable'] as const)
+  t.test(`${hostSockets} sockets, TCP: how connections begin and end`, async (t) => {
+    const { guest } = await world(t, 1500, hostSockets);
+    const dial = (host: string, port: number): Promise<string> =>
+      guest.run(
+        async ({ net, once }, host, port) => {
           const socket = net.connect({ host, port });
-          socket.write(`hello ${i}`);
-          const [chunk] = await once(socket, 'data');
+          await once(socket, 'connect');
           socket.destroy();
-          return String(chunk) === `hello ${i}`;
-        };
-        return Promise.all(Array.from({ length: 300 }, (_, i) => one(i)));
-      },
-      HOST,
-      port,
-    );
-    t.ok(echoed.every(Boolean));
-  });
-});
+          return 'connected';
+        },
+        host,
+        port,
+      );
 
-t.test('back-pressure: a reader that stops, stops the writer', async (t) => {
-  const { guest, network } = await world(t, 65520);
-  const total = 48 << 20;
-
-  await t.test('the guest stops reading', async (t) => {
-    let written = 0;
-    const sockets: net.Socket[] = [];
-    const port = await hostServer(t, (socket) => {
-      sockets.push(socket);
-      const more = (): void => {
-        while (written < total) {
-          written += 65536;
-          if (!socket.write(Buffer.alloc(65536))) return void socket.once('drain', more);
-        }
-        socket.end();
-      };
-      more();
+    await t.test('refused, prohibited, the gateway itself', async (t) => {
+      const port = await hostServer(t, (socket) => socket.destroy());
+      t.equal(await dial(HOST, port), 'connected');
+      await t.rejects(dial(HOST, 1), { message: 'ECONNREFUSED' });
+      await t.rejects(dial('169.254.169.254', 80), { message: 'EHOSTUNREACH' });
+      await t.rejects(dial('192.168.65.1', 81), { message: 'ECONNREFUSED' });
     });
-    await guest.run(
-      async ({ net, once }, host, port) => {
-        const socket = net.connect({ host, port });
-        socket.pause();
-        await once(socket, 'connect');
-        Object.assign(globalThis, { stopped: socket });
-      },
-      HOST,
-      port,
-    );
-    const waitsFor = (): string | undefined => network.flows()[0]?.waitsFor;
-    for (const deadline = Date.now() + 60_000; waitsFor() !== 'guest window' && Date.now() < deadline; )
-      await pause(20);
-    t.match(network.flows(), [{ protocol: 'tcp', waitsFor: 'guest window' }]);
-    await settled(() => written);
-    t.ok(written < total, `stopped after ${written} of ${total} octets`);
-    const octets = await guest.run(async ({ once }) => {
-      const { stopped: socket } = globalThis as unknown as { stopped: net.Socket };
-      let octets = 0;
-      socket.on('data', (chunk) => {
-        octets += chunk.length;
+
+    await t.test('half-close: the guest first', async (t) => {
+      const port = await hostServer(t, async (socket) => socket.end(`got ${(await buffer(socket)).length}`));
+      const answer = await guest.run(
+        async ({ net, once }, host, port) => {
+          const socket = net.connect({ host, port, allowHalfOpen: true });
+          socket.end(Buffer.alloc(100_000));
+          let answer = '';
+          socket.on('data', (chunk) => {
+            answer += chunk;
+          });
+          await once(socket, 'close');
+          return answer;
+        },
+        HOST,
+        port,
+      );
+      t.equal(answer, 'got 100000');
+    });
+
+    await t.test('half-close: the host first', async (t) => {
+      let got: Promise<Buffer> | undefined;
+      const port = await hostServer(t, (socket) => {
+        socket.end('bye');
+        got = buffer(socket);
       });
-      socket.resume();
-      await once(socket, 'close');
-      return octets;
+      const heard = await guest.run(
+        async ({ net, once }, host, port) => {
+          const socket = net.connect({ host, port, allowHalfOpen: true });
+          let heard = '';
+          socket.on('data', (chunk) => {
+            heard += chunk;
+          });
+          await once(socket, 'end');
+          socket.end(Buffer.alloc(50_000));
+          await once(socket, 'close');
+          return heard;
+        },
+        HOST,
+        port,
+      );
+      t.equal(heard, 'bye');
+      t.equal((await got)!.length, 50_000);
     });
-    t.equal(octets, total);
+
+    await t.test('resets, either way', async (t) => {
+      const codes: Promise<string>[] = [];
+      const port = await hostServer(t, (socket) => {
+        codes.push(once(socket, 'error').then(([error]) => (error as NodeJS.ErrnoException).code!));
+        socket.resume();
+      });
+      await guest.run(
+        async ({ net, once }, host, port) => {
+          const socket = net.connect({ host, port });
+          await once(socket, 'connect');
+          socket.resetAndDestroy();
+        },
+        HOST,
+        port,
+      );
+      while (codes.length === 0) await new Promise((resolve) => setImmediate(resolve));
+      t.equal(await codes[0], 'ECONNRESET');
+
+      const resetting = await hostServer(t, (socket) => socket.once('data', () => socket.resetAndDestroy()));
+      const error = guest.run(
+        async ({ net, once }, host, port) => {
+          const socket = net.connect({ host, port });
+          socket.write('x');
+          await once(socket, 'close');
+        },
+        HOST,
+        resetting,
+      );
+      await t.rejects(error, { message: 'ECONNRESET' });
+    });
+
+    await t.test('three hundred at once', async (t) => {
+      const port = await hostServer(t, (socket) => socket.pipe(socket));
+      const echoed = await guest.run(
+        async ({ net, once }, host, port) => {
+          const one = async (i: number): Promise<boolean> => {
+            const socket = net.connect({ host, port });
+            socket.write(`hello ${i}`);
+            const [chunk] = await once(socket, 'data');
+            socket.destroy();
+            return String(chunk) === `hello ${i}`;
+          };
+          return Promise.all(Array.from({ length: 300 }, (_, i) => one(i)));
+        },
+        HOST,
+        port,
+      );
+      t.ok(echoed.every(Boolean));
+    });
   });
 
-  await t.test('the host stops reading', async (t) => {
-    const sockets: net.Socket[] = [];
-    const port = await hostServer(t, (socket) => sockets.push(socket.pause()));
-    const sending = guest.run(
-      async ({ net, once }, host, port, total) => {
-        const socket = net.connect({ host, port });
-        Object.assign(globalThis, { sending: socket });
-        for (let sent = 0; sent < total; sent += 65536)
-          if (!socket.write(Buffer.alloc(65536))) await once(socket, 'drain');
-        socket.end();
+for (const hostSockets of ['native', 'portable'] as const)
+  t.test(`${hostSockets} sockets, back-pressure: a reader that stops, stops the writer`, async (t) => {
+    const { guest, network } = await world(t, 65520, hostSockets);
+    const total = 48 << 20;
+
+    await t.test('the guest stops reading', async (t) => {
+      let written = 0;
+      const sockets: net.Socket[] = [];
+      const port = await hostServer(t, (socket) => {
+        sockets.push(socket);
+        const more = (): void => {
+          while (written < total) {
+            written += 65536;
+            if (!socket.write(Buffer.alloc(65536))) return void socket.once('drain', more);
+          }
+          socket.end();
+        };
+        more();
+      });
+      await guest.run(
+        async ({ net, once }, host, port) => {
+          const socket = net.connect({ host, port });
+          socket.pause();
+          await once(socket, 'connect');
+          Object.assign(globalThis, { stopped: socket });
+        },
+        HOST,
+        port,
+      );
+      const waitsFor = (): string | undefined => network.flows()[0]?.waitsFor;
+      for (const deadline = Date.now() + 60_000; waitsFor() !== 'guest window' && Date.now() < deadline; )
+        await pause(20);
+      t.match(network.flows(), [{ protocol: 'tcp', waitsFor: 'guest window' }]);
+      await settled(() => written);
+      t.ok(written < total, `stopped after ${written} of ${total} octets`);
+      const octets = await guest.run(async ({ once }) => {
+        const { stopped: socket } = globalThis as unknown as { stopped: net.Socket };
+        let octets = 0;
+        socket.on('data', (chunk) => {
+          octets += chunk.length;
+        });
+        socket.resume();
         await once(socket, 'close');
-        return true;
-      },
-      HOST,
-      port,
-      total,
-    );
-    const written = (): Promise<number> =>
-      guest.run(() => (globalThis as unknown as { sending?: net.Socket }).sending?.bytesWritten ?? 0);
-    await settled(written);
-    t.ok((await written()) < total, 'stopped');
-    const got = buffer(sockets[0]!);
-    sockets[0]!.resume();
-    sockets[0]!.once('end', () => sockets[0]!.end());
-    t.ok(await sending);
-    t.equal((await got).length, total);
+        return octets;
+      });
+      t.equal(octets, total);
+    });
+
+    await t.test('the host stops reading', async (t) => {
+      const sockets: net.Socket[] = [];
+      const port = await hostServer(t, (socket) => sockets.push(socket.pause()));
+      const sending = guest.run(
+        async ({ net, once }, host, port, total) => {
+          const socket = net.connect({ host, port });
+          Object.assign(globalThis, { sending: socket });
+          for (let sent = 0; sent < total; sent += 65536)
+            if (!socket.write(Buffer.alloc(65536))) await once(socket, 'drain');
+          socket.end();
+          await once(socket, 'close');
+          return true;
+        },
+        HOST,
+        port,
+        total,
+      );
+      const written = (): Promise<number> =>
+        guest.run(() => (globalThis as unknown as { sending?: net.Socket }).sending?.bytesWritten ?? 0);
+      await settled(written);
+      t.ok((await written()) < total, 'stopped');
+      const got = buffer(sockets[0]!);
+      sockets[0]!.resume();
+      sockets[0]!.once('end', () => sockets[0]!.end());
+      t.ok(await sending);
+      t.equal((await got).length, total);
+    });
   });
-});
 
 /** Waits until a number has grown and grows no more. */
 async function settled(read: () => number | Promise<number>): Promise<void> {

@@ -156,6 +156,7 @@ t.test('wrong usage is 2, with one line', async (t) => {
     [['--qemu', 'x', '--subnet', '10.0.0.1/24'], /--subnet: .*host bits/],
     [['--qemu', 'x', '--publish', '80'], /--publish 80: /],
     [['--qemu', 'x', '--dns', '/no/such/file'], /--dns: there is no such file, and .* is not a DNS server/],
+    [['--qemu', 'x', '--host-sockets', 'fast'], /--host-sockets: 'fast' is neither native nor portable/],
     [['--qemu', 'x', '--ready-fd', 'x'], /--ready-fd/],
     [['--nonsense'], /--nonsense/],
     [['--qemu', 'x', 'more'], /more/],
