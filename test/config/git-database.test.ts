@@ -82,6 +82,10 @@ t.test('a clone can push back, and the push is told', async (t) => {
   const gone = firstValueFrom(database.heads('guest/deep/er').pipe(filter((head) => head === undefined)));
   git(clone, 'push', '--quiet', 'origin', ':guest/deep/er');
   await gone;
+  const back = firstValueFrom(database.heads('guest/deep/er').pipe(filter((head) => head !== undefined)));
+  git(clone, 'push', '--quiet', 'origin', 'HEAD:guest/deep/er');
+  t.equal(await back, database.head('user'), 'in folders that went and came again');
+  git(clone, 'push', '--quiet', 'origin', ':guest/deep/er');
   const packed = firstValueFrom(
     database.heads('user').pipe(filter((head) => head === git(clone, 'rev-parse', 'HEAD').trim())),
   );

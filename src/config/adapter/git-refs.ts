@@ -48,10 +48,7 @@ export class GitRefs {
   static async open(directory: string, watching: boolean, log: (line: string) => void): Promise<GitRefs> {
     const refs = new GitRefs(directory, log);
     refs.#watching = watching;
-    if (watching) {
-      await sweepPending(refs.#pending);
-      refs.#watch(directory, (name) => name === 'packed-refs');
-    }
+    if (watching) await sweepPending(refs.#pending);
     await refs.refresh();
     return refs;
   }
@@ -146,6 +143,7 @@ export class GitRefs {
     while (this.#again) {
       this.#again = false;
       this.#moved.clear();
+      if (this.#watching) this.#watch(this.#directory, (name) => name === 'packed-refs');
       const loose = new Map<string, string>();
       await this.#scan('', loose);
       const seen = new Map([...(await this.#readPacked()), ...loose]);
