@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { filter, firstValueFrom } from 'rxjs';
 import t from 'tap';
 import { GitDatabase } from '../../src/config/adapter/git-database.ts';
 import { GitPacking } from '../../src/config/adapter/git-packing.ts';
@@ -160,4 +161,32 @@ t.test('what gathers is packed in the background, under readers', async (t) => {
   t.equal((await reader.log('user')).length, heads.length, 'who had the packs open finds everything');
   t.notOk(existsSync(join(directory, 'gc.pid')));
   t.equal(fsck(directory).trim(), '');
+});
+
+t.test('branches that git makes, packs and removes, in any order, are all noticed', async (t) => {
+  const directory = join(folder, 'noticed');
+  const database = await GitDatabase.open({
+    directory,
+    watching: true,
+    author: { name: 'Test', email: 'test@example.org' },
+    nowMs: () => Date.now(),
+    log: (line) => t.fail(line),
+  });
+  const commit = await database.commit('user', [{ path: 'x', content: '1' }], { message: 'begin' });
+  const names = ['g/a/b', 'g/a/c', 'g/x', 'h', 'i/y/z'];
+  const done: string[] = [];
+  for (let i = 0; i < 40; i++) {
+    const name = names[Math.floor(Math.random() * names.length)]!;
+    const there = database.head(name) !== undefined;
+    done.push(`${there ? 'remove' : 'make'} ${name}`);
+    const noticed = firstValueFrom(database.heads(name).pipe(filter((head) => (head !== undefined) !== there)));
+    const argv = there ? ['-d', `refs/heads/${name}`] : [`refs/heads/${name}`, commit];
+    execFileSync('git', ['update-ref', ...argv], { cwd: directory });
+    if (i % 5 === 4) execFileSync('git', ['pack-refs', '--all', '--prune'], { cwd: directory });
+    const lost = setTimeout(() => t.fail('never noticed', { done }), 20_000);
+    await noticed;
+    clearTimeout(lost);
+  }
+  t.equal(done.length, 40);
+  await database.close();
 });
