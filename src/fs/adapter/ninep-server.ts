@@ -14,6 +14,8 @@ export interface NinepServerOptions {
   readonly path: string;
   readonly served: Export;
   readonly limits?: Partial<NinepLimits>;
+  /** The most at a time. */
+  readonly connections?: number;
   readonly log: (line: string) => void;
 }
 
@@ -28,13 +30,13 @@ export class NinepServer {
   }
 
   /** Listens at `path`, in place of a socket left there; rejects with an Error that names it. */
-  static async listen({ path, ...options }: NinepServerOptions): Promise<NinepServer> {
+  static async listen({ path, connections = CONNECTIONS, ...options }: NinepServerOptions): Promise<NinepServer> {
     if (Buffer.byteLength(path) >= SOCKET_PATH_OCTETS)
       throw new Error(`the path of a unix socket must be shorter than ${SOCKET_PATH_OCTETS} octets: ${path}`);
     const locks = new LockTable();
     const listener = createServer({ allowHalfOpen: true });
     const server = new NinepServer(listener, path);
-    listener.maxConnections = CONNECTIONS;
+    listener.maxConnections = connections;
     listener.on('connection', (socket) => {
       server.#sockets.add(socket);
       socket.on('close', () => server.#sockets.delete(socket));

@@ -9,7 +9,7 @@ import { FileError } from '../ninep/file-error.ts';
 import { childId, type DirectoryNode } from '../ninep/node.ts';
 import { commandFile, directoryAttributes, fixedDirectory, textFile } from '../ninep/static-nodes.ts';
 import { diffDirectory } from './commit-nodes.ts';
-import { headLive, reflog, watchDirectory } from './live-nodes.ts';
+import { headLive, type LiveFiles, reflog, watchDirectory } from './live-nodes.ts';
 import type { Transactions } from './transaction-nodes.ts';
 import { treeDirectory } from './tree-nodes.ts';
 
@@ -89,18 +89,24 @@ export class Branches {
   }
 }
 
+/** What is a connection's own. */
+export interface OwnFiles {
+  readonly transactions: Transactions;
+  readonly live: LiveFiles;
+}
+
 /** `/branch`, or a folder in it: `prefix` ends with a slash. */
 export class BranchFolder implements DirectoryNode {
   readonly kind = 'directory';
   readonly id: bigint;
   readonly #branches: Branches;
-  readonly #transactions: Transactions;
+  readonly #own: OwnFiles;
   readonly #prefix: string;
 
-  constructor(id: bigint, branches: Branches, transactions: Transactions, prefix = '') {
+  constructor(id: bigint, branches: Branches, own: OwnFiles, prefix = '') {
     this.id = id;
     this.#branches = branches;
-    this.#transactions = transactions;
+    this.#own = own;
     this.#prefix = prefix;
   }
 
@@ -113,9 +119,9 @@ export class BranchFolder implements DirectoryNode {
   lookup(name: string): DirectoryNode | undefined {
     const full = this.#prefix + name;
     const id = childId(this.id, name);
-    if (this.#branches.has(full)) return branchDirectory(id, full, this.#branches, this.#transactions);
+    if (this.#branches.has(full)) return branchDirectory(id, full, this.#branches, this.#own);
     if (!this.#branches.isFolder(full)) return undefined;
-    return new BranchFolder(id, this.#branches, this.#transactions, `${full}/`);
+    return new BranchFolder(id, this.#branches, this.#own, `${full}/`);
   }
 
   list() {
@@ -146,7 +152,7 @@ export class BranchFolder implements DirectoryNode {
   }
 }
 
-function branchDirectory(id: bigint, name: string, branches: Branches, transactions: Transactions): DirectoryNode {
+function branchDirectory(id: bigint, name: string, branches: Branches, own: OwnFiles): DirectoryNode {
   const { database } = branches;
   const head = (): string => {
     if (!branches.has(name)) throw new FileError('ENOENT');
@@ -166,12 +172,12 @@ function branchDirectory(id: bigint, name: string, branches: Branches, transacti
   };
   return fixedDirectory(id, {
     head: (id) => textFile(id, () => `${head()}\n`),
-    'head.live': (id) => headLive(id, database, name),
-    reflog: (id) => reflog(id, database, name),
+    'head.live': (id) => headLive(id, database, name, own.live),
+    reflog: (id) => reflog(id, database, name, own.live),
     'fast-forward': (id) => commandFile(id, fastForward),
     ro: (id) => treeDirectory(id, tree),
-    transactions: (id) => transactions.directory(id, name, branches.writable(name), () => branches.begun(name)),
-    watch: (id) => watchDirectory(id, database, name),
+    transactions: (id) => own.transactions.directory(id, name, branches.writable(name), () => branches.begun(name)),
+    watch: (id) => watchDirectory(id, database, name, own.live),
     diff: (id) => diffDirectory(id, (commit) => database.diff(commit, head() || undefined)),
   });
 }

@@ -14,11 +14,15 @@ import { fixedDirectory } from '../ninep/static-nodes.ts';
 import { Branches, BranchFolder } from './branch-nodes.ts';
 import { commits, snapshots, trees } from './commit-nodes.ts';
 import { databaseRefusal } from './database-refusal.ts';
+import { LiveFiles } from './live-nodes.ts';
 import { RemoteDirectory } from './remote-nodes.ts';
 import { defaultTransactionLimits, type TransactionLimits, Transactions } from './transaction-nodes.ts';
 
 /** Where a guest's own branches are. */
 export const GUEST_FOLDER = 'guest';
+
+/** Live files open at a time, on one connection. */
+const LIVE_FILES = 256;
 
 export interface DatabaseExportOptions {
   readonly database: Database;
@@ -44,8 +48,9 @@ export function databaseExport({ database, access, owner, limits }: DatabaseExpo
   const remotes = new RemoteDirectory(childId(rootId, 'remotes'), database);
   const connect = (): ConnectedTree => {
     const transactions = new Transactions(database, { ...defaultTransactionLimits, ...limits });
+    const live = new LiveFiles(LIVE_FILES);
     const root = fixedDirectory(rootId, {
-      branch: (id) => new BranchFolder(id, branches, transactions),
+      branch: (id) => new BranchFolder(id, branches, { transactions, live }),
       snapshots: (id) => snapshots(id, database),
       trees: (id) => trees(id, database),
       commits: (id) => commits(id, database),

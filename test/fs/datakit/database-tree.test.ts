@@ -397,6 +397,11 @@ t.test('the guest: read-only but guest/*, and no remotes', async (t) => {
   t.equal(await client.read('branch/guest/mine/ro/somefile'), 'changed');
   t.same(db.branches, ['guest/mine', 'master']);
   t.equal(db.head('master'), first);
+  const live: number[] = [];
+  while (live.length < 256) live.push(await client.open('branch/master/head.live', 'read'));
+  await refused(t, client.open('branch/master/reflog', 'read'), /too many live files/);
+  await client.clunk(live[0]!);
+  await client.open('branch/master/reflog', 'read');
   for (const name of ['a', 'b', 'c']) await client.mkdir('branch/guest/mine/transactions', name);
   await refused(t, client.mkdir('branch/guest/mine/transactions', 'd'), /too many transactions/);
   await client.version('9P2000.u');
