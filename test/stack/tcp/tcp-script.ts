@@ -74,6 +74,10 @@ export class Owner implements TcpHandler {
   /** Octets that `received` takes; by default all. */
   takes = Number.POSITIVE_INFINITY;
   onEvent: ((event: string) => void) | undefined = undefined;
+  /** An octet came that the script has not sent. */
+  onWrong = (what: string): void => {
+    throw new Error(what);
+  };
 
   established(): void {
     this.#note('established');
@@ -92,7 +96,7 @@ export class Owner implements TcpHandler {
       const octets = Math.min(length, left);
       const expected = pattern(octets, at + 1);
       for (let k = 0; k < octets; k++)
-        if (arena.bytes[offset + k] !== expected[k]) throw new Error(`octet ${at + k} of the stream is wrong`);
+        if (arena.bytes[offset + k] !== expected[k]) this.onWrong(`octet ${at + k} of the stream is wrong`);
       at += octets;
       left -= octets;
     }
