@@ -245,6 +245,18 @@ t.test('what is not a repository is not taken for one', async (t) => {
   await t.rejects(open(directory), { code: 'STORAGE', message: /is not a git repository; move it away/ });
 });
 
+t.test('a repository that is damaged says what, and how to go on', async (t) => {
+  const database = await open();
+  await database.commit('user', [{ path: 'a', content: '1' }], { message: 'one' });
+  writeFileSync(join(last(), 'refs/heads/user'), 'rubbish');
+  await t.rejects(database.commit('user', [{ path: 'a', content: '2' }], { message: 'two' }), {
+    code: 'STORAGE',
+    message: /refs\/heads\/user holds no commit; remove it or mend it/,
+  });
+  mkdirSync(join(last(), 'packed-refs'));
+  await t.rejects(open(last()), { code: 'STORAGE', message: /cannot read .*packed-refs: EISDIR/ });
+});
+
 t.test('remotes are fetched from', async (t) => {
   const [here, there] = [await open(), await open()];
   const head = await there.commit('master', [{ path: 'a', content: '1' }], { message: 'one' });

@@ -8,7 +8,7 @@
  */
 
 import { type FSWatcher, readFileSync, renameSync, unlinkSync, watch } from 'node:fs';
-import { readdir, readFile, rmdir } from 'node:fs/promises';
+import { readdir, readFile, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type Observable, Subject } from 'rxjs';
 import { DatabaseError } from '../database.ts';
@@ -32,12 +32,15 @@ export class GitRefs {
   readonly #heads = new Map<string, string>();
   readonly #moves = new Subject<RefMove>();
   readonly #watchers = new Map<string, FSWatcher>();
-  /** Branches moved here since the scan under way began, which therefore does not speak for them. */
+  /** Branches moved here since the look under way began, which therefore does not speak for them. */
   readonly #moved = new Set<string>();
+  /** Branches to look at. */
+  readonly #touched = new Set<string>();
+  /** Who waits for a look at all of them. */
+  #waiting: (() => void)[] = [];
   #watching = false;
   #looking: NodeJS.Timeout | undefined;
-  #scanning: Promise<void> | undefined;
-  #again = false;
+  #atWork = false;
 
   private constructor(directory: string, log: (line: string) => void) {
     this.#directory = directory;
@@ -49,7 +52,13 @@ export class GitRefs {
     const refs = new GitRefs(directory, log);
     refs.#watching = watching;
     if (watching) await sweepPending(refs.#pending);
-    await refs.refresh();
+    refs.#atWork = true;
+    await refs.#lookAtAll().catch((error) => {
+      refs.close();
+      throw error;
+    });
+    refs.#atWork = false;
+    void refs.#lookOn();
     return refs;
   }
 
@@ -64,11 +73,10 @@ export class GitRefs {
 
   /** Looks at everything anew; told moves come before this resolves. */
   refresh(): Promise<void> {
-    this.#again = true;
-    this.#scanning ??= this.#scanAgain().finally(() => {
-      this.#scanning = undefined;
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve);
+      void this.#lookOn();
     });
-    return this.#scanning;
   }
 
   /** What a branch is at now, on disk. */
@@ -129,7 +137,12 @@ export class GitRefs {
   #note(branch: string, commit: string | undefined): void {
     this.#moved.add(branch);
     this.#set(branch, commit);
-    if (this.#watching) void this.refresh().catch(() => undefined);
+    if (this.#watching) this.#touch(branch);
+  }
+
+  #touch(branch: string): void {
+    this.#touched.add(branch);
+    void this.#lookOn();
   }
 
   #set(branch: string, commit: string | undefined): void {
@@ -139,24 +152,49 @@ export class GitRefs {
     this.#moves.next({ branch, commit });
   }
 
-  async #scanAgain(): Promise<void> {
-    while (this.#again) {
-      this.#again = false;
+  /** Looks at what was asked for, one after another, so that an older look never overtakes a newer one. */
+  async #lookOn(): Promise<void> {
+    if (this.#atWork) return;
+    this.#atWork = true;
+    while (this.#waiting.length > 0 || this.#touched.size > 0) {
       this.#moved.clear();
-      if (this.#watching) this.#watch(this.#directory, (name) => name === 'packed-refs');
-      const loose = new Map<string, string>();
-      await this.#scan('', loose);
-      const seen = new Map([...(await this.#readPacked()), ...loose]);
-      for (const branch of new Set([...this.#heads.keys(), ...seen.keys()]))
-        if (!this.#moved.has(branch)) this.#set(branch, seen.get(branch));
-      if (this.#moved.size > 0) this.#again = true;
+      const waiting = this.#waiting;
+      const touched = [...this.#touched];
+      this.#waiting = [];
+      this.#touched.clear();
+      // A repository that cannot be read for the moment stays as it was last seen.
+      await (waiting.length > 0 ? this.#lookAtAll() : this.#lookAt(touched)).catch(() => undefined);
+      for (const resolve of waiting) resolve();
+      if (this.#watching) for (const branch of this.#moved) this.#touched.add(branch);
+    }
+    this.#atWork = false;
+  }
+
+  async #lookAtAll(): Promise<void> {
+    if (this.#watching) this.#watch(this.#directory, '', (name) => name === 'packed-refs');
+    const loose = new Map<string, string>();
+    await this.#scan('', loose);
+    const seen = new Map([...(await this.#readPacked()), ...loose]);
+    for (const branch of new Set([...this.#heads.keys(), ...seen.keys()]))
+      if (!this.#moved.has(branch)) this.#set(branch, seen.get(branch));
+  }
+
+  async #lookAt(branches: readonly string[]): Promise<void> {
+    for (const branch of branches) {
+      const isFolder = await stat(join(this.#directory, PREFIX, branch)).then(
+        (found) => found.isDirectory(),
+        () => [...this.#heads.keys()].some((name) => name.startsWith(`${branch}/`)),
+      );
+      if (isFolder) return this.#lookAtAll();
+      const seen = await this.read(branch).catch(() => this.#heads.get(branch));
+      if (!this.#moved.has(branch)) this.#set(branch, seen);
     }
   }
 
   /** Adds the branches below `prefix` ('' or ending in a slash). */
   async #scan(prefix: string, found: Map<string, string>): Promise<void> {
     const folder = join(this.#directory, PREFIX, prefix);
-    if (this.#watching) this.#watch(folder, (name) => !name.endsWith('.lock'));
+    if (this.#watching) this.#watch(folder, prefix, (name) => !name.endsWith('.lock'));
     const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
     for (const entry of entries) {
       const name = prefix + entry.name;
@@ -168,7 +206,8 @@ export class GitRefs {
     }
   }
 
-  #watch(folder: string, concerns: (name: string) => boolean): void {
+  /** `prefix`: of the branches that lie in `folder`; in the repository's own folder lies `packed-refs`. */
+  #watch(folder: string, prefix: string, concerns: (name: string) => boolean): void {
     if (this.#watchers.has(folder)) return;
     const forget = (): void => {
       watcher.close();
@@ -179,7 +218,9 @@ export class GitRefs {
       watcher = watch(folder, (event, name) => {
         // A folder that was removed tells so by its own name; one of the same name may come back.
         if (event === 'rename' && name !== null && folder.endsWith(`/${name}`)) forget();
-        if (this.#watching && (name === null || concerns(name))) void this.refresh().catch(() => undefined);
+        if (!this.#watching || (name !== null && !concerns(name))) return;
+        if (name === null || folder === this.#directory) void this.refresh();
+        else this.#touch(prefix + name);
       });
     } catch (error) {
       // The system's watches may have run out; a folder that has just gone needs none.
@@ -193,7 +234,7 @@ export class GitRefs {
   #lookInstead(why: string | undefined): void {
     if (this.#looking) return;
     this.#log(`settings database: cannot watch ${this.#directory} (${why}); looking at it every ${LOOK_MS} ms`);
-    this.#looking = setInterval(() => void this.refresh().catch(() => undefined), LOOK_MS);
+    this.#looking = setInterval(() => void this.refresh(), LOOK_MS);
   }
 
   async #readLoose(branch: string): Promise<string | undefined> {
