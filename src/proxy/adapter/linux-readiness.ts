@@ -155,7 +155,10 @@ export class LinuxReadiness {
         this.#runDeferred();
         if (count < EVENTS) break;
       }
-      if (told) this.#serviced();
+      if (told) {
+        this.#serviced();
+        setImmediate(settle);
+      }
     } catch (error) {
       // It must not unwind through koffi: it is a bug, and ends the process as one.
       setImmediate(() => {
@@ -163,7 +166,6 @@ export class LinuxReadiness {
       });
     }
     this.#dispatching = false;
-    setImmediate(settle);
   }
 
   #tell(count: number): void {
