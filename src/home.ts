@@ -40,6 +40,8 @@ export interface Home {
   readonly database: string;
   /** The database's file tree, over 9P. */
   readonly databaseSocket: string;
+  /** Where guests' streams to host port 62378 (the database's file tree, as a guest may see it) arrive. */
+  readonly guestDatabaseSocket: string;
   /** Where the settings were before they lay in the database. */
   readonly settingsFile: string;
   /** The settings that the running VM was started with. */
@@ -77,6 +79,7 @@ export function homeAt(directory: string): Home {
     consoleLog: at('logs', 'console.log'),
     database: at('database'),
     databaseSocket: at('db.9p.sock'),
+    guestDatabaseSocket: at('00000002.0000f3aa'),
     settingsFile: at('settings.json'),
     inForceFile: at('vm', 'in-force.json'),
     lockFile: at('slipway.lock'),

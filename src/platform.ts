@@ -108,6 +108,12 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     served: databaseExport({ database: options.database, access: 'host', owner: owner() }),
     log,
   });
+  const guestTree = await NinepServer.listen({
+    path: home.guestDatabaseSocket,
+    served: databaseExport({ database: options.database, access: 'guest', owner: { name: 'root', uid: 0, gid: 0 } }),
+    connections: 16,
+    log,
+  });
   const mirror = mirrorState(options.database, supervisor.inForce, (problem) => log(`branch 'state': ${problem}`));
   void supervisor.open();
   return {
@@ -115,7 +121,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     release: async () => {
       publishing.close();
       mirror.unsubscribe();
-      await tree.close();
+      await Promise.all([tree.close(), guestTree.close()]);
       await supervisor.release();
       await docker.close();
     },

@@ -4,7 +4,7 @@
  *   system mounts, settings, clock; the channel's and the network's modules
  *   agent (and multiplexer), DHCP | data disk on /var | modules that dockerd wants
  *   containerd and dockerd, once the disk is mounted, the modules are loaded and the network is there or late
- *   modules that nobody waits for, the power button
+ *   modules that nobody waits for, the power button, the host's settings database
  *
  * Children that do one thing are jobs; what lasts is a service (services.c). Marks go to the host (events.c).
  * SIGUSR2 or the power button powers off, SIGTERM or SIGINT reboots, as busybox's poweroff and reboot ask for it:
@@ -121,8 +121,10 @@ static void job_ended(pid_t pid, int status)
 		}
 		if (jobs[i].mark && status == 0)
 			event_mark(jobs[i].mark, -1);
-		if (i == LATE)
+		if (i == LATE) {
 			power_button_open();
+			service_start(DATABASE);
+		}
 	}
 }
 

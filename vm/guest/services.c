@@ -56,6 +56,11 @@ static struct program programs[SERVICES] = {
 		      ENGINE_GROUP "/cgroup.procs",
 		      { "/usr/sbin/dockerd", "--config-file", "/run/slipway/daemon.json", "--containerd",
 			"/run/containerd/containerd.sock" } },
+	[DATABASE] = { "slipway-mount-9p",
+		       "/run/log/database.log",
+		       "0",
+		       NULL,
+		       { "/usr/lib/slipway/slipway-mount-9p", "62378", "9p2000.L", "/db=/", "/Database=branch/state/ro" } },
 };
 
 static time_t now(void)

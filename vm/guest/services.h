@@ -5,7 +5,7 @@
 
 #include <sys/types.h>
 
-enum service { MUX, AGENT, DHCP, CONTAINERD, DOCKERD, SERVICES };
+enum service { MUX, AGENT, DHCP, CONTAINERD, DOCKERD, DATABASE, SERVICES };
 
 void service_start(enum service service);
 

@@ -1,0 +1,72 @@
+/* Mounts directories of a file tree that the host serves over 9P, and keeps them mounted for as long as it runs:
+ * `slipway-mount-9p PORT DIALECT TARGET=ANAME...`.
+ *
+ * Each mount's transport is a stream of its own to host port PORT (trans=fd), by whichever lane there is (channel.h).
+ * ANAME names the directory of the host's tree that is mounted at TARGET; DIALECT is 9p2000, 9p2000.u or 9p2000.L.
+ * Nothing is cached: what the host changes is seen at once. When a stream ends, as the host's process was replaced, all
+ * are unmounted, and the program ends for its service to be started again. */
+
+#define _GNU_SOURCE
+#include "channel.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TARGETS 8
+/* As much as one message may be: the kernel's own default. */
+#define MSIZE 131072
+
+static int mount_tree(unsigned port, const char *dialect, const char *target, const char *aname)
+{
+	char options[512];
+	int fd = channel_connect(port);
+	if (fd < 0) {
+		fprintf(stderr, "slipway-mount-9p: host port %u: %s\n", port, strerror(errno));
+		return -1;
+	}
+	snprintf(options, sizeof options,
+		 "trans=fd,rfdno=%d,wfdno=%d,aname=%s,version=%s,msize=%d,access=any,cache=none,dfltuid=0,dfltgid=0", fd, fd,
+		 aname, dialect, MSIZE);
+	mkdir(target, 0755);
+	/* What a predecessor left, whose stream is gone. */
+	umount2(target, MNT_DETACH);
+	if (mount("slipway", target, "9p", MS_NOSUID | MS_NODEV, options) == 0)
+		return fd;
+	fprintf(stderr, "slipway-mount-9p: %s: %s\n", target, strerror(errno));
+	close(fd);
+	return -1;
+}
+
+int main(int argc, char **argv)
+{
+	struct pollfd streams[TARGETS];
+	char *targets[TARGETS];
+	int count = 0, whole = 1;
+	if (argc < 4 || argc > 3 + TARGETS) {
+		fprintf(stderr, "usage: slipway-mount-9p PORT DIALECT TARGET=ANAME...\n");
+		return 2;
+	}
+	for (int i = 3; i < argc && whole; i++) {
+		char *aname = strchr(argv[i], '=');
+		if (!aname)
+			return 2;
+		*aname++ = 0;
+		targets[count] = argv[i];
+		streams[count].fd = mount_tree((unsigned)strtoul(argv[1], NULL, 10), argv[2], argv[i], aname);
+		/* The kernel reads the stream; its end alone is ours to hear of. */
+		streams[count].events = POLLRDHUP;
+		whole = streams[count].fd >= 0;
+		count += whole;
+	}
+	while (whole && poll(streams, (nfds_t)count, -1) < 0 && errno == EINTR)
+		;
+	while (count > 0)
+		umount2(targets[--count], MNT_DETACH);
+	return 1;
+}
