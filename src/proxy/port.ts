@@ -33,6 +33,8 @@ export interface HostStream {
   owner: unknown;
   /** Octets moved into `into` at `offset`, or WOULD_BLOCK, END, FAILED. */
   read(into: Uint8Array, offset: number, length: number): number;
+  /** Where there is such a call: the same into several places, in their order. */
+  readv?(places: FragmentList): number;
   /** Octets that `writev` takes now without refusing any. */
   readonly writeRoom: number;
   /** Hands octets to the socket; returns how many it took (never fewer than min(octets, writeRoom)). The fragments are the caller's again on return. */

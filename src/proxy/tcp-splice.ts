@@ -40,8 +40,16 @@ export class TcpSplice {
   pump(): void {
     const { connection, stream } = this;
     if (!connection || !stream || this.hostEnded) return;
-    while (connection.reserveSend()) {
-      const octets = stream.read(connection.sendArena.bytes, connection.sendOffset, connection.sendLength);
+    for (;;) {
+      let octets: number;
+      if (stream.readv) {
+        const places = connection.reserveSendList();
+        if (!places) return;
+        octets = stream.readv(places);
+      } else {
+        if (!connection.reserveSend()) return;
+        octets = stream.read(connection.sendArena.bytes, connection.sendOffset, connection.sendLength);
+      }
       if (octets > 0) {
         connection.commitSend(octets);
         continue;

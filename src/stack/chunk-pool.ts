@@ -37,12 +37,15 @@ export class ChunkPool {
     return this.#made - this.#free.length;
   }
 
-  /** The chunk that `take` would give to a flow that holds `held` already; undefined: not now (see `wait`). */
-  next(held: number): Chunk | undefined {
-    const free = this.limit - this.used;
-    if (free === 0 || (held > 1 && held > free)) return undefined;
-    if (this.#free.length === 0) this.#grow();
-    return this.#free[this.#free.length - 1];
+  /**
+   * The chunk that `take` would give, after `ahead` others, to a flow that holds `held` (those included); undefined: not
+   * now (see `wait`).
+   */
+  next(held: number, ahead = 0): Chunk | undefined {
+    const free = this.limit - this.used - ahead;
+    if (free <= 0 || (held > 1 && held > free)) return undefined;
+    if (this.#free.length <= ahead) this.#grow();
+    return this.#free[this.#free.length - 1 - ahead];
   }
 
   /** Takes what `next` gave. */
@@ -71,8 +74,10 @@ export class ChunkPool {
   #grow(): void {
     const count = Math.min(ARENA_CHUNKS, this.limit - this.#made);
     const arena = this.#memory.arena(count * CHUNK_OCTETS);
-    // Pushed backwards, so that they are taken in the order of their addresses.
-    for (let i = count - 1; i >= 0; i--) this.#free.push({ arena, offset: i * CHUNK_OCTETS });
+    const chunks: Chunk[] = [];
+    // Backwards, so that they are taken in the order of their addresses; after those that somebody may have been shown.
+    for (let i = count - 1; i >= 0; i--) chunks.push({ arena, offset: i * CHUNK_OCTETS });
+    this.#free.unshift(...chunks);
     this.#made += count;
   }
 }

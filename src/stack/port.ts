@@ -175,6 +175,8 @@ export interface TcpConnection extends Endpoints {
   readonly sendArena: Arena;
   readonly sendOffset: number;
   readonly sendLength: number;
+  /** The same for several places, to be filled in their order by one `commitSend`: what a vectored read takes; undefined when the queue is full. */
+  reserveSendList(): FragmentList | undefined;
   /** The first `octets` of the reserved place are filled and may be sent. */
   commitSend(octets: number): void;
   /** FIN after everything committed: half-close. */

@@ -66,6 +66,12 @@ export class FakeConnection implements TcpConnection {
     return this.sendLength > 0 && !this.ended;
   }
 
+  reserveSendList(): FragmentList | undefined {
+    if (!this.reserveSend()) return undefined;
+    const { sendArena: arena, sendOffset: offset, sendLength: length } = this;
+    return { items: [{ arena, offset, length }], count: 1, octets: length };
+  }
+
   commitSend(octets: number): void {
     this.sent.push(this.sendArena.bytes.slice(0, octets));
     this.sentOctets += octets;

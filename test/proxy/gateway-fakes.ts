@@ -179,6 +179,11 @@ export class FakeConnection implements TcpConnection {
     this.sendLength = Math.min(this.sendRoom, this.sendArena.bytes.length);
     return this.sendLength > 0;
   }
+  reserveSendList(): FragmentList | undefined {
+    if (!this.reserveSend()) return undefined;
+    const { sendArena: arena, sendOffset: offset, sendLength: length } = this;
+    return { items: [{ arena, offset, length }], count: 1, octets: length };
+  }
   commitSend(octets: number): void {
     this.output.push(...this.sendArena.bytes.subarray(0, octets));
     this.sendRoom -= octets;

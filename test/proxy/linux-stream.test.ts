@@ -29,6 +29,7 @@ import {
   send,
   socket,
 } from '../../src/proxy/adapter/linux-socket.ts';
+import { END, WOULD_BLOCK } from '../../src/proxy/port.ts';
 import { formatAddress, parseAddress } from '../../src/stack/wire/address.ts';
 import { HostPeer } from './host-peer.ts';
 
@@ -59,6 +60,51 @@ t.test('addresses go to the kernel and come back', async (t) => {
   t.equal(encodePath(place, `${'/x'.repeat(53)}/y`), 0, 'too long');
   t.equal(codeOf(-111), 'ECONNREFUSED');
   t.equal(codeOf(113), 'EHOSTUNREACH');
+});
+
+t.test('one read fills several places, in their order', async (t) => {
+  const host = new LinuxHostNet();
+  await host.loaded;
+  const bytes = Buffer.from(Array.from({ length: 5000 }, (_, i) => i % 251));
+  const server = net.createServer((socket) => socket.end(bytes));
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  const memory = new Uint8Array(10_000);
+  const arena = { bytes: memory, view: new DataView(memory.buffer) };
+  // Not in the order of their addresses, and with gaps.
+  const items = [
+    { arena, offset: 7000, length: 1000 },
+    { arena, offset: 0, length: 1 },
+    { arena, offset: 100, length: 3500 },
+  ];
+  const got: number[] = [];
+  const results: number[] = [];
+  await new Promise<void>((resolve) => {
+    host.connect(parseAddress('127.0.0.1')!, port, {
+      connected: () => undefined,
+      readable: (stream) => {
+        for (;;) {
+          const octets = stream.readv!({ items, count: items.length, octets: 4501 });
+          if (octets <= 0) {
+            results.push(octets);
+            if (octets === END) stream.end();
+            return;
+          }
+          let left = octets;
+          for (const { offset, length } of items) {
+            got.push(...memory.subarray(offset, offset + Math.min(left, length)));
+            left -= Math.min(left, length);
+          }
+        }
+      },
+      writable: () => undefined,
+      closed: () => resolve(),
+    });
+  });
+  server.close();
+  t.ok(Buffer.from(got).equals(bytes));
+  t.equal(results.at(-1), END);
+  t.ok(results.slice(0, -1).every((result) => result === WOULD_BLOCK));
 });
 
 t.test('urgent data does not stop a stream', async (t) => {

@@ -92,6 +92,7 @@ export const bindSocket = bind3('int bind(int, uintptr_t, uint32_t)');
 export const connect = bind3('int connect(int, uintptr_t, uint32_t)');
 export const listen = bind2('int listen(int, int)');
 export const accept4 = bind4('int accept4(int, uintptr_t, uintptr_t, int)');
+export const readv = bind3('intptr_t readv(int, uintptr_t, int)');
 export const recv = bind4('intptr_t recv(int, uintptr_t, size_t, int)');
 export const send = bind4('intptr_t send(int, uintptr_t, size_t, int)');
 export const writev = bind3('intptr_t writev(int, uintptr_t, int)');

@@ -1,7 +1,7 @@
 /**
  * A host TCP or unix socket on Linux, pulled: `HostStream` over the system calls themselves.
  *
- * In: `read` is recv(2) straight to where the octets are wanted; nothing lies between. Watching is edge-triggered, for
+ * In: `read` is recv(2), and `readv` readv(2), straight to where the octets are wanted; nothing lies between. Watching is edge-triggered, for
  * everything at once and for as long as the socket lives, so that no readiness is asked for twice. A read that came
  * back short has emptied the socket, and the next one is answered without a system call until there is news; not so
  * once FIN, an error or urgent data has been announced, which make a read stop short too.
@@ -34,6 +34,7 @@ import {
   EPOLLRDHUP,
   getpeername,
   getsockname,
+  readv,
   recv,
   SHUT_WR,
   SO_LINGER,
@@ -127,15 +128,40 @@ export class LinuxStream implements HostStream, ReadyHandler, Deferred {
   }
 
   read(into: Uint8Array, offset: number, length: number): number {
-    if (this.#fd < 0) return this.#code === undefined ? END : FAILED;
-    if (this.#ended) return END;
-    if (this.#drained) {
-      this.#told = false;
-      return WOULD_BLOCK;
-    }
+    const state = this.#unreadable();
+    if (state !== 0) return state;
     const address = this.#shared.addressInto(into) + offset;
     let octets = recv(this.#fd, address, length, 0);
     if (octets === EINTR) octets = recv(this.#fd, address, length, 0);
+    return this.#readDone(octets, length);
+  }
+
+  readv(places: FragmentList): number {
+    const { items, count } = places;
+    if (count === 1) return this.read(items[0]!.arena.bytes, items[0]!.offset, items[0]!.length);
+    const state = this.#unreadable();
+    if (state !== 0) return state;
+    const shared = this.#shared;
+    for (let i = 0; i < count; i++) {
+      const { arena, offset, length } = items[i]!;
+      shared.setVector(i, shared.addressInto(arena.bytes) + offset, length);
+    }
+    let octets = readv(this.#fd, shared.vectors.address, count);
+    if (octets === EINTR) octets = readv(this.#fd, shared.vectors.address, count);
+    return this.#readDone(octets, places.octets);
+  }
+
+  /** What a read returns without looking; 0: it has to look. */
+  #unreadable(): number {
+    if (this.#fd < 0) return this.#code === undefined ? END : FAILED;
+    if (this.#ended) return END;
+    if (!this.#drained) return 0;
+    this.#told = false;
+    return WOULD_BLOCK;
+  }
+
+  /** The kernel's answer to a read of `length` octets. */
+  #readDone(octets: number, length: number): number {
     if (octets > 0) {
       if (octets < length && !this.#unusual) this.#drained = true;
       return octets;

@@ -1,7 +1,8 @@
 /** A TCP connection as its owner sees it: the `TcpConnection` of port.ts on top of the control block. RFC 9293 3.9.1. */
 
 import type { ChunkWaiter } from '../chunk-pool.ts';
-import type { Address, Arena, TcpConnection, TcpHandler } from '../port.ts';
+import type { Fragments } from '../fragment-list.ts';
+import type { Address, Arena, FragmentList, TcpConnection, TcpHandler } from '../port.ts';
 import { worthUpdate } from './receive-window.ts';
 import { Tcb, type TcpContext } from './tcb.ts';
 import { expired } from './timeout.ts';
@@ -11,6 +12,8 @@ export type Rejection = 'reset' | 'unreachable' | 'prohibited' | 'silent';
 
 /** What a connection asks beyond `TcpContext`. */
 export interface ConnectionContext extends TcpContext {
+  /** For `reserveSendList`: one for all, as what is reserved is filled before anything else happens. */
+  readonly sendPlaces: Fragments;
   accepted(c: Connection): void;
   rejected(c: Connection, how: Rejection): void;
   /** A connection that holds no memory was refused any. */
@@ -79,9 +82,24 @@ export class Connection extends Tcb implements TcpConnection, ChunkWaiter {
   }
 
   reserveSend(): boolean {
-    if (this.state === 'CLOSED' || this.state === 'TIME-WAIT' || this.finQueued || this.finSent) return false;
+    if (this.#sendsNoMore) return false;
+    return this.queue.reserve() || this.#noRoom();
+  }
+
+  reserveSendList(): FragmentList | undefined {
+    if (this.#sendsNoMore) return undefined;
+    const { sendPlaces } = this.context;
+    if (this.queue.reserveList(sendPlaces)) return sendPlaces;
+    this.#noRoom();
+    return undefined;
+  }
+
+  get #sendsNoMore(): boolean {
+    return this.state === 'CLOSED' || this.state === 'TIME-WAIT' || this.finQueued || this.finSent;
+  }
+
+  #noRoom(): false {
     const { queue } = this;
-    if (queue.reserve()) return true;
     this.wantsRoom = true;
     if (queue.octets >= queue.limit) this.queueWasFull = true;
     else {

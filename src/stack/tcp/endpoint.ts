@@ -77,6 +77,7 @@ const listenerKey = (address: number, port: number): number => (address >>> 0) *
 export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   readonly pool: ChunkPool;
   readonly drops: Drops;
+  readonly sendPlaces = new Fragments();
   readonly #options: TcpOptions;
   readonly #limits: TcpLimits;
   readonly #identity: Identity;

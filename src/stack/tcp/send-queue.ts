@@ -1,15 +1,18 @@
 /**
  * The one buffer there is between a host socket and the guest: octets from SND.UNA on, sent or not, until the guest
  * acknowledges them. A run of 64 KiB chunks of the shared pool, all full but the last; an empty queue holds none: its
- * owner writes into the chunk that the pool would give next, and takes it with the first `commit`.
+ * owner writes into the chunks that the pool would give next, and takes them with the first `commit`.
  */
 
 import type { Chunk, ChunkPool } from '../chunk-pool.ts';
 import { CHUNK_OCTETS } from '../chunk-pool.ts';
+import type { Fragments } from '../fragment-list.ts';
 import type { Arena } from '../port.ts';
 
 const SHIFT = 16;
 const MASK = CHUNK_OCTETS - 1;
+/** Places found at once: what one system call is worth filling. */
+const MOST_PLACES = 5;
 
 export class SendQueue {
   readonly #pool: ChunkPool;
@@ -20,11 +23,15 @@ export class SendQueue {
   octets = 0;
   /** The most it holds; grows with what the guest takes. */
   limit: number;
-  /** The place that `reserve` found. */
+  /** The place that `reserve` found; the first of what `reserveList` found. */
   arena: Arena | undefined = undefined;
   offset = 0;
   length = 0;
-  #reserved: Chunk | undefined = undefined;
+  /** The pool's next chunks, which the places are in, and how many of them were taken since. */
+  readonly #fresh: Chunk[] = [];
+  #taken = 0;
+  /** Octets of the places that were not committed. */
+  #reserved = 0;
 
   constructor(pool: ChunkPool, limit: number) {
     this.#pool = pool;
@@ -40,34 +47,62 @@ export class SendQueue {
   reserve(): boolean {
     const room = this.limit - this.octets;
     if (room <= 0) return false;
+    this.#fresh.length = 0;
+    this.#taken = 0;
     const tail = this.#head + this.octets;
-    let chunk = this.#chunks[tail >>> SHIFT];
-    if (!chunk) {
-      chunk = this.#pool.next(this.#chunks.length);
-      if (!chunk) return false;
-    }
-    this.#reserved = chunk;
+    const chunk = this.#chunkAt(tail);
+    if (!chunk) return false;
     this.arena = chunk.arena;
     this.offset = chunk.offset + (tail & MASK);
     this.length = Math.min(room, CHUNK_OCTETS - (tail & MASK));
+    this.#reserved = this.length;
     return true;
   }
 
-  /** The first `octets` of the reserved place are filled. */
+  /** The same for several places, one after another; false: not even one. */
+  reserveList(into: Fragments): boolean {
+    into.clear();
+    if (!this.reserve()) return false;
+    into.push(this.arena!, this.offset, this.length);
+    const end = this.#head + this.limit;
+    let tail = this.#head + this.octets + this.length;
+    while (tail < end && into.count < MOST_PLACES) {
+      const chunk = this.#chunkAt(tail);
+      if (!chunk) break;
+      const length = Math.min(end - tail, CHUNK_OCTETS);
+      into.push(chunk.arena, chunk.offset, length);
+      this.#reserved += length;
+      tail += length;
+    }
+    return true;
+  }
+
+  /** The first `octets` of what was reserved are filled. */
   commit(octets: number): void {
-    const chunk = this.#reserved;
     if (octets === 0) return;
-    if (!chunk || octets < 0 || octets > this.length)
+    if (octets < 0 || octets > this.#reserved)
       throw Object.assign(new Error('commitSend without as much reserved'), { code: 'ERR_NOT_RESERVED' });
-    const tail = this.#head + this.octets;
-    if (tail >>> SHIFT === this.#chunks.length) {
-      if (this.#pool.take() !== chunk)
+    const last = this.#head + this.octets + octets - 1;
+    while (this.#chunks.length <= last >>> SHIFT) {
+      const chunk = this.#fresh[this.#taken++];
+      if (!chunk || this.#pool.take() !== chunk)
         throw Object.assign(new Error('another flow reserved before commitSend'), { code: 'ERR_NOT_RESERVED' });
       this.#chunks.push(chunk);
     }
     this.octets += octets;
+    this.#reserved -= octets;
     this.length -= octets;
     this.offset += octets;
+  }
+
+  /** The chunk that the octet at `tail` (from the first chunk's start) is in or will be in; those to be taken from the pool are noted. */
+  #chunkAt(tail: number): Chunk | undefined {
+    const own = this.#chunks[tail >>> SHIFT];
+    if (own) return own;
+    const fresh = this.#fresh;
+    const chunk = this.#pool.next(this.#chunks.length + fresh.length, fresh.length);
+    if (chunk) fresh.push(chunk);
+    return chunk;
   }
 
   /** The chunk that octet `index` (from SND.UNA) lies in; its place there is `at(index)`, and `within(index)` octets follow. */
@@ -88,12 +123,12 @@ export class SendQueue {
       this.#pool.give(this.#chunks.shift()!);
     }
     if (this.octets === 0) this.#clear();
-    this.#reserved = undefined;
+    this.#reserved = 0;
   }
 
   clear(): void {
     this.octets = 0;
-    this.#reserved = undefined;
+    this.#reserved = 0;
     this.#clear();
   }
 

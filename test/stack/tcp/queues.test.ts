@@ -25,10 +25,12 @@ t.test('sequence numbers compare across the wrap', async () => {
 });
 
 t.test('a send queue gives back what was written, in pieces of any size', async () => {
-  const step = fc.tuple(fc.constantFrom('write', 'write', 'acknowledge'), fc.integer({ min: 1, max: 90_000 }));
+  const action = fc.constantFrom('write', 'write several', 'acknowledge');
+  const step = fc.tuple(action, fc.integer({ min: 1, max: 200_000 }));
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
-      const pool = new ChunkPool(1 << 20, memory);
+    fc.property(fc.array(step, { maxLength: 60 }), fc.integer({ min: 2, max: 40 }), (steps, chunks) => {
+      const pool = new ChunkPool(chunks * CHUNK_OCTETS, memory);
+      const places = new Fragments();
       const queue = new SendQueue(pool, 300_000);
       let written = 0;
       let acknowledged = 0;
@@ -37,6 +39,16 @@ t.test('a send queue gives back what was written, in pieces of any size', async 
           if (!queue.reserve()) continue;
           const count = Math.min(octets, queue.length);
           for (let i = 0; i < count; i++) queue.arena!.bytes[queue.offset + i] = (written + i) % 251;
+          queue.commit(count);
+          written += count;
+        } else if (action === 'write several') {
+          if (!queue.reserveList(places)) continue;
+          const count = Math.min(octets, places.octets);
+          let done = 0;
+          for (let k = 0; k < places.count; k++) {
+            const { arena, offset, length } = places.items[k]!;
+            for (let i = 0; i < length && done < count; i++, done++) arena.bytes[offset + i] = (written + done) % 251;
+          }
           queue.commit(count);
           written += count;
         } else {
@@ -67,6 +79,12 @@ t.test('reserving takes nothing; committing what was not reserved is an error', 
   t.ok(queue.reserve());
   t.equal(pool.used, 0);
   t.throws(() => queue.commit(70_000), { code: 'ERR_NOT_RESERVED' });
+  const places = new Fragments();
+  t.ok(queue.reserveList(places));
+  t.equal(places.octets, 100_000);
+  t.equal(places.count, 2);
+  t.equal(pool.used, 0);
+  t.throws(() => queue.commit(100_001), { code: 'ERR_NOT_RESERVED' });
   const other = new SendQueue(pool, 100_000);
   other.reserve();
   other.commit(1);
