@@ -22,6 +22,7 @@ import { DnsStreamUpstream } from './dns/stream-upstream.ts';
 import { type Asker, DnsUpstream } from './dns/upstream.ts';
 import { gather } from './fragment-list.ts';
 import type { Policy } from './policy.ts';
+import type { ResolvedNames } from './policy/resolved-names.ts';
 import type { HostNetPort, HostResolverPort } from './port.ts';
 
 export interface DnsOptions {
@@ -37,6 +38,8 @@ export interface DnsParts {
   readonly hostNet: Pick<HostNetPort, 'bindDatagram' | 'connect'>;
   readonly resolvers: HostResolverPort;
   readonly policy: Pick<Policy, 'acquire' | 'release'>;
+  /** Told which addresses a guest is given. */
+  readonly resolved?: Pick<ResolvedNames, 'heard'>;
   readonly clock: Clock;
   readonly random: Random;
 }
@@ -230,6 +233,7 @@ export class DnsForwarder {
 
   #send(to: Endpoints, query: Query, length: number): void {
     const octets = length > query.udpLimit ? truncate(query, this.#out) : length;
+    this.#parts.resolved?.heard(this.#out, octets, query, to.ingress);
     const sent = this.#parts.netstack.sendUdp(to, this.#out.subarray(0, octets), to);
     if (!sent) this.counts['not-sent']++;
   }
@@ -259,12 +263,13 @@ export class DnsForwarder {
 
   #streamQuery(bytes: Uint8Array, connection: TcpConnection, done: StreamAnswer): void {
     const answered = this.#answerHere(bytes, bytes.length, connection.guestAddress);
+    const { ingress } = connection;
     if (answered >= 0) {
+      if (answered > 0) this.#parts.resolved?.heard(this.#out, answered, this.#query, ingress);
       done(answered === 0 ? undefined : this.#out.subarray(0, answered));
       return;
     }
     const query = Object.assign(new Query(), this.#query);
-    const { ingress } = connection;
     if (!this.#parts.policy.acquire('dns', ingress)) {
       this.counts.capped++;
       done(this.#out.subarray(0, writeEmpty(query, bytes, SERVFAIL, this.#out)));
@@ -274,7 +279,9 @@ export class DnsForwarder {
     const message = bytes.slice();
     this.#streamUpstream.ask(message, query.questionEnd, (answer) => {
       this.#parts.policy.release('dns', ingress);
-      done(this.#out.subarray(0, this.#answerFrom(answer, query, message)));
+      const length = this.#answerFrom(answer, query, message);
+      this.#parts.resolved?.heard(this.#out, length, query, ingress);
+      done(this.#out.subarray(0, length));
     });
   }
 }

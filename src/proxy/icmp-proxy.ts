@@ -70,7 +70,11 @@ export class IcmpProxy implements HostEchoHandler {
   /** An echo request of the guest's (`Forwarder.echo`). */
   echo(request: EchoRequest): void {
     const { policy, netstack, clock } = this.#options;
-    const { allowed, answer, address } = policy.destination(request.peerAddress);
+    const { allowed, answer, address } = policy.destination(request.peerAddress, {
+      protocol: 'icmp',
+      port: 0,
+      ingress: request.ingress,
+    });
     if (!allowed) {
       netstack.sendUnreachable(answer === 'prohibited' ? 'prohibited' : 'host', request);
       return;

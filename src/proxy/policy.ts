@@ -1,16 +1,27 @@
 /**
- * The one gate for everything that is dialled on the host on a guest's behalf: TCP, UDP, ICMP, DNS upstreams, proxies.
- * It is asked with an address, after names were resolved, and answers with the host's address to dial or why not.
+ * The one gate for everything that is dialled on the host on a guest's behalf: TCP, UDP, ICMP, proxies; and for what
+ * comes to published ports. It is asked once per flow, with an address, after names were resolved, and answers with the
+ * host's address to dial or why not. What decides, in this order:
  *
- * Never dialled, whatever the settings: 0/8 and :: (connect() to them reaches loopback listeners), loopback, link-local
- * (metadata services), multicast, broadcast, reserved, IPv4-compatible addresses, and such IPv4 addresses inside
- * transition formats (NAT64, 6to4). Mapped addresses are IPv4 addresses here (decision 6), so ::ffff:127.0.0.1 is
- * loopback. The host alias is the only way to the host's loopback. The guest's own network is not the host's: what is
- * not served inside it is answered as such a network's router would.
+ * 1. Never dialled, whatever the settings: 0/8 and :: (connect() to them reaches loopback listeners), loopback,
+ *    link-local and other addresses of metadata services, multicast, broadcast, reserved, IPv4-compatible addresses, and
+ *    such IPv4 addresses inside transition formats (NAT64, 6to4, SIIT). Mapped addresses are IPv4 addresses here
+ *    (decision 6), so ::ffff:127.0.0.1 is loopback. The guest's own network is not the host's: what is not served inside
+ *    it is answered as such a network's router would.
+ * 2. The host itself: the alias, which alone leads to the host's loopback, and the host's own other addresses, where a
+ *    listener on every address answers too. Only to ports that the owner lets guests have.
+ * 3. The owner's rules (policy/rule.ts), in order: the first that is about the flow. They narrow 1 and 2, never widen.
+ * 4. What no rule is about is allowed.
  *
- * State: counts per switch port and kind, against limits. No timers.
+ * A name in a rule means the addresses that the network's resolver gave this guest for it (policy/resolved-names.ts).
+ * Names that the guest itself claims (SNI, Host) can only narrow that: an `allow` wants them to match as well, for a
+ * `deny` they are enough.
+ *
+ * State: rules and how often each decided, what was denied lately, counts per switch port and kind against limits. No
+ * timers.
  */
 
+import type { Clock } from '../stack/port.ts';
 import {
   type Address,
   type AddressKind,
@@ -22,18 +33,52 @@ import {
   type Subnet,
   word,
 } from '../stack/wire/address.ts';
+import { type Denial, Denials } from './policy/denials.ts';
+import { type NamePattern, matchesName } from './policy/name-pattern.ts';
+import { formatPortRanges, includesPort, type PortRanges } from './policy/port-ranges.ts';
+import { ResolvedNames } from './policy/resolved-names.ts';
+import { formatPolicyRule, inRuleSubnet, isAbout, type PolicyProtocol, type PolicyRule } from './policy/rule.ts';
 
 export type DenyReason =
   | 'forbidden-address' /** never dialled */
   | 'gateway' /** the gateway itself, at a port that nothing listens on */
   | 'guest-network' /** an address of the guest's network that is not the host's to answer for */
-  | 'no-host-loopback'; /** the host alias, where the owner has closed it */
+  | 'no-host-loopback' /** the host alias, where the owner has closed it */
+  | 'host-port' /** the host itself, at a port that guests may not have */
+  | 'rule'; /** a rule of the owner's */
+
+/** A flow that the gate is asked about, beside its address. */
+export interface PolicyFlow {
+  readonly protocol: PolicyProtocol;
+  /** Of the address asked about; for `in`, of the host. 0 for ICMP. */
+  readonly port: number;
+  /** The guest's switch port; undefined: no guest's (what comes to published ports). */
+  readonly ingress?: number;
+  /** Undefined: out. */
+  readonly direction?: 'out' | 'in';
+  /** The name that we ourselves have resolved to the address for this flow, as a proxy does. */
+  readonly resolvedName?: string;
+  /** The name that the guest says it speaks to: SNI, Host. */
+  readonly claimedName?: string;
+}
+
+/** Which ports of the host guests may have. */
+export interface HostPorts {
+  /**
+   * `all`: every port. `list`: those of `ports`, or without them every port but Docker's API and Slipway's own. `ask`:
+   * those of `ports` alone; what else is tried is refused, and shown for the owner to add.
+   */
+  readonly mode: 'ask' | 'list' | 'all';
+  readonly ports?: PortRanges | undefined;
+}
 
 export interface Verdict {
   readonly allowed: boolean;
   /** The host's address to dial; when denied, what was asked for. */
   readonly address: Address;
   readonly reason?: DenyReason;
+  /** The rule that decided, from 1; undefined: none did. */
+  readonly rule?: number;
   /** How a TCP flow is to be refused (TcpConnection.reject), and with it what ICMP answers a datagram. */
   readonly answer?: 'reset' | 'unreachable' | 'prohibited';
 }
@@ -47,8 +92,15 @@ export interface PolicyOptions {
   readonly gateways: readonly Address[];
   /** Addresses that stand for the host's loopback. */
   readonly hostAliases: readonly Address[];
-  /** False: the host alias is closed too. */
-  readonly hostLoopback?: boolean;
+  /** False: the host alias is closed too. True or undefined: every port but Docker's API and Slipway's own. */
+  readonly hostLoopback?: boolean | HostPorts;
+  /** The host's own addresses beside its loopback's, as they are now. */
+  readonly hostAddresses?: () => readonly Address[];
+  readonly rules?: readonly PolicyRule[];
+  /** Names that stand for addresses of the network itself, whether or not a guest asked for them. */
+  readonly names?: ReadonlyMap<string, readonly Address[] | 'guest'>;
+  /** For names that were resolved, and for how long ago something was denied. */
+  readonly clock?: Clock;
   /** Per guest (switch port). */
   readonly limits?: Partial<Record<Capped, number>>;
 }
@@ -61,6 +113,30 @@ export const defaultLimits: Readonly<Record<Capped, number>> = {
   'dns-stream': 64,
 };
 
+/** What is in force, as `slipway net policy` shows it. */
+export interface PolicyReport {
+  readonly hostLoopback: HostPorts['mode'] | 'closed';
+  /** As they were set; '' for none. */
+  readonly hostPorts: string;
+  /** Ports of the host that guests never have unless they are named or all are open. */
+  readonly ownPorts: readonly number[];
+  readonly rules: readonly { readonly rule: string; readonly decided: number }[];
+  /** Denied flows and refusals by limit. */
+  readonly denied: Readonly<Record<string, number>>;
+  readonly denials: readonly Denial[];
+}
+
+/** Docker's API over TCP, without and with TLS. */
+const DOCKER_API_PORTS: readonly number[] = [2375, 2376];
+
+/** Where clouds have metadata services beside link-local addresses: Alibaba, Azure, AWS, Google. */
+const metadataServices = [
+  ofIpv4(0x646464c8),
+  ofIpv4(0xa83f8110),
+  Uint8Array.of(0xfd, 0x00, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54),
+  Uint8Array.of(0xfd, 0x20, 0x00, 0xce, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54),
+];
+
 const loopback4 = ofIpv4(0x7f000001);
 const loopback6 = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
 
@@ -71,6 +147,8 @@ function embedded(address: Address): Address | undefined {
   const first = word(address, 0);
   // RFC 6052 2.1: 64:ff9b::/96.
   if (first === 0x0064ff9b && word(address, 1) === 0 && word(address, 2) === 0) return ofIpv4(word(address, 3));
+  // RFC 7915 and before it RFC 2765 2.1: ::ffff:0:a.b.c.d.
+  if (first === 0 && word(address, 1) === 0 && word(address, 2) === -65536) return ofIpv4(word(address, 3));
   // RFC 3056 2: 2002:V4ADDR::/48.
   if (first >>> 16 === 0x2002) return ofIpv4((first << 16) | (word(address, 1) >>> 16));
   return undefined;
@@ -80,12 +158,24 @@ export class Policy {
   readonly #options: PolicyOptions;
   readonly #limits: Record<Capped, number>;
   readonly #held = new Map<number, Record<Capped, number>>();
+  readonly #clock: Clock;
+  readonly #denials = new Denials();
+  readonly #ownPorts = new Set(DOCKER_API_PORTS);
+  /** Told by the resolver. */
+  readonly resolved: ResolvedNames;
+  /** Grows when what was decided before may be decided differently. */
+  generation = 0;
+  #rules: readonly PolicyRule[] = [];
+  #decided: number[] = [];
+  #host: HostPorts | 'closed';
   /** Denials by reason and refusals by limit, for counters. */
   readonly denied: Record<DenyReason | `limit-${Capped}`, number> = {
     'forbidden-address': 0,
     gateway: 0,
     'guest-network': 0,
     'no-host-loopback': 0,
+    'host-port': 0,
+    rule: 0,
     'limit-tcp': 0,
     'limit-udp': 0,
     'limit-icmp': 0,
@@ -96,27 +186,141 @@ export class Policy {
   constructor(options: PolicyOptions) {
     this.#options = options;
     this.#limits = { ...defaultLimits, ...options.limits };
+    this.#clock = options.clock ?? { nowMs: () => 0 };
+    this.resolved = new ResolvedNames(this.#clock);
+    this.#host = hostPorts(options.hostLoopback);
+    this.useRules(options.rules ?? []);
   }
 
-  /** Whether a guest's traffic to `address` may be dialled on the host, and where. */
-  destination(address: Address): Verdict {
-    const { subnets, gateways, hostAliases, hostLoopback } = this.#options;
+  /** From now on; flows that are open stay. */
+  useRules(rules: readonly PolicyRule[]): void {
+    this.#rules = rules;
+    this.#decided = rules.map(() => 0);
+    this.resolved.active = rules.some(({ target }) => target !== undefined && 'name' in target);
+    this.generation++;
+  }
+
+  /** From now on; flows that are open stay. */
+  useHostPorts(ports: HostPorts): void {
+    if (this.#host === 'closed') return;
+    this.#host = ports;
+    this.generation++;
+  }
+
+  /** A port of the host that Slipway itself listens on, which is nothing for guests. Returns what takes it back. */
+  keepPort(port: number): () => void {
+    this.#ownPorts.add(port);
+    this.generation++;
+    return () => {
+      if (!DOCKER_API_PORTS.includes(port)) this.#ownPorts.delete(port);
+    };
+  }
+
+  /**
+   * Whether a guest's traffic to `address` may be dialled on the host, and where. Without a `flow` it is allowed only
+   * where no port and no protocol would be denied by a rule.
+   */
+  destination(address: Address, flow?: PolicyFlow): Verdict {
+    return this.#count(this.check(address, flow), flow);
+  }
+
+  /** Whether what comes from `address` on the host's side may enter by a published port. */
+  arrival(address: Address, protocol: 'tcp' | 'udp', port: number): Verdict {
+    return this.destination(address, { direction: 'in', protocol, port });
+  }
+
+  /** What `destination` would say; nothing is counted. */
+  check(address: Address, flow?: PolicyFlow): Verdict {
+    if (flow?.direction === 'in') return this.#byRules(address, address, flow);
+    const { subnets, gateways, hostAliases } = this.#options;
     if (hostAliases.some((alias) => equal(alias, address))) {
-      if (hostLoopback === false) return this.#deny(address, 'no-host-loopback', 'prohibited');
-      return { allowed: true, address: isIpv4(address) ? loopback4 : loopback6 };
+      if (this.#host === 'closed') return deny(address, 'no-host-loopback', flow);
+      if (!this.#mayHave(flow)) return deny(address, 'host-port', flow);
+      return this.#byRules(address, isIpv4(address) ? loopback4 : loopback6, flow);
     }
-    if (gateways.some((gateway) => equal(gateway, address))) return this.#deny(address, 'gateway', 'reset');
+    if (gateways.some((gateway) => equal(gateway, address))) return deny(address, 'gateway', flow);
     if (subnets.some((subnet) => contains(subnet.address, subnet.prefix, address)))
-      return this.#deny(address, 'guest-network', 'unreachable');
+      return deny(address, 'guest-network', flow);
     const inner = embedded(address);
-    if (!dialled(kind(address)) || (inner && !dialled(kind(inner))))
-      return this.#deny(address, 'forbidden-address', 'prohibited');
-    return { allowed: true, address };
+    if (!dialled(kind(address)) || (inner && !dialled(kind(inner)))) return deny(address, 'forbidden-address', flow);
+    if (metadataServices.some((service) => equal(service, inner ?? address)))
+      return deny(address, 'forbidden-address', flow);
+    if (this.#isHost(inner ?? address) && !this.#mayHave(flow)) return deny(address, 'host-port', flow);
+    return this.#byRules(address, address, flow);
   }
 
-  #deny(address: Address, reason: DenyReason, answer: 'reset' | 'unreachable' | 'prohibited'): Verdict {
+  report(): PolicyReport {
+    const ports = this.#host === 'closed' ? undefined : this.#host.ports;
+    return {
+      hostLoopback: this.#host === 'closed' ? 'closed' : this.#host.mode,
+      hostPorts: formatPortRanges(ports ?? []),
+      ownPorts: [...this.#ownPorts].sort((a, b) => a - b),
+      rules: this.#rules.map((rule, i) => ({ rule: formatPolicyRule(rule), decided: this.#decided[i]! })),
+      denied: { ...this.denied },
+      denials: this.#denials.list(this.#clock.nowMs()),
+    };
+  }
+
+  /** Addresses of a name of the network's own; undefined: it is none. */
+  addressesOf(name: string): readonly Address[] | undefined {
+    const found = this.#options.names?.get(name.toLowerCase());
+    return found === 'guest' ? undefined : found;
+  }
+
+  #isHost(address: Address): boolean {
+    return this.#options.hostAddresses?.().some((own) => equal(own, address)) ?? false;
+  }
+
+  /** Whether guests may have a port of the host. An address alone is asked about before its port is known. */
+  #mayHave(flow: PolicyFlow | undefined): boolean {
+    if (!flow || flow.protocol === 'icmp' || this.#host === 'closed' || this.#host.mode === 'all') return true;
+    const { mode, ports = [] } = this.#host;
+    if (ports.length > 0 || mode === 'ask') return includesPort(ports, flow.port);
+    return !this.#ownPorts.has(flow.port);
+  }
+
+  #byRules(address: Address, dialled: Address, flow: PolicyFlow | undefined): Verdict {
+    const rules = this.#rules;
+    for (let i = 0; i < rules.length; i++) {
+      const rule = rules[i]!;
+      if (!this.#decides(rule, address, flow)) continue;
+      if (rule.action === 'deny') return { ...deny(address, 'rule', flow), rule: i + 1 };
+      return { allowed: true, address: dialled, rule: i + 1 };
+    }
+    return { allowed: true, address: dialled };
+  }
+
+  #decides(rule: PolicyRule, address: Address, flow: PolicyFlow | undefined): boolean {
+    if (rule.direction !== (flow?.direction ?? 'out')) return false;
+    if (flow ? !isAbout(rule, flow) : rule.action === 'allow' && (rule.protocol || rule.ports)) return false;
+    const { target } = rule;
+    if (!target) return true;
+    if ('subnet' in target) return inRuleSubnet(target.subnet, address);
+    const { claimedName } = flow ?? {};
+    const claimed = claimedName === undefined ? undefined : matchesName(target.name, plain(claimedName));
+    if (rule.action === 'deny') return claimed === true || this.#isNamed(target.name, address, flow);
+    return claimed !== false && this.#isNamed(target.name, address, flow);
+  }
+
+  #isNamed(pattern: NamePattern, address: Address, flow: PolicyFlow | undefined): boolean {
+    const matches = (name: string): boolean => matchesName(pattern, name);
+    const { resolvedName, ingress } = flow ?? {};
+    if (resolvedName !== undefined && matches(plain(resolvedName))) return true;
+    for (const [name, own] of this.#options.names ?? [])
+      if (own !== 'guest' && own.some((one) => equal(one, address)) && matches(name)) return true;
+    return this.resolved.some(ingress, address, matches);
+  }
+
+  #count(verdict: Verdict, flow: PolicyFlow | undefined): Verdict {
+    const { rule, reason, address } = verdict;
+    if (rule !== undefined) this.#decided[rule - 1]!++;
+    if (reason === undefined) return verdict;
     this.denied[reason]++;
-    return { allowed: false, address, reason, answer };
+    if (flow) {
+      const words = rule === undefined ? undefined : formatPolicyRule(this.#rules[rule - 1]!);
+      this.#denials.add(flow, address, reason, words, this.#clock.nowMs());
+    }
+    return verdict;
   }
 
   /** Counts one more of a guest's; false when it has as many as it may. Every true is followed by one `release`. */
@@ -139,4 +343,25 @@ export class Policy {
   held(what: Capped, ingress: number): number {
     return this.#held.get(ingress)?.[what] ?? 0;
   }
+}
+
+function hostPorts(setting: PolicyOptions['hostLoopback']): HostPorts | 'closed' {
+  if (setting === false) return 'closed';
+  return setting === undefined || setting === true ? { mode: 'list' } : setting;
+}
+
+/** A name as rules have it. */
+const plain = (name: string): string => name.toLowerCase().replace(/\.$/, '');
+
+/** A denied connection gets its RST at once; of datagrams and echoes ICMP says that they are prohibited. RFC 1812 5.2.7.1. */
+function deny(address: Address, reason: DenyReason, flow: PolicyFlow | undefined): Verdict {
+  const answer =
+    reason === 'gateway'
+      ? 'reset'
+      : reason === 'guest-network'
+        ? 'unreachable'
+        : flow?.protocol === 'tcp'
+          ? 'reset'
+          : 'prohibited';
+  return { allowed: false, address, reason, answer };
 }

@@ -6,7 +6,8 @@
  * are Docker's words, with the code beside them. A wildcard of a family that the host has not is granted without a
  * listener.
  *
- * A TCP client is accepted, then the guest is dialled; a guest that refuses is a reset for the client. Datagrams: each
+ * A client that the policy does not let in is reset, its datagrams are dropped; both are the policy's to count. A TCP
+ * client is accepted, then the guest is dialled; a guest that refuses is a reset for the client. Datagrams: each
  * client has a port of the gateway to itself, by which its replies are told apart, for `IDLE_MS` after the last datagram
  * either way; a listener has at most `CLIENTS` of them, and gives up the one unused longest. No timers: the owner calls
  * `expire` now and then.
@@ -15,7 +16,8 @@
 import type { Address, Clock, NetstackPort, UdpDatagram } from '../stack/port.ts';
 import { equal, parseAddress } from '../stack/wire/address.ts';
 import { type EndpointKey, endpointKey } from './endpoint-key.ts';
-import type { HostDatagramHandler, HostDatagramSocket, HostListener, HostNetPort } from './port.ts';
+import type { Policy } from './policy.ts';
+import type { HostDatagramHandler, HostDatagramSocket, HostListener, HostNetPort, HostStream, StreamHandler } from './port.ts';
 import { guestSide, hostSide, TcpSplice } from './tcp-splice.ts';
 
 const IDLE_MS = 180_000;
@@ -43,7 +45,16 @@ export interface PortForwarderOptions {
   readonly netstack: Pick<NetstackPort, 'connect' | 'listenUdp' | 'unlistenUdp' | 'sendUdp'>;
   readonly clock: Clock;
   readonly gateway: Address;
+  /** Undefined: every client is let in. */
+  readonly policy?: Pick<Policy, 'arrival' | 'generation'>;
 }
+
+/** Whom a stream is from; :: for one that has gone before it could be asked. */
+const addressOf = ({ remoteAddress }: HostStream): Address =>
+  parseAddress(remoteAddress.replace(/%.*/, '')) ?? new Uint8Array(16);
+
+/** A client that is not let in. */
+const refused: StreamHandler = { connected() {}, readable() {}, writable() {}, closed() {} };
 
 export class PortForwarder {
   readonly #options: PortForwarderOptions;
@@ -83,8 +94,12 @@ export class PortForwarder {
   }
 
   async #exposeTcp({ hostAddress, hostPort }: ExposeRequest, guest: Guest): Promise<ExposedPort> {
-    const { host, netstack, gateway } = this.#options;
+    const { host, netstack, gateway, policy } = this.#options;
     const listener = await host.listen(hostAddress, hostPort, (stream) => {
+      if (policy && !policy.arrival(addressOf(stream), 'tcp', stream.localPort).allowed) {
+        stream.abort();
+        return refused;
+      }
       const splice: TcpSplice = new TcpSplice(() => this.#splices.delete(splice));
       this.#splices.add(splice);
       splice.joinStream(stream);
@@ -162,6 +177,8 @@ interface Client {
   readonly address: Address;
   readonly port: number;
   readonly endpoints: Guest & { readonly peerAddress: Address; readonly peerPort: number };
+  /** The policy's generation when it was let in. */
+  askedIn: number;
   usedAtMs: number;
 }
 
@@ -180,8 +197,17 @@ class DatagramPort implements HostDatagramHandler {
 
   received(socket: HostDatagramSocket, payload: Uint8Array, address: Address, port: number): void {
     this.#socket = socket;
+    const { policy } = this.#options;
     const key = endpointKey(address, port);
-    const client = this.#clients.get(key) ?? this.#open(key, address, port);
+    let client = this.#clients.get(key);
+    if (!client || (policy && client.askedIn !== policy.generation)) {
+      if (policy && !policy.arrival(address, 'udp', socket.port).allowed) {
+        if (client) this.#remove(client);
+        return;
+      }
+      if (client) client.askedIn = policy?.generation ?? 0;
+      else client = this.#open(key, address, port);
+    }
     if (!client) return;
     client.usedAtMs = this.#options.clock.nowMs();
     this.#options.netstack.sendUdp(client.endpoints, payload);
@@ -201,11 +227,12 @@ class DatagramPort implements HostDatagramHandler {
 
   #open(key: EndpointKey, address: Address, port: number): Client | undefined {
     if (this.#clients.size >= CLIENTS) this.#removeOldest();
-    const { netstack, gateway } = this.#options;
+    const { netstack, gateway, policy } = this.#options;
+    const askedIn = policy?.generation ?? 0;
     for (let tries = 0; tries < PORTS; tries++) {
       const peerPort = this.#ports.next();
       const endpoints = { ...this.#guest, peerAddress: gateway, peerPort };
-      const client = { key, address: Uint8Array.from(address), port, endpoints, usedAtMs: 0 };
+      const client = { key, address: Uint8Array.from(address), port, endpoints, askedIn, usedAtMs: 0 };
       try {
         netstack.listenUdp(gateway, peerPort, (datagram) => this.#reply(client, datagram));
       } catch {

@@ -91,12 +91,12 @@ export class TcpProxy {
 
   /** A SYN of the guest's (`Forwarder.tcp`). */
   tcp(connection: TcpConnection): void {
-    const verdict = this.#policy.destination(connection.peerAddress);
+    const { ingress, peerPort } = connection;
+    const verdict = this.#policy.destination(connection.peerAddress, { protocol: 'tcp', port: peerPort, ingress });
     if (!verdict.allowed) {
       connection.reject(verdict.answer ?? 'prohibited');
       return;
     }
-    const { ingress, peerPort } = connection;
     const dials = this.#dialsOf(ingress);
     if (dials.size >= DIALS) dials.values().next().value?.giveUp();
     if (!this.#policy.acquire('tcp', ingress)) {

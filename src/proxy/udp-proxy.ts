@@ -22,7 +22,7 @@ const IDLE_MS = 180_000;
 
 export interface UdpProxyOptions {
   readonly host: HostNetPort;
-  readonly policy: Pick<Policy, 'destination' | 'acquire' | 'release'>;
+  readonly policy: Pick<Policy, 'destination' | 'generation' | 'acquire' | 'release'>;
   readonly netstack: Pick<NetstackPort, 'sendUdp' | 'sendUnreachable'>;
   readonly clock: Clock;
   /** Stand for the host's loopback towards the guest. */
@@ -58,6 +58,9 @@ class Mapping {
   sockets: { 4?: HostDatagramSocket; 6?: HostDatagramSocket } = {};
   /** The peer that the gate was asked about last, and the host's address for it. */
   readonly askedAbout: Address = new Uint8Array(16);
+  askedPort = 0;
+  /** The policy's generation then. */
+  askedIn = 0;
   dialled: Address | undefined = undefined;
 
   constructor(key: EndpointKey, datagram: UdpDatagram) {
@@ -98,8 +101,10 @@ export class UdpProxy implements HostDatagramHandler {
     if (!address) return;
     mapping ??= this.#open(key, datagram);
     if (!mapping) return;
-    if (mapping.dialled === undefined || !equal(mapping.askedAbout, datagram.peerAddress)) {
+    if (address !== mapping.dialled) {
       mapping.askedAbout.set(datagram.peerAddress);
+      mapping.askedPort = datagram.peerPort;
+      mapping.askedIn = this.#options.policy.generation;
       mapping.dialled = Uint8Array.from(address);
     }
     mapping.usedAtMs = this.#options.clock.nowMs();
@@ -149,8 +154,16 @@ export class UdpProxy implements HostDatagramHandler {
 
   /** Where to send it on the host; undefined: denied, and answered. */
   #gate(datagram: UdpDatagram, mapping: Mapping | undefined): Address | undefined {
-    if (mapping?.dialled && equal(mapping.askedAbout, datagram.peerAddress)) return mapping.dialled;
-    const verdict = this.#options.policy.destination(datagram.peerAddress);
+    const { policy } = this.#options;
+    const { ingress, peerPort: port } = datagram;
+    if (
+      mapping?.dialled &&
+      mapping.askedPort === port &&
+      mapping.askedIn === policy.generation &&
+      equal(mapping.askedAbout, datagram.peerAddress)
+    )
+      return mapping.dialled;
+    const verdict = policy.destination(datagram.peerAddress, { protocol: 'udp', port, ingress });
     if (verdict.allowed) return verdict.address;
     this.drops.denied++;
     this.#options.netstack.sendUnreachable(answers[verdict.answer ?? 'prohibited'], datagram);

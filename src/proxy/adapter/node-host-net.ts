@@ -43,7 +43,7 @@ export class NodeHostNet implements HostNetPort {
   async listen(address: string, port: number, accept: (stream: HostStream) => StreamHandler): Promise<HostListener> {
     const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (accepted) => {
       const stream = new NodeStream(this.#streams, true);
-      stream.attach(adopt(accepted, stream), accept(stream));
+      stream.adopt(adopt(accepted, stream), accept);
       this.#streams.serviced();
     });
     await new Promise<void>((resolve, reject) => {

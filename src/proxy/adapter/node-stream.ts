@@ -91,6 +91,12 @@ export class NodeStream implements HostStream {
     });
   }
 
+  /** A socket that was accepted; `accept` may ask whose it is, and abort it. */
+  adopt(socket: net.Socket, accept: (stream: HostStream) => StreamHandler): void {
+    this.#socket = socket;
+    this.attach(socket, accept(this));
+  }
+
   get remoteAddress(): string {
     return this.#socket?.remoteAddress ?? '';
   }

@@ -42,7 +42,7 @@ const shape = (octets: number, firstLabel: number): number => (octets << 8) | fi
 const shapeOf = (name: string): number => shape(name.length + 2, name.indexOf('.'));
 
 /** The question's name as text in lower case; undefined when a label holds a dot or is not ASCII text: no name of ours. */
-function nameText(bytes: Uint8Array, query: Query): string | undefined {
+export function nameText(bytes: Uint8Array, query: Query): string | undefined {
   let text = '';
   let i = HEADER_OCTETS;
   while (i < query.nameEnd - 1) {

@@ -44,7 +44,7 @@ export function sameName(a: Uint8Array, aAt: number, b: Uint8Array, bAt: number,
 }
 
 /** The offset after the name at `at`, or -1. A pointer ends a name (RFC 1035 4.1.4) and is not followed. */
-function skipName(bytes: Uint8Array, at: number, end: number): number {
+export function skipName(bytes: Uint8Array, at: number, end: number): number {
   let i = at;
   while (i < end) {
     const octet = bytes[i]!;
