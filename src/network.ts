@@ -7,6 +7,7 @@
  * stack's and the DNS server's. Nothing keeps the process alive but links and sockets.
  */
 
+import type { Entrance, EntranceOptions } from './proxy/adapter/entrance.ts';
 import { HostResolvers } from './proxy/adapter/host-resolvers.ts';
 import { LinuxHostNet } from './proxy/adapter/linux-host-net.ts';
 import { NodeHostNet } from './proxy/adapter/node-host-net.ts';
@@ -28,7 +29,7 @@ import { Switch } from './stack/link/switch.ts';
 import { Netstack } from './stack/netstack.ts';
 import { Pipeline } from './stack/pipeline.ts';
 import type { Clock, FlowRecord, LinkPort } from './stack/port.ts';
-import { type Address, ipv4Word, ofIpv4, parseSubnet } from './stack/wire/address.ts';
+import { type Address, ipv4Word, ofIpv4, parseSubnet, type Subnet } from './stack/wire/address.ts';
 import { macOfBytes } from './stack/wire/ethernet.ts';
 
 /** How often idle UDP mappings are looked for. */
@@ -82,6 +83,8 @@ export class Network {
   readonly #guestMacAddress: Uint8Array | undefined;
   readonly #links = new Set<LinkPort>();
   readonly #captures = new Set<Capture>();
+  readonly #entrances = new Set<Entrance>();
+  readonly #subnet: Subnet;
   readonly #switch: Switch | undefined;
   /** Links by their switch ports' numbers, as the switch made them. */
   readonly #plugged = new Map<number, LinkPort>();
@@ -93,6 +96,7 @@ export class Network {
   constructor(options: NetworkOptions) {
     const subnet = parseSubnet(options.subnet);
     if (!subnet || subnet.prefix < 96) throw new Error(`'${options.subnet}' is not a subnet such as 192.168.65.0/24`);
+    this.#subnet = subnet;
     const { gateway, hostAlias, firstGuest } = (this.addresses = addressesOf(subnet.address));
     this.#guestMacAddress = options.guestMacAddress;
     const clock = this.#clock;
@@ -217,6 +221,24 @@ export class Network {
     return this.#forwarder.expose(request);
   }
 
+  /** Opens a way of the host's to guests and containers by their own addresses; it closes with the network. */
+  async openEntrance(options: Pick<EntranceOptions, 'at' | 'credential' | 'names'>): Promise<Entrance> {
+    const [{ Entrance }, { GuestStream }] = await Promise.all([
+      import('./proxy/adapter/entrance.ts'),
+      import('./proxy/adapter/guest-stream.ts'),
+    ]);
+    const { gateway, hostAlias, firstGuest } = this.addresses;
+    const entrance = await Entrance.listen({
+      ...options,
+      network: { subnet: this.#subnet, own: [gateway, hostAlias], firstGuest },
+      dial: (guestAddress, guestPort) =>
+        GuestStream.connect(this.#netstack, { guestAddress, guestPort, peerAddress: gateway, peerPort: 0 }),
+    });
+    if (this.#closed) entrance.close();
+    else this.#entrances.add(entrance);
+    return entrance;
+  }
+
   /** Sends DNS queries to these from now on; undefined or empty: to the host's own name servers. */
   useNameServers(nameServers: readonly NameServer[] | undefined): void {
     this.#resolvers.use(nameServers);
@@ -237,6 +259,7 @@ export class Network {
     this.#closed = true;
     clearTimeout(this.#timer);
     clearInterval(this.#expiry);
+    for (const entrance of this.#entrances) entrance.close();
     this.#forwarder.close();
     this.#dns.close();
     this.#dhcp.close();

@@ -8,6 +8,7 @@ import { parseNameServers } from '../proxy/dns/name-servers.ts';
 import { parseConditions } from '../stack/link/conditions.ts';
 import { formatAddress, ofIpv4, parseSubnet } from '../stack/wire/address.ts';
 import { type CaptureRequest, captureHelp, captureOptions, readCaptureOptions } from './capture.ts';
+import { type EntranceRequest, entranceHelp, entranceOptions, openEntrance, readEntranceOptions } from './entrance.ts';
 import { type PublishSpec, parsePublishSpec } from './publish-spec.ts';
 import { UsageError } from './usage-error.ts';
 
@@ -19,6 +20,7 @@ export const coreOptions = {
   dns: { type: 'string' },
   'host-sockets': { type: 'string' },
   conditions: { type: 'string', multiple: true },
+  ...entranceOptions,
   ...captureOptions,
 } as const;
 
@@ -32,21 +34,23 @@ export const coreHelp = `  --mtu N               largest IP packet, 576 to 65520
   --conditions TEXT     make the network worse: delay=40ms,jitter=5ms,loss=1%,burst=1%/25%,rate=10mbit,queue=64k,
                         reorder=1%,duplicate=1%,corrupt=0.1%; for a part of it with direction=up|down (up is from
                         the guest) and to=CIDR; rules are set apart by ';', the first that fits holds; seed=N
-${captureHelp}`;
+${entranceHelp}${captureHelp}`;
 
 export interface CoreOptions extends NetworkOptions {
   readonly publish: readonly PublishSpec[];
   readonly capture: CaptureRequest | undefined;
+  readonly entrance: EntranceRequest | undefined;
 }
 
-type CoreValues = Parameters<typeof readCaptureOptions>[0] & {
-  readonly mtu?: string | undefined;
-  readonly subnet?: string | undefined;
-  readonly publish?: string[] | undefined;
-  readonly dns?: string | undefined;
-  readonly conditions?: string[] | undefined;
-  readonly 'host-sockets'?: string | undefined;
-};
+type CoreValues = Parameters<typeof readCaptureOptions>[0] &
+  Parameters<typeof readEntranceOptions>[0] & {
+    readonly mtu?: string | undefined;
+    readonly subnet?: string | undefined;
+    readonly publish?: string[] | undefined;
+    readonly dns?: string | undefined;
+    readonly conditions?: string[] | undefined;
+    readonly 'host-sockets'?: string | undefined;
+  };
 
 export function readCoreOptions(values: CoreValues): CoreOptions {
   const { mtu = '1500', subnet = '192.168.65.0/24', publish = [], dns, conditions } = values;
@@ -59,6 +63,7 @@ export function readCoreOptions(values: CoreValues): CoreOptions {
     publish: publish.flatMap(parsePublishSpec),
     hostSockets,
     capture: readCaptureOptions(values),
+    entrance: readEntranceOptions(values),
     conditions: conditions && usage(() => parseConditions(conditions.join(';')), '--conditions: '),
     ...(dns === undefined ? {} : resolving(dns)),
   };
@@ -78,12 +83,13 @@ function resolving(dns: string): Pick<NetworkOptions, 'nameServers' | 'resolvCon
   return { nameServers: usage(() => parseNameServers(dns), '--dns: there is no such file, and ') };
 }
 
-/** Publishes all of them; throws for the first that cannot be. */
-export async function publishAll(network: Network, specs: readonly PublishSpec[]): Promise<void> {
-  for (const spec of specs) await publish(network, spec);
+/** Opens what the host reaches guests by; throws for the first that cannot be. */
+export async function openToHost(network: Network, { publish, entrance }: CoreOptions): Promise<void> {
+  for (const spec of publish) await publishPort(network, spec);
+  await openEntrance(network, entrance);
 }
 
-async function publish(network: Network, spec: PublishSpec): Promise<void> {
+async function publishPort(network: Network, spec: PublishSpec): Promise<void> {
   const guestAddress = spec.guestAddress ?? formatAddress(network.addresses.firstGuest);
   const { protocol, guestPort } = spec;
   let { hostPort } = spec;

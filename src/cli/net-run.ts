@@ -22,7 +22,7 @@ import {
   coreOptions,
   firstGuest,
   guestResolvConf,
-  publishAll,
+  openToHost,
   readCoreOptions,
   usage,
 } from './core-options.ts';
@@ -114,7 +114,7 @@ async function runIn(network: Network, options: RunOptions): Promise<number> {
     const tap = await helper.tap;
     namespace = readlinkSync(`/proc/${child.pid}/ns/net`);
     network.attach(new TapLink(tap.fd, { name: tap.name, mtu, offload }));
-    await publishAll(network, options.publish);
+    await openToHost(network, options);
   } catch (error) {
     child.kill('SIGKILL');
     if (error instanceof HelperError && error.signal) return ended;

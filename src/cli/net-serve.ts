@@ -10,7 +10,7 @@ import {
   coreHelp,
   coreOptions,
   firstGuest,
-  publishAll,
+  openToHost,
   readCoreOptions,
   usage,
 } from './core-options.ts';
@@ -82,7 +82,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   try {
     endCapture = await startCapture(network, options.capture, report);
     for (const link of await attach(network, options, report, () => ended.resolve(1))) network.attach(link);
-    await publishAll(network, options.publish);
+    await openToHost(network, options);
   } catch (error) {
     network.close();
     await endCapture();

@@ -1,0 +1,280 @@
+/**
+ * A proxy's HTTP, RFC 9110 and 9112: requests in absolute form or, of connections that were intercepted, in origin form
+ * with a Host field; CONNECT; upgrades to WebSocket, RFC 6455. Where they lead is `HttpRoutes`' to say.
+ *
+ * Requests of one client go out one after the other, as Node's parser gives them; connections to servers are kept for
+ * `IDLE_MS` and used again. A request that finds such a connection closed is tried once more where that is safe: it has
+ * no body and is of a safe method (RFC 9110 9.2.1). Of what a client and a server keep to themselves nothing is logged.
+ */
+
+import http, { type ClientRequest, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import {
+  authorityText,
+  basic,
+  endToEnd,
+  HttpRefusal,
+  type HttpTarget,
+  parseAbsolute,
+  parseAuthority,
+} from './message.ts';
+import { joinStreams } from './tunnel.ts';
+
+const IDLE_MS = 15_000;
+const IDLE_SERVERS = 64;
+/** How long a client may take for the fields of a request, and how long it may stay without one. */
+const HEADERS_MS = 60_000;
+const HEADER_OCTETS = 64 * 1024;
+
+/** The way of a request to its server. */
+export interface HttpRoute {
+  /** Connections of the same key are as good as each other. */
+  readonly key: string;
+  /** An upstream proxy is asked, with these credentials for it (USER:PASSWORD). */
+  readonly proxy?: { readonly credential: string | undefined };
+  connect(): Promise<Duplex>;
+}
+
+/** Rejects with an `HttpRefusal`, or with what a dial says. `client` is the connection that asks. */
+export interface HttpRoutes {
+  route(target: HttpTarget, client: Duplex): Promise<HttpRoute>;
+  /** A stream of octets to the target itself. */
+  tunnel(target: HttpTarget, client: Duplex): Promise<Duplex>;
+}
+
+export interface HttpRelayOptions {
+  readonly routes: HttpRoutes;
+  /** `origin`: clients do not know that there is a proxy. */
+  readonly form: 'absolute' | 'origin';
+  /** Whether a Proxy-Authorization field will do; undefined: none is asked for. */
+  readonly authorized?: ((field: string | undefined) => boolean) | undefined;
+}
+
+interface Client {
+  readonly request: IncomingMessage;
+  readonly target: HttpTarget;
+  readonly path: string;
+}
+
+export class HttpRelay {
+  readonly #options: HttpRelayOptions;
+  readonly #server: http.Server;
+  readonly #agent = new RouteAgent();
+
+  constructor(options: HttpRelayOptions) {
+    this.#options = options;
+    this.#server = http.createServer({
+      maxHeaderSize: HEADER_OCTETS,
+      keepAliveTimeout: HEADERS_MS,
+      headersTimeout: HEADERS_MS,
+      requestTimeout: 0,
+      shouldUpgradeCallback: ({ headers }) => /^websocket$/i.test(headers.upgrade ?? ''),
+    } as http.ServerOptions);
+    this.#server.on('request', (request, response) => void this.#request(request, response));
+    this.#server.on('connect', (request, client, head) => void this.#connect(request, client, head));
+    this.#server.on('upgrade', (request, client, head) => void this.#upgrade(request, client, head));
+    this.#server.on('clientError', (_error, client) => {
+      if (client.writable) refuse(client, new HttpRefusal(400, 'not an HTTP request'));
+      else client.destroy();
+    });
+  }
+
+  /** Serves a client's connection. */
+  serve(client: Duplex): void {
+    client.on('error', () => undefined);
+    this.#server.emit('connection', client);
+  }
+
+  close(): void {
+    this.#server.close();
+    this.#agent.destroy();
+  }
+
+  async #request(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    try {
+      const client = this.#client(request);
+      const route = await this.#options.routes.route(client.target, request.socket);
+      await this.#forward(client, route, response, true);
+    } catch (error) {
+      request.resume();
+      if (response.headersSent) response.destroy();
+      else answer(response, refusalOf(error));
+    }
+  }
+
+  /** Resolves when the answer has begun. */
+  #forward(client: Client, route: HttpRoute, response: ServerResponse, mayRepeat: boolean): Promise<void> {
+    const { request } = client;
+    const out = this.#send(client, route);
+    response.once('close', () => out.destroy());
+    return new Promise((resolve, reject) => {
+      out.once('response', (from: IncomingMessage) => {
+        const fields = endToEnd(from.rawHeaders);
+        response.writeHead(from.statusCode ?? 502, from.statusMessage, fields);
+        from.on('error', () => response.destroy());
+        from.pipe(response);
+        resolve();
+      });
+      // Only WebSocket is asked for, and not here.
+      out.once('upgrade', (_from, stream) => {
+        stream.destroy();
+        reject(new HttpRefusal(502, 'the server changed to another protocol, unasked'));
+      });
+      out.once('error', (error) => {
+        const safe = request.method === 'GET' || request.method === 'HEAD' || request.method === 'OPTIONS';
+        if (mayRepeat && out.reusedSocket && safe && !hasBody(request) && !response.destroyed)
+          this.#forward(client, route, response, false).then(resolve, reject);
+        else reject(error);
+      });
+    });
+  }
+
+  #send({ request, target, path }: Client, route: HttpRoute): ClientRequest {
+    const authority = authorityText(target, 80);
+    const headers = [
+      'Host',
+      authority,
+      ...endToEnd(request.rawHeaders, 'host'),
+      'Via',
+      `${request.httpVersion} slipway`,
+    ];
+    const { proxy } = route;
+    if (proxy?.credential !== undefined) headers.push('Proxy-Authorization', basic(proxy.credential));
+    const out = http.request({
+      agent: this.#agent,
+      method: request.method,
+      path: proxy ? `http://${authority}${path}` : path,
+      headers,
+      setHost: false,
+      route,
+    } as http.RequestOptions);
+    out.useChunkedEncodingByDefault = hasBody(request);
+    out.on('error', () => undefined);
+    request.pipe(out);
+    return out;
+  }
+
+  async #connect(request: IncomingMessage, client: Duplex, head: Buffer): Promise<void> {
+    client.on('error', () => undefined);
+    try {
+      this.#authorize(request);
+      const target = parseAuthority(request.url ?? '');
+      if (!target) throw new HttpRefusal(400, `'${request.url}' is not HOST:PORT`);
+      const stream = await this.#options.routes.tunnel(target, client);
+      if (client.destroyed) return void stream.destroy();
+      client.write('HTTP/1.1 200 Connection established\r\n\r\n');
+      joinStreams(client, stream, head);
+    } catch (error) {
+      refuse(client, refusalOf(error));
+    }
+  }
+
+  /** The request goes through as it is, and then it is octets. */
+  async #upgrade(request: IncomingMessage, client: Duplex, head: Buffer): Promise<void> {
+    client.on('error', () => undefined);
+    try {
+      const { target, path } = this.#client(request);
+      const stream = await this.#options.routes.tunnel(target, client);
+      if (client.destroyed) return void stream.destroy();
+      const fields = ['Host', authorityText(target, 80), ...endToEnd(request.rawHeaders, 'host')];
+      fields.push('Connection', 'Upgrade', 'Upgrade', 'websocket');
+      let text = `${request.method} ${path} HTTP/1.1\r\n`;
+      for (let i = 0; i < fields.length; i += 2) text += `${fields[i]}: ${fields[i + 1]}\r\n`;
+      stream.write(`${text}\r\n`, 'latin1');
+      joinStreams(client, stream, head);
+    } catch (error) {
+      refuse(client, refusalOf(error));
+    }
+  }
+
+  #client(request: IncomingMessage): Client {
+    this.#authorize(request);
+    const url = request.url ?? '';
+    const absolute = parseAbsolute(url);
+    if (absolute) return { request, ...absolute };
+    // RFC 9112 3.2: OPTIONS has its asterisk, everything else a path.
+    const target = parseAuthority(request.headers.host ?? '', 80);
+    if (this.#options.form === 'origin' && target && (url.startsWith('/') || url === '*'))
+      return { request, target, path: url };
+    if (this.#options.form === 'origin') throw new HttpRefusal(400, 'the request has no Host that could be asked');
+    throw new HttpRefusal(400, 'this is a proxy: it wants http://HOST/PATH, or CONNECT HOST:PORT');
+  }
+
+  #authorize({ headers }: IncomingMessage): void {
+    const { authorized } = this.#options;
+    if (authorized && !authorized(headers['proxy-authorization']))
+      throw new HttpRefusal(407, 'this proxy wants its credentials');
+  }
+}
+
+/** Gives out connections by their route. */
+class RouteAgent extends http.Agent {
+  constructor() {
+    super({ keepAlive: true, maxFreeSockets: IDLE_SERVERS, maxTotalSockets: Number.POSITIVE_INFINITY });
+  }
+
+  override getName(options?: { route?: HttpRoute }): string {
+    return options?.route?.key ?? '';
+  }
+
+  override createConnection(
+    options: { route?: HttpRoute },
+    done?: (error: Error | null, stream: Duplex) => void,
+  ): null {
+    options.route!.connect().then(
+      (stream) => done?.(null, stream),
+      (error: Error) => done?.(error, undefined as unknown as Duplex),
+    );
+    return null;
+  }
+
+  override keepSocketAlive(stream: Duplex): boolean {
+    (stream as TimedStream).setTimeout?.(IDLE_MS, () => stream.destroy());
+    return true;
+  }
+
+  override reuseSocket(stream: Duplex, request: ClientRequest): void {
+    request.reusedSocket = true;
+    (stream as TimedStream).setTimeout?.(0);
+    stream.removeAllListeners('timeout');
+  }
+}
+
+interface TimedStream extends Duplex {
+  setTimeout?(afterMs: number, told?: () => void): unknown;
+}
+
+/** RFC 9112 6.3. */
+const hasBody = ({ headers }: IncomingMessage): boolean =>
+  headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+
+const late = new Set(['ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH']);
+
+function refusalOf(error: unknown): HttpRefusal {
+  if (error instanceof HttpRefusal) return error;
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (late.has(code ?? '')) return new HttpRefusal(504, `no answer: ${code}`);
+  return new HttpRefusal(502, `cannot be reached: ${code ?? message}`);
+}
+
+function fieldsOf({ status, message }: HttpRefusal): Record<string, string> {
+  return {
+    'Content-Type': 'text/plain; charset=utf-8',
+    'Content-Length': String(Buffer.byteLength(`${message}\n`)),
+    ...(status === 407 && { 'Proxy-Authenticate': 'Basic realm="slipway"' }),
+  };
+}
+
+function answer(response: ServerResponse, refusal: HttpRefusal): void {
+  response.writeHead(refusal.status, fieldsOf(refusal));
+  response.end(`${refusal.message}\n`);
+}
+
+function refuse(client: Duplex, refusal: HttpRefusal): void {
+  const fields = Object.entries({ ...fieldsOf(refusal), Connection: 'close' });
+  const head = fields.map(([field, value]) => `${field}: ${value}\r\n`).join('');
+  const phrase = http.STATUS_CODES[refusal.status] ?? '';
+  client.end(`HTTP/1.1 ${refusal.status} ${phrase}\r\n${head}\r\n${refusal.message}\n`);
+  // Whatever it still says is not heard.
+  client.resume();
+}
