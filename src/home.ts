@@ -16,6 +16,10 @@ export interface Home {
   /** The Docker API on the host. */
   readonly dockerSocket: string;
   readonly apiSocket: string;
+  /** The host's way to containers by SOCKS 5 and HTTP, where the setting `network.entrance` opens it. */
+  readonly entranceSocket: string;
+  /** What an entrance on loopback asks for. */
+  readonly entranceCredential: string;
   /** HyperKit's vsock entrance. */
   readonly connectSocket: string;
   /** Where guests' streams to host port 62376 (publishing) arrive. */
@@ -64,6 +68,8 @@ export function homeAt(directory: string): Home {
     directory,
     dockerSocket: at('docker.sock'),
     apiSocket: at('api.sock'),
+    entranceSocket: at('entrance.sock'),
+    entranceCredential: at('entrance.credential'),
     connectSocket: at('connect'),
     publishSocket: at('00000002.0000f3a8'),
     eventsSocket: at('00000002.0000f3a9'),

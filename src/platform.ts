@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { BehaviorSubject } from 'rxjs';
+import { ContainerNames } from './api/container-names.ts';
 import { DockerProbe } from './api/docker-probe.ts';
 import type { Database } from './config/database.ts';
 import type { SettingsPort } from './config/port.ts';
@@ -25,6 +26,7 @@ import type { VhostUserNetLink } from './hypervisor/link/vhost-user-net.ts';
 import type { MachineSpec } from './hypervisor/port.ts';
 import { VmmHost, type VmmMachine } from './hypervisor/vmm-client.ts';
 import { Network } from './network.ts';
+import { EntranceSetting } from './proxy/adapter/entrance-setting.ts';
 import { hostNetworks } from './proxy/adapter/host-networks.ts';
 import { PublishingSocket } from './proxy/adapter/publishing-socket.ts';
 import { unprivilegedPortStart } from './proxy/adapter/unprivileged-ports.ts';
@@ -167,6 +169,14 @@ function openNetwork(
       log(`network.conditions: ${(error as Error).message}; what was in force stays`);
     }
   });
+  const names = new ContainerNames(home.dockerSocket);
+  const entrance = new EntranceSetting({
+    socketPath: home.entranceSocket,
+    credentialPath: home.entranceCredential,
+    open: (at, credential) => network.openEntrance({ at, credential, names }),
+    log,
+  });
+  live.pipe(selectSettings('network.entrance')).subscribe((now) => void entrance.use(now['network.entrance']));
   return {
     get connected() {
       return link.attached;
@@ -178,6 +188,8 @@ function openNetwork(
     apply: (changed) => live.next(changed),
     close: () => {
       live.complete();
+      entrance.close();
+      void names.close();
       network.close();
     },
   };

@@ -1,7 +1,7 @@
 /** The option that opens the host's way to the guests by SOCKS 5 and HTTP, and what it needs. */
 
-import { readFileSync, statSync } from 'node:fs';
 import type { Network } from '../network.ts';
+import { readCredential } from '../proxy/adapter/credential-file.ts';
 import { type EntranceAt, parseEntrance } from '../proxy/entrance/place.ts';
 import { UsageError } from './usage-error.ts';
 
@@ -31,33 +31,21 @@ export function readEntranceOptions(values: {
     if (file !== undefined) throw new UsageError('--entrance-credential goes with --entrance');
     return undefined;
   }
-  const at = parsed(entrance);
+  const at = saying('--entrance', () => parseEntrance(entrance));
   if ('address' in at && file === undefined)
     throw new UsageError('--entrance on loopback needs --entrance-credential FILE: others of this host use it too');
-  return { at, credential: file === undefined ? undefined : readCredential(file, '--entrance-credential') };
+  return {
+    at,
+    credential: file === undefined ? undefined : saying('--entrance-credential', () => readCredential(file)),
+  };
 }
 
-function parsed(text: string): EntranceAt {
+function saying<T>(option: string, read: () => T): T {
   try {
-    return parseEntrance(text);
-  } catch (error) {
-    throw new UsageError(`--entrance: ${(error as Error).message}`);
-  }
-}
-
-/** USER:PASSWORD from a file that nobody else can read. What is in it is in no error. */
-export function readCredential(file: string, option: string): string {
-  let text: string;
-  let mode: number;
-  try {
-    mode = statSync(file).mode;
-    text = readFileSync(file, 'utf8').split(/\r?\n/)[0]!;
+    return read();
   } catch (error) {
     throw new UsageError(`${option}: ${(error as Error).message}`);
   }
-  if ((mode & 0o077) !== 0) throw new UsageError(`${option}: others can read ${file}; chmod 600 ${file}`);
-  if (!/^[^:]{1,255}:.{1,255}$/.test(text)) throw new UsageError(`${option}: ${file} has no line USER:PASSWORD`);
-  return text;
 }
 
 /** Of guests alone no names are known but `vm.docker.internal`. */

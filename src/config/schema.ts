@@ -25,6 +25,8 @@ export interface Settings {
   readonly 'network.dns': string;
   /** What makes the guest's network worse; empty: nothing. */
   readonly 'network.conditions': string;
+  /** Where the host gets to containers by SOCKS 5 and HTTP: a loopback address and port, `socket`, or empty: nowhere. */
+  readonly 'network.entrance': string;
   /** Addresses that published ports without an address of their own bind, comma-separated. */
   readonly 'ports.bind': string;
   /** Host ports that the guest cannot take, comma-separated ports and ranges. */
@@ -118,6 +120,14 @@ function checkConditions(value: string): string | undefined {
   return undefined;
 }
 
+function checkEntrance(value: string): string | undefined {
+  if (value === '' || value === 'socket') return undefined;
+  const [, octets = '', port] = /^(?:127\.(\d{1,3}\.\d{1,3}\.\d{1,3})|\[::1\]):(\d{1,5})$/.exec(value) ?? [];
+  if (port === undefined || octets.split('.').some((octet) => Number(octet) > 255))
+    return 'is neither socket nor a loopback address and port such as 127.0.0.1:1080';
+  return Number(port) < 1 || Number(port) > 65535 ? 'has a port outside 1 to 65535' : undefined;
+}
+
 export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } = {
   'vm.memory': { default: 2048, unit: 'MiB', range: [512, 1 << 20], restarts: 'vm', summary: 'memory of the VM' },
   'vm.cpus': { default: 2, range: [1, 64], restarts: 'vm', summary: 'virtual CPUs' },
@@ -170,6 +180,14 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     details:
       'Rules are set apart by `;`, and the first that is about a frame holds: `direction=up|down`, `to=10.0.0.0/8`; `delay=40ms`, `jitter=5ms`, `loss=1%`, `burst=1%/25%`, `rate=10mbit`, `queue=64k`, `reorder=1%`, `duplicate=1%`, `corrupt=1%`, `seed=1`.',
     check: checkConditions,
+  },
+  'network.entrance': {
+    default: '',
+    restarts: 'nothing',
+    summary: 'where the host reaches containers by SOCKS 5 and HTTP; empty: nowhere',
+    details:
+      '`socket` is `$SLIPWAY_HOME/entrance.sock`; a loopback address and port, such as `127.0.0.1:1080`, asks for what `$SLIPWAY_HOME/entrance.credential` says. Through it every container is at its own address and as `NAME.container.slipway.internal`.',
+    check: checkEntrance,
   },
   'ports.bind': {
     default: '127.0.0.1,::1',

@@ -21,6 +21,7 @@ import {
 import { selectSettings } from '../../src/config/select-settings.ts';
 import { settingsDocument } from '../../src/config/settings-document.ts';
 import { mirrorState } from '../../src/config/state-mirror.ts';
+import { parseEntrance } from '../../src/proxy/entrance/place.ts';
 import { parseConditions } from '../../src/stack/link/conditions.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-settings-'));
@@ -58,6 +59,15 @@ t.test('what the schema takes for conditions, the network takes', async (t) => {
     t.throws(() => parseSetting('network.conditions', text), { message: /^network\.conditions = .* has / }, text);
   for (const text of ['', '-a', 'a-', 'A', 'a.b', 'x'.repeat(64)])
     t.throws(() => parseSetting('vm.hostname', text), { message: /is not a host name/ }, text);
+});
+
+t.test('where the entrance may be', async (t) => {
+  for (const text of ['', 'socket', '127.0.0.1:1080', '[::1]:65535', '127.255.0.1:1']) {
+    t.equal(parseSetting('network.entrance', text), text);
+    if (text.includes(':')) t.doesNotThrow(() => parseEntrance(text), text);
+  }
+  for (const text of ['0.0.0.0:1080', '127.0.0.1', '127.0.0.1:0', '127.0.0.1:65536', '127.0.0.256:1', '::1:80', 'unix:/x'])
+    t.throws(() => parseSetting('network.entrance', text), { message: /^network\.entrance = / }, text);
 });
 
 t.test('a component hears of its own settings alone', async (t) => {

@@ -3,7 +3,7 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -225,6 +225,13 @@ t.test('where it may listen', async (t) => {
   await t.rejects(network.openEntrance({ at: parseEntrance(`127.0.0.1:${port}`), credential, names }), {
     message: /cannot listen on 127\.0\.0\.1:\d+: .*EADDRINUSE/,
   });
+  await t.rejects(network.openEntrance({ at: { path }, credential: undefined, names }), { message: /somebody does/ });
+  const file = join(folder, 'file');
+  writeFileSync(file, 'mine');
+  await t.rejects(network.openEntrance({ at: { path: file }, credential: undefined, names }), {
+    message: /is not a socket/,
+  });
+  t.equal(readFileSync(file, 'utf8'), 'mine');
   await t.rejects(network.openEntrance({ at: { path: join(folder, 'x'.repeat(100)) }, credential, names }), {
     message: /must be shorter than 104 octets/,
   });

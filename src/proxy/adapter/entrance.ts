@@ -10,7 +10,7 @@
 
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
+import { lstatSync, rmSync } from 'node:fs';
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Address } from '../../stack/port.ts';
@@ -86,7 +86,7 @@ export class Entrance {
     }
     if (Buffer.byteLength(at.path) >= SOCKET_PATH_OCTETS)
       throw new Error(`the path of a unix socket must be shorter than ${SOCKET_PATH_OCTETS} octets: ${at.path}`);
-    rmSync(at.path, { force: true });
+    await removeStale(at.path);
     // listen() binds before it returns, so the umask covers the socket's making and nothing else.
     const umask = process.umask(0o177);
     const listening = entrance.#listen({ path: at.path }, at.path);
@@ -194,6 +194,20 @@ export class Entrance {
     await once(stream, 'connect');
     return stream;
   }
+}
+
+/** A socket that nobody listens on any more. */
+async function removeStale(path: string): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (!found) return;
+  if (!found.isSocket()) throw new Error(`${path} exists and is not a socket: move it away`);
+  const taken = await new Promise<boolean>((resolve) => {
+    const probe = net.connect({ path }, () => resolve(true));
+    probe.once('error', () => resolve(false));
+    probe.once('connect', () => probe.destroy());
+  });
+  if (taken) throw new Error(`cannot listen on ${path}: somebody does`);
+  rmSync(path);
 }
 
 type Refused = Extract<Destination, { refused: string }>['refused'];
