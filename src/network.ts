@@ -11,12 +11,15 @@ import type { Entrance, EntranceOptions } from './proxy/adapter/entrance.ts';
 import { HostResolvers } from './proxy/adapter/host-resolvers.ts';
 import { LinuxHostNet } from './proxy/adapter/linux-host-net.ts';
 import { NodeHostNet } from './proxy/adapter/node-host-net.ts';
+import { OwnAddresses } from './proxy/adapter/own-addresses.ts';
 import { RandomPool } from './proxy/adapter/random-pool.ts';
 import { DhcpServer } from './proxy/dhcp.ts';
 import { standardNames } from './proxy/dns/built-in-names.ts';
 import { DnsForwarder } from './proxy/dns.ts';
 import { IcmpProxy } from './proxy/icmp-proxy.ts';
-import { Policy } from './proxy/policy.ts';
+import { checkPolicy, type PolicyAnswer, type PolicyQuestion } from './proxy/policy/explanation.ts';
+import type { PolicyRule } from './proxy/policy/rule.ts';
+import { type HostPorts, Policy, type PolicyReport } from './proxy/policy.ts';
 import type { HostNetPort, NameServer } from './proxy/port.ts';
 import { type ExposedPort, type ExposeRequest, PortForwarder } from './proxy/port-forward.ts';
 import { TcpProxy } from './proxy/tcp-proxy.ts';
@@ -52,8 +55,10 @@ export interface NetworkOptions {
   readonly guestMacAddress?: Uint8Array;
   /** `portable`: through Node alone, also where the system's own calls would be to be had. */
   readonly hostSockets?: 'native' | 'portable';
-  /** False: the host alias does not lead to the host's loopback. */
-  readonly hostLoopback?: boolean;
+  /** Which ports of the host guests may have. False: the host alias does not lead to the host's loopback. */
+  readonly hostLoopback?: boolean | HostPorts;
+  /** What guests may reach, and what may come to published ports: the first that is about a flow decides. */
+  readonly policyRules?: readonly PolicyRule[];
   /** Several guests: what is attached is plugged into a switch, by which they reach each other. */
   readonly switched?: boolean;
   /** Makes the guests' network worse: see `useConditions`. */
@@ -74,6 +79,7 @@ export class Network {
   readonly #clock: Clock = { nowMs: () => performance.now() };
   readonly #netstack: Netstack;
   readonly #hostNet: HostNetPort;
+  readonly #policy: Policy;
   readonly #resolvers: HostResolvers;
   readonly #dns: DnsForwarder;
   readonly #dhcp: DhcpServer;
@@ -104,8 +110,19 @@ export class Network {
     const HostNet = options.hostSockets === 'portable' ? NodeHostNet : LinuxHostNet;
     const hostNet: HostNetPort = new HostNet(() => this.#pipeline.wake());
     this.#hostNet = hostNet;
-    const hostLoopback = options.hostLoopback ?? true;
-    const policy = new Policy({ subnets: [subnet], gateways: [gateway], hostAliases: [hostAlias], hostLoopback });
+    const names = standardNames([gateway], [hostAlias]);
+    const own = new OwnAddresses(clock);
+    const policy = new Policy({
+      subnets: [subnet],
+      gateways: [gateway],
+      hostAliases: [hostAlias],
+      hostAddresses: () => own.current(),
+      hostLoopback: options.hostLoopback ?? true,
+      rules: options.policyRules ?? [],
+      names,
+      clock,
+    });
+    this.#policy = policy;
     const tcp = new TcpProxy(hostNet, policy);
     const netstack: Netstack = new Netstack({
       macAddress: GATEWAY_MAC,
@@ -134,13 +151,13 @@ export class Network {
     });
     this.#netstack = netstack;
     this.#udp = new UdpProxy({ host: hostNet, policy, netstack, clock, hostAliases: [hostAlias] });
-    this.#forwarder = new PortForwarder({ host: hostNet, netstack, clock, gateway });
+    this.#forwarder = new PortForwarder({ host: hostNet, netstack, clock, gateway, policy });
     const resolvers = new HostResolvers(clock, options.resolvConf);
     this.#resolvers = resolvers;
     resolvers.use(options.nameServers);
     this.#dns = new DnsForwarder(
-      { netstack, hostNet, resolvers, policy, clock, random },
-      { addresses: [gateway], names: standardNames([gateway], [hostAlias]) },
+      { netstack, hostNet, resolvers, policy, resolved: policy.resolved, clock, random },
+      { addresses: [gateway], names },
     );
     this.#pipeline = new Pipeline({
       netstack,
@@ -234,6 +251,7 @@ export class Network {
       dial: (guestAddress, guestPort) =>
         GuestStream.connect(this.#netstack, { guestAddress, guestPort, peerAddress: gateway, peerPort: 0 }),
     });
+    if ('port' in options.at) this.#policy.keepPort(options.at.port);
     if (this.#closed) entrance.close();
     else this.#entrances.add(entrance);
     return entrance;
@@ -244,13 +262,40 @@ export class Network {
     this.#resolvers.use(nameServers);
   }
 
+  /** Decides by these from now on; flows that are open stay. */
+  usePolicyRules(rules: readonly PolicyRule[]): void {
+    this.#policy.useRules(rules);
+  }
+
+  /** Lets guests have these ports of the host from now on. */
+  useHostPorts(ports: HostPorts): void {
+    this.#policy.useHostPorts(ports);
+  }
+
+  /** The policy in force, how often each rule decided, and what was denied lately. */
+  policy(): PolicyReport {
+    return this.#policy.report();
+  }
+
+  /** What the policy says of a flow; `host` is an address or a name of the network's own, undefined: it is neither. */
+  checkPolicy(host: string, question: PolicyQuestion): PolicyAnswer[] | undefined {
+    return checkPolicy(this.#policy, host, question);
+  }
+
   flows(): readonly FlowRecord[] {
     return this.#netstack.flows();
   }
 
-  /** Frames and datagrams that went nowhere, by reason. */
+  /** Frames, datagrams and flows that went nowhere, by reason. */
   drops(): Readonly<Record<string, number>> {
-    return { ...this.#netstack.drops, ...this.#udp.drops, ...this.#switchDrops(), ...this.#conditionDrops() };
+    const policy = Object.entries(this.#policy.denied).map(([reason, count]) => [`policy-${reason}`, count] as const);
+    return {
+      ...this.#netstack.drops,
+      ...this.#udp.drops,
+      ...Object.fromEntries(policy),
+      ...this.#switchDrops(),
+      ...this.#conditionDrops(),
+    };
   }
 
   /** Closes links and host sockets. */

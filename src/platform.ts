@@ -32,6 +32,9 @@ import { PublishingSocket } from './proxy/adapter/publishing-socket.ts';
 import { unprivilegedPortStart } from './proxy/adapter/unprivileged-ports.ts';
 import { parseNameServers } from './proxy/dns/name-servers.ts';
 import { freeSubnet } from './proxy/free-subnet.ts';
+import { parsePortRanges } from './proxy/policy/port-ranges.ts';
+import { parsePolicyRules } from './proxy/policy/rule.ts';
+import type { HostPorts } from './proxy/policy.ts';
 import type { PublishRules } from './proxy/published-ports.ts';
 import { parseConditions } from './stack/link/conditions.ts';
 import { type InForce, type NetworkCore, Supervisor } from './supervisor.ts';
@@ -153,6 +156,7 @@ function openNetwork(
     mtu,
     nameServers: parseNameServers(settings['network.dns']),
     guestMacAddress: macAddress(home),
+    hostLoopback: hostPorts(settings),
   });
   const stream = QemuStreamLink.connect(home.networkSocket, { mtu, memory: network.memory, report: log });
   const dialled = VhostUserNet && new VhostUserNet(home.vhostUserSocket, { mtu, dial: true, report: log });
@@ -167,6 +171,16 @@ function openNetwork(
       network.useConditions(parseConditions(now['network.conditions']));
     } catch (error) {
       log(`network.conditions: ${(error as Error).message}; what was in force stays`);
+    }
+  });
+  live
+    .pipe(selectSettings('policy.hostLoopback', 'policy.hostPorts'))
+    .subscribe((now) => network.useHostPorts(hostPorts(now)));
+  live.pipe(selectSettings('policy.rules')).subscribe((now) => {
+    try {
+      network.usePolicyRules(parsePolicyRules(now['policy.rules']));
+    } catch (error) {
+      log(`policy.rules: ${(error as Error).message}; what was in force stays`);
     }
   });
   const names = new ContainerNames(home.dockerSocket);
@@ -184,6 +198,8 @@ function openNetwork(
     flows: () => network.flows(),
     drops: () => network.drops(),
     capture: (options) => network.capture(options),
+    policy: () => network.policy(),
+    checkPolicy: (host, question) => network.checkPolicy(host, question),
     expose: (request) => network.expose(request),
     apply: (changed) => live.next(changed),
     close: () => {
@@ -193,6 +209,12 @@ function openNetwork(
       network.close();
     },
   };
+}
+
+/** Ports of the host that guests may have. */
+function hostPorts(settings: Settings): HostPorts {
+  const ports = parsePortRanges(settings['policy.hostPorts']);
+  return ports ? { mode: settings['policy.hostLoopback'], ports } : { mode: 'ask' };
 }
 
 /** The network's own address, the gateway and the host alias, which are never a container's. */

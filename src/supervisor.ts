@@ -27,6 +27,8 @@ export interface NetworkCore extends PortExposer {
   flows(): readonly FlowRecord[];
   drops(): Readonly<Record<string, number>>;
   capture: PlatformPort['capture'];
+  policy: PlatformPort['policy'];
+  checkPolicy: PlatformPort['checkPolicy'];
   /** Takes over the settings that need no restart. */
   apply(settings: Settings): void;
   close(): void;
@@ -175,8 +177,15 @@ export class Supervisor implements PlatformPort {
   }
 
   capture(options: Parameters<PlatformPort['capture']>[0]): Capture {
-    if (!this.#network) throw new StateError(`the VM is ${this.status().state}: it has no network to capture`);
-    return this.#network.capture(options);
+    return this.#runningNetwork('to capture').capture(options);
+  }
+
+  policy(): ReturnType<PlatformPort['policy']> {
+    return this.#runningNetwork('with a policy').policy();
+  }
+
+  checkPolicy(...question: Parameters<PlatformPort['checkPolicy']>): ReturnType<PlatformPort['checkPolicy']> {
+    return this.#runningNetwork('with a policy').checkPolicy(...question);
   }
 
   restart(): Promise<void> {
@@ -286,6 +295,11 @@ export class Supervisor implements PlatformPort {
     if (state === 'running') {
       if (boot.dockerd !== undefined) this.#parts.docker.start();
     } else if (state !== 'paused') this.#parts.docker.stop();
+  }
+
+  #runningNetwork(what: string): NetworkCore {
+    if (!this.#network) throw new StateError(`the VM is ${this.status().state}: it has no network ${what}`);
+    return this.#network;
   }
 
   #mustBe(state: MachineStatus['state']): void {

@@ -75,6 +75,48 @@ const schemas: Readonly<Record<string, Schema>> = {
     ...['rttMs', 'retransmissions', 'waitsFor'],
   ),
   Flows: object({ flows: list(ref('Flow')), drops: map(number) }),
+  Policy: object({
+    hostLoopback: { type: 'string', enum: ['ask', 'list', 'all', 'closed'] },
+    hostPorts: text,
+    ownPorts: list(number),
+    rules: list(object({ rule: text, decided: number })),
+    denied: map(number),
+    denials: list(
+      object(
+        {
+          direction: { type: 'string', enum: ['out', 'in'] },
+          protocol: text,
+          address: text,
+          port: number,
+          reason: text,
+          rule: text,
+          flows: number,
+          secondsAgo: number,
+        },
+        'rule',
+      ),
+    ),
+  }),
+  PolicyAnswers: object({
+    answers: list(
+      object(
+        {
+          direction: { type: 'string', enum: ['out', 'in'] },
+          protocol: text,
+          address: text,
+          port: number,
+          name: text,
+          allowed: yes,
+          dialled: text,
+          reason: text,
+          rule: text,
+          number,
+          answer: text,
+        },
+        ...['name', 'dialled', 'reason', 'rule', 'number', 'answer'],
+      ),
+    ),
+  }),
   Setting: object(
     {
       value,

@@ -4,6 +4,8 @@ import type { Observable } from 'rxjs';
 import type { SettingsPort } from '../config/port.ts';
 import type { SettingName } from '../config/schema.ts';
 import type { Accelerator, MachineState } from '../hypervisor/port.ts';
+import type { PolicyAnswer, PolicyQuestion } from '../proxy/policy/explanation.ts';
+import type { PolicyReport } from '../proxy/policy.ts';
 import type { PublishedPort } from '../proxy/published-ports.ts';
 import type { Capture, CaptureOptions } from '../stack/link/capture.ts';
 import type { FlowRecord } from '../stack/port.ts';
@@ -49,6 +51,10 @@ export interface PlatformPort {
   readonly settings: SettingsPort;
   flows(): readonly FlowRecord[];
   drops(): Readonly<Record<string, number>>;
+  /** The policy in force, how often each rule decided, and what was denied lately. Throws a `StateError` while there is no network. */
+  policy(): PolicyReport;
+  /** What the policy says of a flow to `host`; undefined: it is neither an address nor a name of the network's own. */
+  checkPolicy(host: string, question: PolicyQuestion): readonly PolicyAnswer[] | undefined;
   /** Captures the network's frames until it is stopped, or the network goes. Throws a `StateError` while there is none. */
   capture(options: Pick<CaptureOptions, 'sink' | 'filter' | 'snapOctets' | 'stopped'>): Capture;
   /** Stops the VM in order and starts it again with the settings as they are now. Rejects with a `StateError` when it cannot. */

@@ -1,8 +1,10 @@
 /** Every operation of the HTTP API. */
 
+import { lookup } from 'node:dns/promises';
 import type { SettingChanges } from '../config/port.ts';
 import { type SettingName, schema, settingNames } from '../config/schema.ts';
 import { describeSetting, describeSettings } from '../config/setting-description.ts';
+import type { PolicyAnswer, PolicyQuestion } from '../proxy/policy/explanation.ts';
 import { parseCaptureFilter } from '../stack/link/capture-filter.ts';
 import type { CaptureRequest } from './capture-stream.ts';
 import { metrics } from './metrics.ts';
@@ -43,6 +45,26 @@ export const routes: readonly Route[] = [
     },
     answers: 'Capture',
     answer: ({ query }) => ({ capture: captureRequest(query) }),
+  },
+  {
+    method: 'GET',
+    path: '/v1/policy',
+    summary: 'What the guest may reach: rules and how often each decided, ports of the host, what was denied lately',
+    answers: 'Policy',
+    answer: ({ platform }) => ({ json: platform.policy() }),
+  },
+  {
+    method: 'GET',
+    path: '/v1/policy/check',
+    summary: 'What the policy says of a flow, and which rule decides; nothing is dialled',
+    query: {
+      address: 'An address, or a name: then one answer for each address that the host finds for it',
+      port: 'Of the address; nothing for ICMP',
+      protocol: '`tcp` (the default), `udp` or `icmp`',
+      direction: '`out` (the default), or `in`: the address is a client of a published port, the port is the host\'s',
+    },
+    answers: 'PolicyAnswers',
+    answer: async ({ platform, query }) => ({ json: { answers: await checkPolicy(platform, query) } }),
   },
   {
     method: 'GET',
@@ -163,6 +185,31 @@ export const routes: readonly Route[] = [
     answer: () => ({ json: openApiDocument(routes) }),
   },
 ];
+
+async function checkPolicy(platform: ApiRequest['platform'], query: URLSearchParams): Promise<PolicyAnswer[]> {
+  const host = query.get('address') ?? '';
+  const protocol = oneOf(query.get('protocol') ?? 'tcp', 'tcp', 'udp', 'icmp');
+  const direction = oneOf(query.get('direction') ?? 'out', 'out', 'in');
+  const port = query.get('port') ?? '0';
+  const known = protocol === 'icmp' ? '0' : port;
+  if (!/^\d{1,5}$/.test(known) || Number(known) > 65535 || (protocol !== 'icmp' && Number(known) === 0))
+    throw new RequestError(400, `'${port}' is no port`);
+  const question: PolicyQuestion = { protocol, port: Number(known), direction };
+  const answers = platform.checkPolicy(host, question);
+  if (answers) return [...answers];
+  const name = host.toLowerCase().replace(/\.$/, '');
+  if (!/^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/.test(name)) throw new RequestError(400, `'${host}' is no address and no name`);
+  const found = await lookup(name, { all: true }).catch((error: NodeJS.ErrnoException) => {
+    throw new RequestError(400, `the host finds no address for '${name}': ${error.code ?? error.message}`);
+  });
+  return found.flatMap(({ address }) => platform.checkPolicy(address, { ...question, name }) ?? []);
+}
+
+function oneOf<T extends string>(word: string, ...choices: readonly T[]): T {
+  const found = choices.find((choice) => choice === word);
+  if (!found) throw new RequestError(400, `'${word}' is not one of ${choices.join(', ')}`);
+  return found;
+}
 
 function captureRequest(query: URLSearchParams): CaptureRequest {
   const [filter, snap] = [query.get('filter'), query.get('snap')];

@@ -9,6 +9,7 @@ import { parseConditions } from '../stack/link/conditions.ts';
 import { formatAddress, ofIpv4, parseSubnet } from '../stack/wire/address.ts';
 import { type CaptureRequest, captureHelp, captureOptions, readCaptureOptions } from './capture.ts';
 import { type EntranceRequest, entranceHelp, entranceOptions, openEntrance, readEntranceOptions } from './entrance.ts';
+import { type OptionToken, policyHelp, policyOptions, readPolicyOptions } from './policy-options.ts';
 import { type PublishSpec, parsePublishSpec } from './publish-spec.ts';
 import { UsageError } from './usage-error.ts';
 
@@ -20,6 +21,7 @@ export const coreOptions = {
   dns: { type: 'string' },
   'host-sockets': { type: 'string' },
   conditions: { type: 'string', multiple: true },
+  ...policyOptions,
   ...entranceOptions,
   ...captureOptions,
 } as const;
@@ -34,7 +36,7 @@ export const coreHelp = `  --mtu N               largest IP packet, 576 to 65520
   --conditions TEXT     make the network worse: delay=40ms,jitter=5ms,loss=1%,burst=1%/25%,rate=10mbit,queue=64k,
                         reorder=1%,duplicate=1%,corrupt=0.1%; for a part of it with direction=up|down (up is from
                         the guest) and to=CIDR; rules are set apart by ';', the first that fits holds; seed=N
-${entranceHelp}${captureHelp}`;
+${policyHelp}${entranceHelp}${captureHelp}`;
 
 export interface CoreOptions extends NetworkOptions {
   readonly publish: readonly PublishSpec[];
@@ -43,7 +45,8 @@ export interface CoreOptions extends NetworkOptions {
 }
 
 type CoreValues = Parameters<typeof readCaptureOptions>[0] &
-  Parameters<typeof readEntranceOptions>[0] & {
+  Parameters<typeof readEntranceOptions>[0] &
+  Parameters<typeof readPolicyOptions>[0] & {
     readonly mtu?: string | undefined;
     readonly subnet?: string | undefined;
     readonly publish?: string[] | undefined;
@@ -52,7 +55,7 @@ type CoreValues = Parameters<typeof readCaptureOptions>[0] &
     readonly 'host-sockets'?: string | undefined;
   };
 
-export function readCoreOptions(values: CoreValues): CoreOptions {
+export function readCoreOptions(values: CoreValues, tokens: readonly OptionToken[]): CoreOptions {
   const { mtu = '1500', subnet = '192.168.65.0/24', publish = [], dns, conditions } = values;
   const { 'host-sockets': hostSockets = 'native' } = values;
   if (hostSockets !== 'native' && hostSockets !== 'portable')
@@ -64,6 +67,7 @@ export function readCoreOptions(values: CoreValues): CoreOptions {
     hostSockets,
     capture: readCaptureOptions(values),
     entrance: readEntranceOptions(values),
+    ...readPolicyOptions(values, tokens),
     conditions: conditions && usage(() => parseConditions(conditions.join(';')), '--conditions: '),
     ...(dns === undefined ? {} : resolving(dns)),
   };

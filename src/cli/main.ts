@@ -36,6 +36,10 @@ const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'make the network worse, or show how bad it is',
     load: () => import('./net-conditions.ts'),
   },
+  'net policy': {
+    summary: 'show what the guest may reach; check which rule decides',
+    load: () => import('./net-policy.ts'),
+  },
   daemon: { summary: "run the platform in the foreground (what 'up' starts)", load: () => import('./daemon.ts') },
 };
 

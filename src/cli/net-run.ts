@@ -136,11 +136,11 @@ function parse(argv: readonly string[]): RunOptions | undefined {
     'no-offload': { type: 'boolean' },
   } as const;
   const at = commandAt(argv, options);
-  const { values } = usage(() => parseArgs({ args: argv.slice(0, at), options }));
+  const { values, tokens } = usage(() => parseArgs({ args: argv.slice(0, at), options, tokens: true }));
   if (values.help) return undefined;
   const command = argv.slice(argv[at] === '--' ? at + 1 : at);
   if (command.length === 0) throw new UsageError("say what to run: slipway net run -- COMMAND; '--help' explains");
-  return { ...readCoreOptions(values), command, offload: !values['no-offload'] };
+  return { ...readCoreOptions(values, tokens), command, offload: !values['no-offload'] };
 }
 
 /** Where our own options end: at '--', or at the first word that is neither an option nor an option's value. */

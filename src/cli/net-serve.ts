@@ -48,7 +48,7 @@ Examples:
 `;
 
 /** Attachments and options of the network core that this version has not. */
-const absent = ['vmnet', 'vfkit', 'policy', 'api'];
+const absent = ['vmnet', 'vfkit', 'api'];
 
 interface TapAttachment {
   readonly tap: string;
@@ -101,9 +101,10 @@ export async function run(argv: readonly string[]): Promise<number> {
 function parse(argv: readonly string[]): ServeOptions | undefined {
   const one = { type: 'string' } as const;
   const flag = { type: 'boolean' } as const;
-  const { values } = usage(() =>
+  const { values, tokens } = usage(() =>
     parseArgs({
       args: [...argv],
+      tokens: true,
       options: {
         ...coreOptions,
         help: { ...flag, short: 'h' },
@@ -125,7 +126,7 @@ function parse(argv: readonly string[]): ServeOptions | undefined {
   if (readyFd !== undefined && !/^\d{1,9}$/.test(readyFd)) throw new UsageError('--ready-fd wants a file descriptor');
   const attached = attachment(values);
   return {
-    ...readCoreOptions(values),
+    ...readCoreOptions(values, tokens),
     switched: 'qemu' in attached && attached.qemu.length > 1,
     attachment: attached,
     readyFd: readyFd === undefined ? undefined : Number(readyFd),

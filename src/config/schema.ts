@@ -25,6 +25,12 @@ export interface Settings {
   readonly 'network.dns': string;
   /** What makes the guest's network worse; empty: nothing. */
   readonly 'network.conditions': string;
+  /** What guests may reach, as rules; the first that is about a flow decides. */
+  readonly 'policy.rules': string;
+  /** Which ports of the host's loopback guests may have, at the host alias. */
+  readonly 'policy.hostLoopback': 'ask' | 'list' | 'all';
+  /** Ports of the host that guests may have, comma-separated ports and ranges. */
+  readonly 'policy.hostPorts': string;
   /** Where the host gets to containers by SOCKS 5 and HTTP: a loopback address and port, `socket`, or empty: nowhere. */
   readonly 'network.entrance': string;
   /** Addresses that published ports without an address of their own bind, comma-separated. */
@@ -120,6 +126,43 @@ function checkConditions(value: string): string | undefined {
   return undefined;
 }
 
+const words = /^(?:allow|deny)(?: (?:out|in))?(?: (?:tcp|udp|icmp))?(?: (?!port(?: |$))(\S+))?(?: port (\S+))?$/;
+const cidr = /^(.*)\/(0|[1-9]\d{0,2})$/;
+const pattern = /^(?=.{1,253}$)(?:\*?\.)?(?:[a-z0-9_*-]{1,63}\.)*(?!(?:\*|\d+|0x[0-9a-f]*)\.?$)[a-z0-9_*-]{1,63}\.?$/i;
+
+/** Without zeros before a number, which some read as octal. */
+const isIpv4 = (value: string): boolean => ipv4.test(value) && !/(?:^|\.)0\d/.test(value);
+
+/** RFC 4291 2.2, without a zone. */
+function isIpv6(value: string): boolean {
+  const sides = value.replace(/:[\d.]+$/, (tail) => (isIpv4(tail.slice(1)) ? ':0:0' : tail)).split('::');
+  const groups = sides.flatMap((side) => (side === '' ? [] : side.split(':')));
+  if (!value.includes(':') || sides.length > 2 || !groups.every((group) => /^[0-9a-f]{1,4}$/i.test(group))) return false;
+  return sides.length === 2 ? groups.length < 8 : groups.length === 8;
+}
+
+function checkRules(value: string): string | undefined {
+  const rules = value
+    .split(/\r?\n/)
+    .flatMap((line) => line.replace(/#.*$/, '').split(';'))
+    .map((rule) => rule.trim().replace(/\s+/g, ' '))
+    .filter((rule) => rule !== '');
+  for (const rule of rules) {
+    const [whole, target = 'any', ports] = words.exec(rule) ?? [];
+    const form = 'allow|deny [out|in] [tcp|udp|icmp] [ADDRESS|CIDR|NAME|any] [port PORT[-LAST],...]';
+    if (whole === undefined || !rule.includes(' ')) return `has '${rule}': a rule is ${form}`;
+    const [, network = target, bits = '0'] = cidr.exec(target) ?? [];
+    const address = isIpv4(network) ? Number(bits) <= 32 : isIpv6(network) && Number(bits) <= 128;
+    const known = address || (pattern.test(target) && !/^(?:allow|deny|out|in|tcp|udp|icmp|any|port)$/.test(target));
+    if (target !== 'any' && !known) return `has '${rule}': '${target}' is no address, network or name`;
+    if (!address && target !== 'any' && / in /.test(rule)) return `has '${rule}': clients are known by address alone`;
+    if (ports !== undefined && (checkPorts(ports) || list(ports).length === 0))
+      return `has '${rule}': '${ports}' is no list of ports such as 80,8000-8100`;
+    if (ports !== undefined && / icmp /.test(rule)) return `has '${rule}': ICMP has no ports`;
+  }
+  return rules.length > 1024 ? 'has more than 1024 rules' : undefined;
+}
+
 function checkEntrance(value: string): string | undefined {
   if (value === '' || value === 'socket') return undefined;
   const [, octets = '', port] = /^(?:127\.(\d{1,3}\.\d{1,3}\.\d{1,3})|\[::1\]):(\d{1,5})$/.exec(value) ?? [];
@@ -180,6 +223,28 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     details:
       'Rules are set apart by `;`, and the first that is about a frame holds: `direction=up|down`, `to=10.0.0.0/8`; `delay=40ms`, `jitter=5ms`, `loss=1%`, `burst=1%/25%`, `rate=10mbit`, `queue=64k`, `reorder=1%`, `duplicate=1%`, `corrupt=1%`, `seed=1`.',
     check: checkConditions,
+  },
+  'policy.rules': {
+    default: '',
+    restarts: 'nothing',
+    summary: 'what the guest may reach, such as deny 10.0.0.0/8; allow *.example.org port 443; deny any',
+    details:
+      'A rule is `allow|deny [out|in] [tcp|udp|icmp] [ADDRESS|CIDR|NAME|any] [port PORT[-LAST],...]`; rules are set apart by `;` or line ends, `#` begins a comment. The first that is about a flow decides; what none is about is allowed. `in` is about what comes to published ports: the client and the port of the host. `example.org` is one name, `*.example.org` all below it, `.example.org` both; a name means the addresses that the guest was told for it, until their time is over. Flows that are open stay. `slipway net policy check ADDRESS PORT` says which rule decides.',
+    check: checkRules,
+  },
+  'policy.hostLoopback': {
+    default: 'list',
+    choices: ['ask', 'list', 'all'],
+    restarts: 'nothing',
+    summary: "ports of the host's loopback that the guest may have at host.docker.internal",
+    details:
+      "`list`: those of `policy.hostPorts`, or while that is empty every port but Docker's API (2375, 2376) and Slipway's own. `ask`: those of `policy.hostPorts` alone; what else the guest tries is refused at once and shown by `slipway net policy`, for you to add. `all`: every port. The same holds for the host's other addresses.",
+  },
+  'policy.hostPorts': {
+    default: '',
+    restarts: 'nothing',
+    summary: 'ports of the host that the guest may have, such as 5432,8000-8100',
+    check: checkPorts,
   },
   'network.entrance': {
     default: '',

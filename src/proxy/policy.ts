@@ -192,6 +192,10 @@ export class Policy {
     this.useRules(options.rules ?? []);
   }
 
+  get rules(): readonly PolicyRule[] {
+    return this.#rules;
+  }
+
   /** From now on; flows that are open stay. */
   useRules(rules: readonly PolicyRule[]): void {
     this.#rules = rules;

@@ -8,8 +8,13 @@ import { Agent, request } from 'undici';
 import { type PlatformPort, type PlatformStatus, StateError } from '../../src/api/port.ts';
 import { routes } from '../../src/api/routes.ts';
 import { ApiServer } from '../../src/api/server.ts';
+import { standardNames } from '../../src/proxy/dns/built-in-names.ts';
+import { checkPolicy } from '../../src/proxy/policy/explanation.ts';
+import { parsePolicyRules } from '../../src/proxy/policy/rule.ts';
+import { Policy } from '../../src/proxy/policy.ts';
 import { Capture } from '../../src/stack/link/capture.ts';
-import { FrameBatch } from '../../src/stack/port.ts';
+import { type Address, FrameBatch } from '../../src/stack/port.ts';
+import { parseAddress, parseSubnet } from '../../src/stack/wire/address.ts';
 import { MemorySettings } from '../config/memory-settings.ts';
 import { arenaOf } from '../stack/fake-link.ts';
 import { icmpFrame, pattern, udpFrame } from '../stack/frames.ts';
@@ -38,6 +43,14 @@ const settings = new MemorySettings();
 const changes = new BehaviorSubject(status);
 const calls: string[] = [];
 const captures: Capture[] = [];
+const [gateway, hostAlias] = ['192.168.65.1', '192.168.65.2'].map((text) => parseAddress(text)!) as [Address, Address];
+const policy = new Policy({
+  subnets: [parseSubnet('192.168.65.0/24')!],
+  gateways: [gateway],
+  hostAliases: [hostAlias],
+  names: standardNames([gateway], [hostAlias]),
+  rules: parsePolicyRules('allow tcp 10.0.0.5 port 443; deny 10.0.0.0/8'),
+});
 const platform: PlatformPort = {
   status: () => changes.value,
   changes,
@@ -47,6 +60,8 @@ const platform: PlatformPort = {
     { protocol: 'udp', guest: 'g', peer: 'p', state: 'open', octetsToGuest: 1, octetsToHost: 1 },
   ],
   drops: () => ({ 'bad "checksum"': 3 }),
+  policy: () => policy.report(),
+  checkPolicy: (host, question) => checkPolicy(policy, host, question),
   capture: (options) => {
     const capture = new Capture({ epochMs: 0, ...options });
     captures.push(capture);
@@ -98,6 +113,33 @@ t.test('what there is to read', async (t) => {
   ])
     t.ok(metrics.text.split('\n').includes(line), line);
   t.match(metrics.text, /^(# (HELP|TYPE) .*\n|[a-z_]+(\{[^}]*\})? [-\d.e+]+\n)+$/);
+});
+
+t.test('the policy, and what it says of a flow', async (t) => {
+  t.match((await call('GET', '/v1/policy')).json(), {
+    hostLoopback: 'list',
+    ownPorts: [2375, 2376],
+    rules: [{ rule: 'allow tcp 10.0.0.5 port 443', decided: 0 }, { rule: 'deny 10.0.0.0/8' }],
+    denials: [],
+  });
+  const check = async (query: string) => (await call('GET', `/v1/policy/check?${query}`)).json();
+  t.match(await check('address=10.0.0.5&port=443'), { answers: [{ allowed: true, number: 1 }] });
+  t.match(await check('address=10.0.0.5&port=443&protocol=udp'), {
+    answers: [{ allowed: false, number: 2, rule: 'deny 10.0.0.0/8', answer: 'ICMP administratively prohibited' }],
+  });
+  t.match(await check('address=127.0.0.1&port=80'), { answers: [{ reason: 'forbidden-address', answer: 'RST' }] });
+  t.match(await check('address=Host.Docker.Internal&port=80'), { answers: [{ allowed: true, dialled: '127.0.0.1' }] });
+  t.match(await check('address=localhost&port=80'), { answers: [{ allowed: false, name: 'localhost' }] });
+  t.match(await check('address=10.0.0.9&protocol=icmp'), { answers: [{ allowed: false, port: 0 }] });
+  t.match(await check('address=10.0.0.9&port=80&direction=in'), { answers: [{ allowed: true }] });
+  for (const [query, words] of [
+    ['address=10.0.0.5', /'0' is no port/],
+    ['address=10.0.0.5&port=65536', /'65536' is no port/],
+    ['address=10.0.0.5&port=80&protocol=sctp', /'sctp' is not one of tcp, udp, icmp/],
+    ['address=0x7f.1/8&port=80', /is no address and no name/],
+    ['address=nope.invalid&port=80', /the host finds no address for 'nope.invalid'/],
+  ] as const)
+    t.match((await call('GET', `/v1/policy/check?${query}`)).json(), { error: words }, query);
 });
 
 t.test('settings', async (t) => {

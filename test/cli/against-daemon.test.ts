@@ -11,8 +11,13 @@ import { type PlatformPort, type PlatformStatus, StateError } from '../../src/ap
 import { ApiServer } from '../../src/api/server.ts';
 import { openSettings } from '../../src/config/adapter/settings-store.ts';
 import { homeAt, makeHome } from '../../src/home.ts';
+import { standardNames } from '../../src/proxy/dns/built-in-names.ts';
+import { checkPolicy } from '../../src/proxy/policy/explanation.ts';
+import { parsePolicyRules } from '../../src/proxy/policy/rule.ts';
+import { Policy } from '../../src/proxy/policy.ts';
 import { Capture } from '../../src/stack/link/capture.ts';
-import { FrameBatch } from '../../src/stack/port.ts';
+import { type Address, FrameBatch } from '../../src/stack/port.ts';
+import { parseAddress, parseSubnet } from '../../src/stack/wire/address.ts';
 import { arenaOf } from '../stack/fake-link.ts';
 import { icmpFrame, pattern, udpFrame } from '../stack/frames.ts';
 import { readPcapng } from '../stack/link/pcapng-file.ts';
@@ -62,12 +67,22 @@ const store = await openSettings({
 t.teardown(() => store.close());
 const { settings, database } = store;
 settings.follow(() => undefined);
+const [gateway, hostAlias] = ['192.168.65.1', '192.168.65.2'].map((text) => parseAddress(text)!) as [Address, Address];
+const policy = new Policy({
+  subnets: [parseSubnet('192.168.65.0/24')!],
+  gateways: [gateway],
+  hostAliases: [hostAlias],
+  names: standardNames([gateway], [hostAlias]),
+  rules: parsePolicyRules('allow tcp 10.0.0.5 port 443; deny 10.0.0.0/8'),
+});
 const platform: PlatformPort = {
   status: () => (story.length > 1 ? story.shift()! : story[0]!),
   changes: new BehaviorSubject(up),
   settings,
   flows: () => [],
   drops: () => ({}),
+  policy: () => policy.report(),
+  checkPolicy: (host, question) => checkPolicy(policy, host, question),
   capture: (options) => {
     const capture = new Capture({ epochMs: 0, ...options });
     // Frames come for as long as somebody captures them.
@@ -146,6 +161,21 @@ t.test('up waits for a boot, and tells why it failed', async (t) => {
   story = [booting, { ...booting, state: 'failed', reason: 'no disk space: free some' }];
   t.match(await slipway('up'), { status: 1, stderr: /slipway: no disk space: free some\n$/ });
   story = [up];
+});
+
+t.test('net policy', async (t) => {
+  t.match((await slipway('net', 'policy')).stdout, /^ports of the host \(list\): every port but 2375, 2376\n\n {3}RULE .*\n1 {2}allow tcp/);
+  t.match(JSON.parse((await slipway('net', 'policy', '--json')).stdout), { rules: [{ decided: 0 }, {}] });
+  const check = async (...words: string[]) => (await slipway('net', 'policy', 'check', ...words)).stdout;
+  t.equal(await check('10.0.0.5', '443'), 'tcp 10.0.0.5:443 is allowed: rule 1: allow tcp 10.0.0.5 port 443\n');
+  t.equal(
+    await check('10.0.0.5', '443', '--protocol', 'udp'),
+    'udp 10.0.0.5:443 is denied, answered by ICMP administratively prohibited: rule 2: deny 10.0.0.0/8\n',
+  );
+  t.match(await check('host.docker.internal', '80'), "tcp 192.168.65.2:80 is allowed, as the host's 127.0.0.1: no rule");
+  t.match(JSON.parse(await check('::1', '80', '--json')), [{ allowed: false, reason: 'forbidden-address' }]);
+  t.match(await slipway('net', 'policy', 'check', '10.0.0.5', 'x'), { status: 1, stderr: "slipway: 'x' is no port\n" });
+  t.match(await slipway('net', 'policy', 'check'), { status: 2 });
 });
 
 t.test('net capture', async (t) => {

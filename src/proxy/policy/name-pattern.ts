@@ -30,7 +30,7 @@ export function parseNamePattern(text: string): NamePattern | undefined {
     below = true;
   }
   const labels = name.split('.').reverse();
-  if (!labels.every((one) => label.test(one)) || numeric.test(labels[0]!)) return undefined;
+  if (!labels.every((one) => label.test(one)) || labels[0] === '*' || numeric.test(labels[0]!)) return undefined;
   return { labels, below, itself };
 }
 

@@ -37,6 +37,8 @@ export class PolicyRuleError extends Error {
   readonly code = 'POLICY_RULE';
 }
 
+/** No names, so that a word too many is not taken for one. */
+const keywords = new Set(['allow', 'deny', 'out', 'in', 'tcp', 'udp', 'icmp', 'any', 'port']);
 const MAX_RULES = 1024;
 const FORM = 'allow|deny [out|in] [tcp|udp|icmp] [ADDRESS|CIDR|NAME|any] [port PORT[-LAST],...]';
 
@@ -89,7 +91,7 @@ function parseTarget(word: string): PolicyRule['target'] {
     const subnet = parseSubnet(word);
     return subnet && { subnet: withoutHostBits(subnet) };
   }
-  const name = parseNamePattern(word);
+  const name = keywords.has(word) ? undefined : parseNamePattern(word);
   return name && { name };
 }
 

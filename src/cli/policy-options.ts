@@ -1,0 +1,72 @@
+/** Options of the network core alone that say what guests may reach. */
+
+import { readFileSync } from 'node:fs';
+import type { NetworkOptions } from '../network.ts';
+import { parsePortRanges } from '../proxy/policy/port-ranges.ts';
+import { type PolicyRule, parsePolicyRule, parsePolicyRules } from '../proxy/policy/rule.ts';
+import { UsageError } from './usage-error.ts';
+
+/** For `parseArgs`. */
+export const policyOptions = {
+  allow: { type: 'string', multiple: true },
+  deny: { type: 'string', multiple: true },
+  policy: { type: 'string' },
+  'host-ports': { type: 'string' },
+} as const;
+
+export const policyHelp = `  --allow RULE          what guests may reach, and
+  --deny RULE           what not; may be repeated: the first that is about a flow decides, what none is about is allowed.
+                        RULE is [out|in] [tcp|udp|icmp] [ADDRESS|CIDR|NAME|any] [port PORT[-LAST],...]; 'in' is about
+                        clients of published ports; example.org is that name, *.example.org those below it
+  --policy FILE         rules of a file, after those: one a line, with allow or deny before it; '#' begins a comment
+  --host-ports PORTS    ports of the host's loopback that guests may have at host.docker.internal: a list such as
+                        5432,8000-8100, all or none (default: all but Docker's API, 2375 and 2376)
+`;
+
+/** As `parseArgs` gives them: it alone says in which order --allow and --deny came. */
+export type OptionToken = { readonly kind: string; readonly name?: string; readonly value?: string | undefined };
+
+interface PolicyValues {
+  readonly policy?: string | undefined;
+  readonly 'host-ports'?: string | undefined;
+}
+
+export function readPolicyOptions(
+  { policy, 'host-ports': ports }: PolicyValues,
+  tokens: readonly OptionToken[],
+): Pick<NetworkOptions, 'policyRules' | 'hostLoopback'> {
+  const rules: PolicyRule[] = [];
+  for (const { kind, name, value = '' } of tokens)
+    if (kind === 'option' && (name === 'allow' || name === 'deny'))
+      rules.push(reading(`--${name}: `, () => parsePolicyRule(`${name} ${value}`)));
+  if (policy !== undefined) rules.push(...reading(`--policy ${policy}: `, () => parsePolicyRules(readPolicy(policy))));
+  return {
+    ...(rules.length > 0 && { policyRules: rules }),
+    ...(ports !== undefined && { hostLoopback: hostPorts(ports) }),
+  };
+}
+
+function readPolicy(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new Error(`it cannot be read (${(error as NodeJS.ErrnoException).code})`);
+  }
+}
+
+function reading<T>(prefix: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw new UsageError(prefix + (error as Error).message);
+  }
+}
+
+function hostPorts(text: string): NonNullable<NetworkOptions['hostLoopback']> {
+  if (text === 'none') return false;
+  if (text === 'all') return { mode: 'all' };
+  const ports = parsePortRanges(text);
+  if (!ports || ports.length === 0)
+    throw new UsageError(`--host-ports: '${text}' is no list of ports such as 5432,8000-8100, nor all or none`);
+  return { mode: 'list', ports };
+}
