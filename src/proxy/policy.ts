@@ -192,6 +192,11 @@ export class Policy {
     this.useRules(options.rules ?? []);
   }
 
+  /** Whether an answer is worth keeping for a flow: without rules it is always the same, and quickly found. */
+  get ruled(): boolean {
+    return this.#rules.length > 0;
+  }
+
   get rules(): readonly PolicyRule[] {
     return this.#rules;
   }

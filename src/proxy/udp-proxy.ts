@@ -19,10 +19,12 @@ import type { Policy, Verdict } from './policy.ts';
 import type { HostDatagramHandler, HostDatagramSocket, HostErrorCode, HostNetPort } from './port.ts';
 
 const IDLE_MS = 180_000;
+/** Peers of one source whose rules are not gone through again. */
+const PEERS = 64;
 
 export interface UdpProxyOptions {
   readonly host: HostNetPort;
-  readonly policy: Pick<Policy, 'destination' | 'generation' | 'acquire' | 'release'>;
+  readonly policy: Pick<Policy, 'destination' | 'generation' | 'ruled' | 'acquire' | 'release'>;
   readonly netstack: Pick<NetstackPort, 'sendUdp' | 'sendUnreachable'>;
   readonly clock: Clock;
   /** Stand for the host's loopback towards the guest. */
@@ -62,6 +64,8 @@ class Mapping {
   /** The policy's generation then. */
   askedIn = 0;
   dialled: Address | undefined = undefined;
+  /** Peers that rules have allowed, by their addresses and ports, since `askedIn`: flows that last as the mapping does. */
+  readonly allowed = new Map<EndpointKey, Address>();
 
   constructor(key: EndpointKey, datagram: UdpDatagram) {
     this.key = key;
@@ -101,12 +105,7 @@ export class UdpProxy implements HostDatagramHandler {
     if (!address) return;
     mapping ??= this.#open(key, datagram);
     if (!mapping) return;
-    if (address !== mapping.dialled) {
-      mapping.askedAbout.set(datagram.peerAddress);
-      mapping.askedPort = datagram.peerPort;
-      mapping.askedIn = this.#options.policy.generation;
-      mapping.dialled = Uint8Array.from(address);
-    }
+    if (address !== mapping.dialled) this.#remember(mapping, datagram, address);
     mapping.usedAtMs = this.#options.clock.nowMs();
     mapping.peerAddress.set(datagram.peerAddress);
     mapping.peerPort = datagram.peerPort;
@@ -163,11 +162,27 @@ export class UdpProxy implements HostDatagramHandler {
       equal(mapping.askedAbout, datagram.peerAddress)
     )
       return mapping.dialled;
+    if (mapping && mapping.allowed.size > 0 && mapping.askedIn === policy.generation) {
+      const known = mapping.allowed.get(endpointKey(datagram.peerAddress, port));
+      if (known) return known;
+    }
     const verdict = policy.destination(datagram.peerAddress, { protocol: 'udp', port, ingress });
     if (verdict.allowed) return verdict.address;
     this.drops.denied++;
     this.#options.netstack.sendUnreachable(answers[verdict.answer ?? 'prohibited'], datagram);
     return undefined;
+  }
+
+  #remember(mapping: Mapping, { peerAddress, peerPort }: UdpDatagram, address: Address): void {
+    const { policy } = this.#options;
+    if (mapping.askedIn !== policy.generation) mapping.allowed.clear();
+    mapping.askedAbout.set(peerAddress);
+    mapping.askedPort = peerPort;
+    mapping.askedIn = policy.generation;
+    mapping.dialled = Uint8Array.from(address);
+    if (!policy.ruled) return;
+    if (mapping.allowed.size === PEERS) mapping.allowed.delete(mapping.allowed.keys().next().value!);
+    mapping.allowed.set(endpointKey(peerAddress, peerPort), mapping.dialled);
   }
 
   #open(key: EndpointKey, datagram: UdpDatagram): Mapping | undefined {

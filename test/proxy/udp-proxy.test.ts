@@ -2,6 +2,7 @@
 
 import t from 'tap';
 import { FakeHostNet } from '../../src/proxy/adapter/fake-host-net.ts';
+import { parsePolicyRules } from '../../src/proxy/policy/rule.ts';
 import { Policy } from '../../src/proxy/policy.ts';
 import type { HostDatagramSocket } from '../../src/proxy/port.ts';
 import { PortForwarder } from '../../src/proxy/port-forward.ts';
@@ -115,6 +116,60 @@ t.test('an ICMP error is passed on about the peer that it was about', async (t) 
     [`10.0.0.1 7 to ${guest} 5000`],
   );
   t.equal(proxy.drops['host-failed'], 2);
+});
+
+t.test('rules are gone through once for each peer, and again when they change', async (t) => {
+  const { host, netstack, policy, proxy, settle } = world();
+  const peers = [await peer(host, '10.0.0.1', 53), await peer(host, '10.0.0.2', 53)];
+  policy.useRules(parsePolicyRules('allow 10.0.0.1 port 53; allow 10.0.0.2 port 53; deny any'));
+  const send = (to: string, port = 53): void => proxy.udp(datagram(guest, 5000, to, port, text('x')));
+  for (let i = 0; i < 5; i++) for (const to of ['10.0.0.1', '10.0.0.2']) send(to);
+  settle();
+  t.same(
+    peers.map(({ got }) => got.length),
+    [5, 5],
+  );
+  t.same(
+    policy.report().rules.map(({ decided }) => decided),
+    [1, 1, 0],
+  );
+  send('10.0.0.1', 54);
+  send('10.0.0.3');
+  t.same(netstack.unreachable, ['prohibited 10.0.0.1 54', 'prohibited 10.0.0.3 53']);
+  policy.useRules(parsePolicyRules('deny 10.0.0.1'));
+  send('10.0.0.1');
+  send('10.0.0.2');
+  settle();
+  t.same(
+    peers.map(({ got }) => got.length),
+    [5, 6],
+  );
+  t.equal(proxy.drops.denied, 3);
+});
+
+t.test('clients of a published port that may not enter are dropped, also when the rules change', async (t) => {
+  const { host, netstack, policy, settle, clock } = world();
+  const gateway = address('192.168.65.1');
+  const forwarder = new PortForwarder({ host, netstack, clock, gateway, policy });
+  const exposed = await forwarder.expose({
+    protocol: 'udp',
+    hostAddress: '127.0.0.1',
+    hostPort: 8053,
+    guestAddress: guest,
+    guestPort: 53,
+  });
+  const { socket } = await peer(host, '127.0.0.1', 9000);
+  const knock = (): number => {
+    socket.send(text('?'), address('127.0.0.1'), 8053);
+    settle();
+    return netstack.sent.length;
+  };
+  t.equal(knock(), 1);
+  policy.useRules(parsePolicyRules('deny in udp 127.0.0.0/8 port 8053'));
+  t.equal(knock(), 1);
+  policy.useRules([]);
+  t.equal(knock(), 2);
+  exposed.close();
 });
 
 t.test('an active mapping stays, an idle one goes after two minutes and more', async (t) => {
