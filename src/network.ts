@@ -14,8 +14,10 @@ import { NodeHostNet } from './proxy/adapter/node-host-net.ts';
 import { OwnAddresses } from './proxy/adapter/own-addresses.ts';
 import { RandomPool } from './proxy/adapter/random-pool.ts';
 import { DhcpServer } from './proxy/dhcp.ts';
-import { standardNames } from './proxy/dns/built-in-names.ts';
+import { type NameTarget, standardNames } from './proxy/dns/built-in-names.ts';
 import { DnsForwarder } from './proxy/dns.ts';
+import type { GuestProxy } from './proxy/http-proxy/guest-proxy.ts';
+import type { ProxySettings } from './proxy/http-proxy/guest-routes.ts';
 import { IcmpProxy } from './proxy/icmp-proxy.ts';
 import { checkPolicy, type PolicyAnswer, type PolicyQuestion } from './proxy/policy/explanation.ts';
 import type { PolicyRule } from './proxy/policy/rule.ts';
@@ -31,12 +33,14 @@ import type { Conditions } from './stack/link/conditions.ts';
 import { Switch } from './stack/link/switch.ts';
 import { Netstack } from './stack/netstack.ts';
 import { Pipeline } from './stack/pipeline.ts';
-import type { Clock, FlowRecord, LinkPort } from './stack/port.ts';
+import type { Clock, FlowRecord, Forwarder, LinkPort } from './stack/port.ts';
 import { type Address, ipv4Word, ofIpv4, parseSubnet, type Subnet } from './stack/wire/address.ts';
 import { macOfBytes } from './stack/wire/ethernet.ts';
 
 /** How often idle UDP mappings are looked for. */
 const EXPIRE_MS = 30_000;
+/** Where guests find an HTTP proxy on the gateway: the port that VPNKit and others have. */
+const PROXY_PORT = 3128;
 /** The gateway's MAC address: locally administered, the one that VPNKit has. */
 const GATEWAY_MAC = Uint8Array.of(0xf6, 0x16, 0x36, 0xbc, 0xf9, 0xc6);
 
@@ -78,9 +82,16 @@ export class Network {
   readonly memory = new FrameMemory();
   readonly #clock: Clock = { nowMs: () => performance.now() };
   readonly #netstack: Netstack;
+  readonly #tcp: TcpProxy;
+  /** Where the stack hands over what nobody inside claims. */
+  readonly #outward: { -readonly [K in keyof Forwarder]: Forwarder[K] };
   readonly #hostNet: HostNetPort;
   readonly #policy: Policy;
   readonly #resolvers: HostResolvers;
+  readonly #names: ReadonlyMap<string, NameTarget>;
+  /** Guests' HTTP, once somebody asks for a proxy, or one is to be asked. */
+  #guestProxy: Promise<GuestProxy> | undefined;
+  #proxySettings: ProxySettings | undefined;
   readonly #dns: DnsForwarder;
   readonly #dhcp: DhcpServer;
   readonly #udp: UdpProxy;
@@ -111,6 +122,7 @@ export class Network {
     const hostNet: HostNetPort = new HostNet(() => this.#pipeline.wake());
     this.#hostNet = hostNet;
     const names = standardNames([gateway], [hostAlias]);
+    this.#names = names;
     const own = new OwnAddresses(clock);
     const policy = new Policy({
       subnets: [subnet],
@@ -132,13 +144,14 @@ export class Network {
       clock,
       memory: this.memory,
       random,
-      forwarder: {
+      forwarder: (this.#outward = {
         tcp: (connection) => tcp.tcp(connection),
         tcpGone: (connection) => tcp.tcpGone(connection),
         udp: (datagram) => this.#udp.udp(datagram),
         echo: (request) => this.#icmp.echo(request),
-      },
+      }),
     });
+    this.#tcp = tcp;
     this.#icmp = new IcmpProxy({
       policy,
       netstack,
@@ -159,6 +172,9 @@ export class Network {
       { netstack, hostNet, resolvers, policy, resolved: policy.resolved, clock, random },
       { addresses: [gateway], names },
     );
+    netstack.listenTcp(gateway, PROXY_PORT, (connection) => {
+      void this.#loadGuestProxy().then((proxy) => proxy.accept(connection));
+    });
     this.#pipeline = new Pipeline({
       netstack,
       services: [this.#dns, { pollAt: () => Number.POSITIVE_INFINITY, poll: () => hostNet.flush?.() }],
@@ -257,6 +273,23 @@ export class Network {
     return entrance;
   }
 
+  /**
+   * Sends guests' HTTP through upstream proxies from now on, also what does not ask for one: connections to port 80 or
+   * 443, where there is a proxy for that scheme. Undefined: through none.
+   */
+  async useHttpProxy(settings: ProxySettings | undefined): Promise<void> {
+    this.#proxySettings = settings;
+    if (!settings && !this.#guestProxy) return;
+    const proxy = await this.#loadGuestProxy();
+    const now = this.#proxySettings;
+    proxy.use(now);
+    this.#outward.tcp = now
+      ? (connection) => {
+          if (!proxy.intercept(connection)) this.#tcp.tcp(connection);
+        }
+      : (connection) => this.#tcp.tcp(connection);
+  }
+
   /** Sends DNS queries to these from now on; undefined or empty: to the host's own name servers. */
   useNameServers(nameServers: readonly NameServer[] | undefined): void {
     this.#resolvers.use(nameServers);
@@ -305,6 +338,7 @@ export class Network {
     clearTimeout(this.#timer);
     clearInterval(this.#expiry);
     for (const entrance of this.#entrances) entrance.close();
+    void this.#guestProxy?.then((proxy) => proxy.close());
     this.#forwarder.close();
     this.#dns.close();
     this.#dhcp.close();
@@ -313,6 +347,17 @@ export class Network {
     for (const link of this.#links) link.close();
     for (const capture of this.#captures) capture.stop();
     this.#hostNet.close?.();
+  }
+
+  #loadGuestProxy(): Promise<GuestProxy> {
+    this.#guestProxy ??= Promise.all([
+      import('./proxy/http-proxy/guest-proxy.ts'),
+      import('./proxy/adapter/name-lookup.ts'),
+    ]).then(([{ GuestProxy }, { NameLookup }]) => {
+      const names = new NameLookup(this.#resolvers, this.#names);
+      return new GuestProxy({ policy: this.#policy, names, settings: this.#proxySettings });
+    });
+    return this.#guestProxy;
   }
 
   #bind(address: Address, ingress: number, macAddress: Uint8Array): void {

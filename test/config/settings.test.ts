@@ -66,7 +66,15 @@ t.test('where the entrance may be', async (t) => {
     t.equal(parseSetting('network.entrance', text), text);
     if (text.includes(':')) t.doesNotThrow(() => parseEntrance(text), text);
   }
-  for (const text of ['0.0.0.0:1080', '127.0.0.1', '127.0.0.1:0', '127.0.0.1:65536', '127.0.0.256:1', '::1:80', 'unix:/x'])
+  for (const text of [
+    '0.0.0.0:1080',
+    '127.0.0.1',
+    '127.0.0.1:0',
+    '127.0.0.1:65536',
+    '127.0.0.256:1',
+    '::1:80',
+    'unix:/x',
+  ])
     t.throws(() => parseSetting('network.entrance', text), { message: /^network\.entrance = / }, text);
 });
 

@@ -67,6 +67,19 @@ export class GuestStream extends Duplex {
     return this;
   }
 
+  /** What else of a socket's Node's HTTP agents ask for: nothing here keeps the process, and the stack's are the timers. */
+  ref(): this {
+    return this;
+  }
+
+  unref(): this {
+    return this;
+  }
+
+  setKeepAlive(): this {
+    return this;
+  }
+
   override _read(): void {
     this.#connection?.roomGrew();
   }

@@ -29,6 +29,7 @@ export function standardNames(
     ['host.containers.internal', hostAliases],
     ['gateway.docker.internal', gateways],
     ['gateway.containers.internal', gateways],
+    ['http.docker.internal', gateways],
     ['vm.docker.internal', 'guest'],
   ]);
 }

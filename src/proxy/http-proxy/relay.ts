@@ -19,6 +19,7 @@ import {
   parseAuthority,
 } from './message.ts';
 import { joinStreams } from './tunnel.ts';
+import { proxyRefusal } from './upstream.ts';
 
 const IDLE_MS = 15_000;
 const IDLE_SERVERS = 64;
@@ -109,6 +110,11 @@ export class HttpRelay {
     response.once('close', () => out.destroy());
     return new Promise((resolve, reject) => {
       out.once('response', (from: IncomingMessage) => {
+        // What the upstream proxy wants is not the client's to know.
+        if (route.proxy && from.statusCode === 407) {
+          from.resume();
+          return reject(proxyRefusal(407));
+        }
         const fields = endToEnd(from.rawHeaders);
         response.writeHead(from.statusCode ?? 502, from.statusMessage, fields);
         from.on('error', () => response.destroy());
@@ -193,9 +199,11 @@ export class HttpRelay {
     const absolute = parseAbsolute(url);
     if (absolute) return { request, ...absolute };
     // RFC 9112 3.2: OPTIONS has its asterisk, everything else a path.
-    const target = parseAuthority(request.headers.host ?? '', 80);
-    if (this.#options.form === 'origin' && target && (url.startsWith('/') || url === '*'))
-      return { request, target, path: url };
+    const named = parseAuthority(request.headers.host ?? '', 80);
+    // The port is the one that was dialled, whatever Host says.
+    const { localPort: port = 80 } = request.socket;
+    if (this.#options.form === 'origin' && named && (url.startsWith('/') || url === '*'))
+      return { request, target: { host: named.host, port }, path: url };
     if (this.#options.form === 'origin') throw new HttpRefusal(400, 'the request has no Host that could be asked');
     throw new HttpRefusal(400, 'this is a proxy: it wants http://HOST/PATH, or CONNECT HOST:PORT');
   }
@@ -210,7 +218,7 @@ export class HttpRelay {
 /** Gives out connections by their route. */
 class RouteAgent extends http.Agent {
   constructor() {
-    super({ keepAlive: true, maxFreeSockets: IDLE_SERVERS, maxTotalSockets: Number.POSITIVE_INFINITY });
+    super({ keepAlive: true, timeout: IDLE_MS, maxFreeSockets: IDLE_SERVERS });
   }
 
   override getName(options?: { route?: HttpRoute }): string {
@@ -227,21 +235,6 @@ class RouteAgent extends http.Agent {
     );
     return null;
   }
-
-  override keepSocketAlive(stream: Duplex): boolean {
-    (stream as TimedStream).setTimeout?.(IDLE_MS, () => stream.destroy());
-    return true;
-  }
-
-  override reuseSocket(stream: Duplex, request: ClientRequest): void {
-    request.reusedSocket = true;
-    (stream as TimedStream).setTimeout?.(0);
-    stream.removeAllListeners('timeout');
-  }
-}
-
-interface TimedStream extends Duplex {
-  setTimeout?(afterMs: number, told?: () => void): unknown;
 }
 
 /** RFC 9112 6.3. */

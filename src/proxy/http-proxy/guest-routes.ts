@@ -1,0 +1,117 @@
+/**
+ * Where guests' HTTP goes: through the upstream proxy of its kind, or straight to the server where there is none or the
+ * target is excluded. The policy gate is asked about every address before anything is dialled, the proxy included: a name
+ * of which no address is allowed is refused, a name that only the upstream proxy knows is its to resolve. Addresses of
+ * the network itself (the host alias) are never the upstream's.
+ *
+ * Of a connection that was intercepted the address is known, and was allowed; the name that the guest says can only
+ * narrow that.
+ */
+
+import type { Duplex } from 'node:stream';
+import type { Address } from '../../stack/port.ts';
+import { equal, formatAddress, parseAddress } from '../../stack/wire/address.ts';
+import type { Policy, Verdict } from '../policy.ts';
+import { HttpRefusal, type HttpTarget } from './message.ts';
+import { NoProxy } from './no-proxy.ts';
+import type { NameLookupPort } from './port.ts';
+import type { ProxyUrl } from './proxy-url.ts';
+import type { HttpRoute, HttpRoutes } from './relay.ts';
+import { dial, dialProxy, dialThrough } from './upstream.ts';
+
+export interface ProxySettings {
+  /** For http:// and, by CONNECT, for everything else; undefined: none. */
+  readonly http?: ProxyUrl | undefined;
+  readonly https?: ProxyUrl | undefined;
+  readonly noProxy: NoProxy;
+  /** USER:PASSWORD for the upstream proxies, asked at each dial. */
+  readonly credential?: (() => string | undefined) | undefined;
+  /** What a guest is told of a host that the policy refuses; `%s` stands for it. */
+  readonly refusal?: string | undefined;
+}
+
+/** Without an upstream proxy. */
+export const direct: ProxySettings = { noProxy: NoProxy.parse('') };
+
+/** Whose connection it is. */
+export interface Client {
+  readonly ingress: number;
+  /** Of one that was intercepted: whom the guest had dialled. */
+  readonly dialled?: Address;
+}
+
+export const defaultRefusal = 'the policy of this machine does not let containers reach %s';
+
+/** How a target is to be reached. */
+interface Way {
+  /** Undefined: at `address`. */
+  readonly proxy: ProxyUrl | undefined;
+  readonly address: Address | undefined;
+}
+
+export class GuestRoutes implements HttpRoutes {
+  readonly #policy: Pick<Policy, 'destination'>;
+  readonly #names: NameLookupPort;
+  readonly #clients = new WeakMap<Duplex, Client>();
+  settings: ProxySettings;
+
+  constructor(policy: Pick<Policy, 'destination'>, names: NameLookupPort, settings: ProxySettings) {
+    this.#policy = policy;
+    this.#names = names;
+    this.settings = settings;
+  }
+
+  /** Says whose a connection is, before anything is asked for it. */
+  introduce(stream: Duplex, client: Client): void {
+    this.#clients.set(stream, client);
+  }
+
+  async route(target: HttpTarget, stream: Duplex): Promise<HttpRoute> {
+    const { proxy, address } = await this.#way('http', target, stream);
+    if (proxy) {
+      const key = `proxy ${proxy.tls} ${proxy.host} ${proxy.port}`;
+      return { key, proxy: { credential: this.settings.credential?.() }, connect: () => dialProxy(proxy) };
+    }
+    const to = { host: formatAddress(address!), port: target.port };
+    return { key: `${to.host} ${to.port}`, connect: () => dial(to) };
+  }
+
+  /** An intercepted connection without a name, as any to another port than 80, goes the way of HTTPS. */
+  async tunnel(target: HttpTarget, stream: Duplex): Promise<Duplex> {
+    const { proxy, address } = await this.#way(target.port === 80 ? 'http' : 'https', target, stream);
+    if (proxy) return dialThrough(proxy, target, this.settings.credential?.());
+    return dial({ host: formatAddress(address!), port: target.port });
+  }
+
+  async #way(scheme: 'http' | 'https', { host, port }: HttpTarget, stream: Duplex): Promise<Way> {
+    const client = this.#clients.get(stream);
+    if (!client) throw new HttpRefusal(500, 'nobody asked for this');
+    const { ingress, dialled } = client;
+    const literal = parseAddress(host);
+    const name = literal ? undefined : host;
+    const flow = { protocol: 'tcp', port, ingress } as const;
+    const proxy = this.settings[scheme];
+    const allowed = (addresses: readonly Address[], names: object): Verdict | undefined => {
+      const verdicts = addresses.map((address) => this.#policy.destination(address, { ...flow, ...names }));
+      const good = verdicts.filter((verdict) => verdict.allowed);
+      // The upstream proxy chooses among them by itself.
+      if (good.length < (proxy ? verdicts.length : Math.min(1, verdicts.length))) throw this.#refused(host);
+      return good[0];
+    };
+    const claimed = name === undefined ? {} : { claimedName: name };
+    const own = dialled && allowed([dialled], claimed);
+    const resolved = literal ? [literal] : dialled && !proxy ? [] : await this.#names.addressesOf(host);
+    const verdict = allowed(resolved, name === undefined || dialled ? claimed : { resolvedName: name });
+    const addresses = dialled ? [dialled, ...(literal ? [] : resolved)] : resolved;
+    const here = own ?? verdict;
+    const isOwn = here !== undefined && !addresses.some((address) => equal(address, here.address));
+    if (proxy && !isOwn && !this.settings.noProxy.excludes({ name, addresses, port }))
+      return { proxy, address: undefined };
+    if (!here) throw new HttpRefusal(502, `${host} has no address`);
+    return { proxy: undefined, address: here.address };
+  }
+
+  #refused(host: string): HttpRefusal {
+    return new HttpRefusal(403, (this.settings.refusal || defaultRefusal).replaceAll('%s', host));
+  }
+}

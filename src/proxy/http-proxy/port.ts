@@ -1,0 +1,8 @@
+/** What the guests' HTTP proxy asks of the host's resolver. */
+
+import type { Address } from '../../stack/port.ts';
+
+export interface NameLookupPort {
+  /** The addresses of a name in lower case; empty: there are none, or nobody says. Never rejects. */
+  addressesOf(name: string): Promise<readonly Address[]>;
+}
