@@ -1,0 +1,32 @@
+/** The corpus, frame by frame, and a few rounds of `npm run fuzz`; the seed of one that fails is in its name. */
+
+import t from 'tap';
+import { World } from '../stack/world.ts';
+import { readCorpus } from './corpus.ts';
+import { HostileRound } from './hostile-traffic.ts';
+
+const corpus = readCorpus();
+
+t.test('the corpus leaves nothing behind', async (t) => {
+  t.ok(corpus.length > 0);
+  for (const { name, frames } of corpus)
+    for (const checksum of [0, 1])
+      for (const split of [undefined, 34, 54]) {
+        const world = new World({ forwarder: { tcp: (connection) => connection.reject('reset') } });
+        world.link.input(frames, checksum, split);
+        world.advance(3_600_000);
+        t.same(world.netstack.flows(), [], name);
+        t.equal(world.netstack.pollAt(), Number.POSITIVE_INFINITY);
+      }
+});
+
+t.test('hostile rounds', async (t) => {
+  const frames = corpus.flatMap((file) => file.frames);
+  let established = 0;
+  for (let seed = 1; seed <= 12; seed++) {
+    const round = new HostileRound(seed, frames).run(2000);
+    t.ok(round.frames >= 2000, `seed ${seed}: ${round.sent} frames sent, ${round.connections} connections`);
+    established += round.established;
+  }
+  t.ok(established > 100, `${established} handshakes went through`);
+});

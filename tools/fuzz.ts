@@ -1,0 +1,69 @@
+/**
+ * `npm run fuzz -- [--minutes N] [--seed N]`: hostile traffic (test/fuzz/hostile-traffic.ts) for a while, a seed a round;
+ * reports frames a second, crashes and leaks. A round that fails says its seed, leaves its last frames in the corpus,
+ * and the others go on. `--seed` runs that one round alone.
+ */
+
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { corpusFolder, formatFrames, readCorpus } from '../test/fuzz/corpus.ts';
+import { HostileRound } from '../test/fuzz/hostile-traffic.ts';
+
+const FRAMES_A_ROUND = 20_000;
+const REPORT_MS = 10_000;
+
+function number(name: string, text: string): number {
+  const value = Number(text);
+  if (text !== '' && Number.isFinite(value) && value >= 0) return value;
+  console.error(`--${name} takes a number, not '${text}'; for example: npm run fuzz -- --${name} 5`);
+  process.exit(2);
+}
+
+const { values } = parseArgs({ options: { minutes: { type: 'string', default: '1' }, seed: { type: 'string' } } });
+const minutes = number('minutes', values.minutes);
+const only = values.seed === undefined ? undefined : number('seed', values.seed);
+const corpus = readCorpus().flatMap((file) => file.frames);
+const started = performance.now();
+const until = started + minutes * 60_000;
+const failures: string[] = [];
+let seed = only ?? Math.floor(Math.random() * 2 ** 31);
+let rounds = 0;
+let frames = 0;
+let connections = 0;
+let reportAt = started + REPORT_MS;
+
+function report(): void {
+  const seconds = (performance.now() - started) / 1000;
+  const memory = Math.round(process.memoryUsage().rss / 2 ** 20);
+  const rate = Math.round(frames / seconds);
+  console.log(
+    `${rounds} rounds, ${frames} frames (${rate} a second), ${connections} connections, ${failures.length} failures, ${memory} MiB`,
+  );
+}
+
+console.log(`first seed ${seed}, ${corpus.length} frames in the corpus`);
+do {
+  const round = new HostileRound(seed, corpus);
+  try {
+    const result = round.run(FRAMES_A_ROUND);
+    frames += result.frames;
+    connections += result.connections;
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    const file = join(corpusFolder, `seed-${seed}.frames`);
+    writeFileSync(file, formatFrames(`seed ${seed}: ${why}`, round.recent));
+    failures.push(`seed ${seed}: ${why}`);
+    console.error(error);
+    console.error(`again: npm run fuzz -- --seed ${seed}; its last frames: ${file}`);
+  }
+  rounds++;
+  seed = (seed + 1) % 2 ** 31;
+  if (performance.now() >= reportAt) {
+    report();
+    reportAt += REPORT_MS;
+  }
+} while (only === undefined && performance.now() < until);
+report();
+for (const failure of failures) console.log(`FAILED ${failure}`);
+process.exit(failures.length > 0 ? 1 : 0);
