@@ -100,4 +100,8 @@ function show({ hostLoopback, hostPorts, ownPorts, rules, denied, denials }: Pol
       rule ?? reason,
     ]),
   );
+  const asked = denials.filter(({ reason }) => reason === 'host-port').map(({ port }) => port);
+  if (hostLoopback !== 'ask' || asked.length === 0) return;
+  const all = [...new Set([hostPorts, ...asked.map(String)])].filter((text) => text !== '');
+  process.stdout.write(`\nTo let the guest have what it asked for: slipway config set policy.hostPorts=${all.join(',')}\n`);
 }

@@ -176,6 +176,11 @@ t.test('net policy', async (t) => {
   t.match(JSON.parse(await check('::1', '80', '--json')), [{ allowed: false, reason: 'forbidden-address' }]);
   t.match(await slipway('net', 'policy', 'check', '10.0.0.5', 'x'), { status: 1, stderr: "slipway: 'x' is no port\n" });
   t.match(await slipway('net', 'policy', 'check'), { status: 2 });
+  policy.useHostPorts({ mode: 'ask', ports: [[80, 80]] });
+  for (const port of [5432, 5432, 6379]) policy.destination(hostAlias, { protocol: 'tcp', port, ingress: 1 });
+  const { stdout } = await slipway('net', 'policy');
+  t.match(stdout, /^to 192\.168\.65\.2 tcp 5432 +2 +0 s +host-port$/m);
+  t.match(stdout, /: slipway config set policy\.hostPorts=80,6379,5432\n$/);
 });
 
 t.test('net capture', async (t) => {

@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { standardNames } from '../../src/proxy/dns/built-in-names.ts';
 import { DnsForwarder } from '../../src/proxy/dns.ts';
+import { parsePolicyRules } from '../../src/proxy/policy/rule.ts';
 import { Policy } from '../../src/proxy/policy.ts';
 import {
   address,
@@ -57,9 +58,13 @@ function setUp(servers = ['10.9.9.1', '10.9.9.2'], limits = {}) {
   const hostNet = new FakeHostNet();
   const clock = new FakeClock();
   const gateway = address(GATEWAY);
-  const policy = new Policy({ subnets: [], gateways: [gateway], hostAliases: [], limits });
+  const policy = new Policy({ subnets: [], gateways: [gateway], hostAliases: [], limits, clock });
   const dns = new DnsForwarder(
-    { netstack, hostNet, resolvers: new FakeResolvers(...servers), policy, clock, random: seededRandom() },
+    {
+      ...{ netstack, hostNet, policy, clock, random: seededRandom() },
+      resolvers: new FakeResolvers(...servers),
+      resolved: policy.resolved,
+    },
     { addresses: [gateway], names: standardNames([gateway], [address('192.168.65.2')]) },
   );
   const open = (ingress = 0) => netstack.open(GATEWAY, 53, ingress);
@@ -124,6 +129,24 @@ t.test('what is not known is asked by TCP, pipelined, answered as it comes, whol
   t.match(decode(connection.messages()[3]!), { id: 4, answers: [{ data: '192.0.2.0' }] }, 'from the cache');
   const [udp] = netstack.deliver(query('a.example.org', 5), { peer: GATEWAY, peerPort: 53 });
   t.match(decode(udp!.payload), { id: 5, answers: [{ data: '192.0.2.0' }] }, 'which is one for both');
+});
+
+t.test('the policy hears what each guest was told, also from the cache and by UDP', async (t) => {
+  const { open, hostNet, policy, netstack } = setUp();
+  policy.useRules(parsePolicyRules('allow a.example.org; deny any'));
+  const allowed = (to: string, ingress: number): boolean =>
+    policy.destination(address(to), { protocol: 'tcp', port: 80, ingress }).allowed;
+  open(1).push(framed(query('a.example.org', 1)));
+  t.notOk(allowed('192.0.2.0', 1), 'asked for, not told');
+  serve(hostNet.streams[0]!, (asked) => reply(asked, 2));
+  t.ok(allowed('192.0.2.0', 1));
+  t.ok(allowed('192.0.2.1', 1));
+  t.notOk(allowed('192.0.2.2', 1));
+  t.notOk(allowed('192.0.2.0', 2));
+  open(2).push(framed(query('A.example.ORG', 1)));
+  t.ok(allowed('192.0.2.0', 2), 'from the cache');
+  netstack.deliver(query('a.example.org', 5), { peer: GATEWAY, peerPort: 53, ingress: 3 });
+  t.ok(allowed('192.0.2.0', 3), 'by UDP');
 });
 
 t.test('a guest that stops taking answers stops being served; all arrives once it goes on', async (t) => {
