@@ -129,6 +129,7 @@ export class Network {
       gateways: [gateway],
       hostAliases: [hostAlias],
       hostAddresses: () => own.current(),
+      ownPorts: () => [...this.#entrances].map(({ port }) => port).filter((port) => port !== 0),
       hostLoopback: options.hostLoopback ?? true,
       rules: options.policyRules ?? [],
       names,
@@ -267,7 +268,6 @@ export class Network {
       dial: (guestAddress, guestPort) =>
         GuestStream.connect(this.#netstack, { guestAddress, guestPort, peerAddress: gateway, peerPort: 0 }),
     });
-    if ('port' in options.at) this.#policy.keepPort(options.at.port);
     if (this.#closed) entrance.close();
     else this.#entrances.add(entrance);
     return entrance;

@@ -326,6 +326,15 @@ t.test("no address but the alias reaches the host's loopback, whoever listens on
     });
 });
 
+t.test("Slipway's own ports are no guest's", async (t) => {
+  const { network, dial } = await world(t);
+  const at = { address: '127.0.0.1', port: 0 };
+  const entrance = await network.openEntrance({ at, credential: 'a:b', names: { addressOf: async () => undefined } });
+  t.ok(network.policy().ownPorts.includes(entrance.port));
+  await t.rejects(dial(HOST, entrance.port), { message: 'ECONNREFUSED' });
+  t.match(network.policy().denials, [{ reason: 'host-port', port: entrance.port }]);
+});
+
 t.test('what is open only to those who ask for it is refused and shown', async (t) => {
   const { network, dial } = await world(t, { hostLoopback: { mode: 'ask' } });
   const tcp = await tcpServer(t);

@@ -96,6 +96,8 @@ export interface PolicyOptions {
   readonly hostLoopback?: boolean | HostPorts;
   /** The host's own addresses beside its loopback's, as they are now. */
   readonly hostAddresses?: () => readonly Address[];
+  /** Ports of the host that Slipway itself listens on, as they are now. */
+  readonly ownPorts?: () => readonly number[];
   readonly rules?: readonly PolicyRule[];
   /** Names that stand for addresses of the network itself, whether or not a guest asked for them. */
   readonly names?: ReadonlyMap<string, readonly Address[] | 'guest'>;
@@ -160,7 +162,6 @@ export class Policy {
   readonly #held = new Map<number, Record<Capped, number>>();
   readonly #clock: Clock;
   readonly #denials = new Denials();
-  readonly #ownPorts = new Set(DOCKER_API_PORTS);
   /** Told by the resolver. */
   readonly resolved: ResolvedNames;
   /** Grows when what was decided before may be decided differently. */
@@ -216,15 +217,6 @@ export class Policy {
     this.generation++;
   }
 
-  /** A port of the host that Slipway itself listens on, which is nothing for guests. Returns what takes it back. */
-  keepPort(port: number): () => void {
-    this.#ownPorts.add(port);
-    this.generation++;
-    return () => {
-      if (!DOCKER_API_PORTS.includes(port)) this.#ownPorts.delete(port);
-    };
-  }
-
   /**
    * Whether a guest's traffic to `address` may be dialled on the host, and where. Without a `flow` it is allowed only
    * where no port and no protocol would be denied by a rule.
@@ -263,7 +255,7 @@ export class Policy {
     return {
       hostLoopback: this.#host === 'closed' ? 'closed' : this.#host.mode,
       hostPorts: formatPortRanges(ports ?? []),
-      ownPorts: [...this.#ownPorts].sort((a, b) => a - b),
+      ownPorts: this.#ownPorts(),
       rules: this.#rules.map((rule, i) => ({ rule: formatPolicyRule(rule), decided: this.#decided[i]! })),
       denied: { ...this.denied },
       denials: this.#denials.list(this.#clock.nowMs()),
@@ -276,6 +268,11 @@ export class Policy {
     return found === 'guest' ? undefined : found;
   }
 
+  #ownPorts(): readonly number[] {
+    const own = this.#options.ownPorts?.();
+    return own && own.length > 0 ? [...DOCKER_API_PORTS, ...own] : DOCKER_API_PORTS;
+  }
+
   #isHost(address: Address): boolean {
     return this.#options.hostAddresses?.().some((own) => equal(own, address)) ?? false;
   }
@@ -285,7 +282,7 @@ export class Policy {
     if (!flow || flow.protocol === 'icmp' || this.#host === 'closed' || this.#host.mode === 'all') return true;
     const { mode, ports = [] } = this.#host;
     if (ports.length > 0 || mode === 'ask') return includesPort(ports, flow.port);
-    return !this.#ownPorts.has(flow.port);
+    return !this.#ownPorts().includes(flow.port);
   }
 
   #byRules(address: Address, dialled: Address, flow: PolicyFlow | undefined): Verdict {
