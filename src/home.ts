@@ -18,6 +18,8 @@ export interface Home {
   readonly apiSocket: string;
   /** The host's way to containers by SOCKS 5 and HTTP, where the setting `network.entrance` opens it. */
   readonly entranceSocket: string;
+  /** USER:PASSWORD for the upstream HTTP proxy, if it wants some; the user's to make. */
+  readonly proxyCredential: string;
   /** What an entrance on loopback asks for. */
   readonly entranceCredential: string;
   /** HyperKit's vsock entrance. */
@@ -69,6 +71,7 @@ export function homeAt(directory: string): Home {
     dockerSocket: at('docker.sock'),
     apiSocket: at('api.sock'),
     entranceSocket: at('entrance.sock'),
+    proxyCredential: at('proxy.credential'),
     entranceCredential: at('entrance.credential'),
     connectSocket: at('connect'),
     publishSocket: at('00000002.0000f3a8'),

@@ -26,12 +26,14 @@ import type { VhostUserNetLink } from './hypervisor/link/vhost-user-net.ts';
 import type { MachineSpec } from './hypervisor/port.ts';
 import { VmmHost, type VmmMachine } from './hypervisor/vmm-client.ts';
 import { Network } from './network.ts';
+import { currentCredential } from './proxy/adapter/credential-file.ts';
 import { EntranceSetting } from './proxy/adapter/entrance-setting.ts';
 import { hostNetworks } from './proxy/adapter/host-networks.ts';
 import { PublishingSocket } from './proxy/adapter/publishing-socket.ts';
 import { unprivilegedPortStart } from './proxy/adapter/unprivileged-ports.ts';
 import { parseNameServers } from './proxy/dns/name-servers.ts';
 import { freeSubnet } from './proxy/free-subnet.ts';
+import { parseProxySettings } from './proxy/http-proxy/settings.ts';
 import { parsePortRanges } from './proxy/policy/port-ranges.ts';
 import { parsePolicyRules } from './proxy/policy/rule.ts';
 import type { HostPorts } from './proxy/policy.ts';
@@ -181,6 +183,21 @@ function openNetwork(
       network.usePolicyRules(parsePolicyRules(now['policy.rules']));
     } catch (error) {
       log(`policy.rules: ${(error as Error).message}; what was in force stays`);
+    }
+  });
+  const proxies = ['network.httpProxy', 'network.httpsProxy', 'network.noProxy', 'network.proxyRefusal'] as const;
+  const credential = (): string | undefined => currentCredential(home.proxyCredential, log);
+  live.pipe(selectSettings(...proxies)).subscribe((now) => {
+    const [httpProxy, httpsProxy, noProxy, refusal] = proxies.map((name) => now[name]) as [
+      string,
+      string,
+      string,
+      string,
+    ];
+    try {
+      void network.useHttpProxy(parseProxySettings({ httpProxy, httpsProxy, noProxy, refusal, credential }));
+    } catch (error) {
+      log(`network.${(error as Error).message}; what was in force stays`);
     }
   });
   const names = new ContainerNames(home.dockerSocket);

@@ -5,11 +5,13 @@ import { parseSetting } from '../config/schema.ts';
 import type { TapAddresses } from '../hypervisor/link/tap-device.ts';
 import type { Network, NetworkOptions } from '../network.ts';
 import { parseNameServers } from '../proxy/dns/name-servers.ts';
+import type { ProxySettings } from '../proxy/http-proxy/guest-routes.ts';
 import { parseConditions } from '../stack/link/conditions.ts';
 import { formatAddress, ofIpv4, parseSubnet } from '../stack/wire/address.ts';
 import { type CaptureRequest, captureHelp, captureOptions, readCaptureOptions } from './capture.ts';
 import { type EntranceRequest, entranceHelp, entranceOptions, openEntrance, readEntranceOptions } from './entrance.ts';
 import { type OptionToken, policyHelp, policyOptions, readPolicyOptions } from './policy-options.ts';
+import { type ProxyValues, proxyHelp, proxyOptions, readProxyOptions } from './proxy-options.ts';
 import { type PublishSpec, parsePublishSpec } from './publish-spec.ts';
 import { UsageError } from './usage-error.ts';
 
@@ -22,6 +24,7 @@ export const coreOptions = {
   'host-sockets': { type: 'string' },
   conditions: { type: 'string', multiple: true },
   ...policyOptions,
+  ...proxyOptions,
   ...entranceOptions,
   ...captureOptions,
 } as const;
@@ -36,15 +39,17 @@ export const coreHelp = `  --mtu N               largest IP packet, 576 to 65520
   --conditions TEXT     make the network worse: delay=40ms,jitter=5ms,loss=1%,burst=1%/25%,rate=10mbit,queue=64k,
                         reorder=1%,duplicate=1%,corrupt=0.1%; for a part of it with direction=up|down (up is from
                         the guest) and to=CIDR; rules are set apart by ';', the first that fits holds; seed=N
-${policyHelp}${entranceHelp}${captureHelp}`;
+${policyHelp}${proxyHelp}${entranceHelp}${captureHelp}`;
 
 export interface CoreOptions extends NetworkOptions {
   readonly publish: readonly PublishSpec[];
   readonly capture: CaptureRequest | undefined;
   readonly entrance: EntranceRequest | undefined;
+  readonly proxy: ProxySettings | undefined;
 }
 
-type CoreValues = Parameters<typeof readCaptureOptions>[0] &
+type CoreValues = ProxyValues &
+  Parameters<typeof readCaptureOptions>[0] &
   Parameters<typeof readEntranceOptions>[0] &
   Parameters<typeof readPolicyOptions>[0] & {
     readonly mtu?: string | undefined;
@@ -67,6 +72,7 @@ export function readCoreOptions(values: CoreValues, tokens: readonly OptionToken
     hostSockets,
     capture: readCaptureOptions(values),
     entrance: readEntranceOptions(values),
+    proxy: readProxyOptions(values),
     ...readPolicyOptions(values, tokens),
     conditions: conditions && usage(() => parseConditions(conditions.join(';')), '--conditions: '),
     ...(dns === undefined ? {} : resolving(dns)),
@@ -87,8 +93,9 @@ function resolving(dns: string): Pick<NetworkOptions, 'nameServers' | 'resolvCon
   return { nameServers: usage(() => parseNameServers(dns), '--dns: there is no such file, and ') };
 }
 
-/** Opens what the host reaches guests by; throws for the first that cannot be. */
-export async function openToHost(network: Network, { publish, entrance }: CoreOptions): Promise<void> {
+/** Takes over proxies, and opens what the host reaches guests by; throws for the first that cannot be. */
+export async function openToHost(network: Network, { publish, entrance, proxy }: CoreOptions): Promise<void> {
+  await network.useHttpProxy(proxy);
   for (const spec of publish) await publishPort(network, spec);
   await openEntrance(network, entrance);
 }

@@ -31,6 +31,14 @@ export interface Settings {
   readonly 'policy.hostLoopback': 'ask' | 'list' | 'all';
   /** Ports of the host that guests may have, comma-separated ports and ranges. */
   readonly 'policy.hostPorts': string;
+  /** The proxy that containers' HTTP goes through; empty: none. */
+  readonly 'network.httpProxy': string;
+  /** The proxy that containers' HTTPS goes through; empty: none. */
+  readonly 'network.httpsProxy': string;
+  /** What goes through no proxy: names, addresses and networks. */
+  readonly 'network.noProxy': string;
+  /** What a container is told, by HTTP, of a host that the policy refuses. */
+  readonly 'network.proxyRefusal': string;
   /** Where the host gets to containers by SOCKS 5 and HTTP: a loopback address and port, `socket`, or empty: nowhere. */
   readonly 'network.entrance': string;
   /** Addresses that published ports without an address of their own bind, comma-separated. */
@@ -54,6 +62,8 @@ export interface SettingRule<T> {
   readonly details?: string;
   readonly choices?: readonly string[];
   readonly range?: readonly [number, number];
+  /** A password may be in it by mistake: what is wrong with a value is told without the value. */
+  readonly untold?: true;
   /** Says what is wrong with a value of the right type, or undefined. */
   readonly check?: (value: T) => string | undefined;
 }
@@ -137,7 +147,8 @@ const isIpv4 = (value: string): boolean => ipv4.test(value) && !/(?:^|\.)0\d/.te
 function isIpv6(value: string): boolean {
   const sides = value.replace(/:[\d.]+$/, (tail) => (isIpv4(tail.slice(1)) ? ':0:0' : tail)).split('::');
   const groups = sides.flatMap((side) => (side === '' ? [] : side.split(':')));
-  if (!value.includes(':') || sides.length > 2 || !groups.every((group) => /^[0-9a-f]{1,4}$/i.test(group))) return false;
+  if (!value.includes(':') || sides.length > 2 || !groups.every((group) => /^[0-9a-f]{1,4}$/i.test(group)))
+    return false;
   return sides.length === 2 ? groups.length < 8 : groups.length === 8;
 }
 
@@ -161,6 +172,35 @@ function checkRules(value: string): string | undefined {
     if (ports !== undefined && / icmp /.test(rule)) return `has '${rule}': ICMP has no ports`;
   }
   return rules.length > 1024 ? 'has more than 1024 rules' : undefined;
+}
+
+const port = (digits: string | undefined): boolean =>
+  digits === undefined || (Number(digits) > 0 && Number(digits) < 65536);
+const hostPattern =
+  /^(?=.{1,253}$)(?:[a-z0-9_][a-z0-9_-]{0,62}\.)*(?!(?:\d+|0x[0-9a-f]*)\.?$)[a-z0-9_][a-z0-9_-]{0,62}\.?$/i;
+
+/** `http://proxy.example.org:3128`; with TLS to the proxy, `https://`. */
+function checkProxy(value: string): string | undefined {
+  if (value === '') return undefined;
+  if (value.includes('@'))
+    return 'has a user in it, and the guest may read settings: put USER:PASSWORD in $SLIPWAY_HOME/proxy.credential (mode 600)';
+  const [, written = '', digits] = /^(?:https?:\/\/)?(\[[^\]]+\]|[^:/?#\s]+)(?::(\d{1,5}))?\/?$/i.exec(value) ?? [];
+  const inner = /^\[(.*)\]$/.exec(written)?.[1];
+  const good = inner === undefined ? isIpv4(written) || hostPattern.test(written) : isIpv6(inner);
+  return good && port(digits) ? undefined : 'is not a proxy such as http://proxy.example.org:3128';
+}
+
+function checkNoProxy(value: string): string | undefined {
+  for (const item of value.split(/[\s,]+/).filter((word) => word !== '' && word !== '*')) {
+    const [, network = item, bits] = /^([^/]+)\/(0|[1-9]\d{0,2})$/.exec(item) ?? [];
+    const address = isIpv4(network) ? Number(bits ?? 32) <= 32 : isIpv6(network) && Number(bits ?? 128) <= 128;
+    const [, written = '', digits] = /^(\[[^\]]+\]|[^:/]+)(?::(\d{1,5}))?$/.exec(item) ?? [];
+    const inner = /^\[(.*)\]$/.exec(written)?.[1];
+    const bare = written.replace(/^\*?\./, '');
+    const host = inner === undefined ? isIpv4(bare) || hostPattern.test(bare) : isIpv6(inner);
+    if (!address && !(host && port(digits))) return `has '${item}', which is no name, address or network`;
+  }
+  return undefined;
 }
 
 function checkEntrance(value: string): string | undefined {
@@ -246,6 +286,37 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     summary: 'ports of the host that the guest may have, such as 5432,8000-8100',
     check: checkPorts,
   },
+  'network.httpProxy': {
+    default: '',
+    restarts: 'nothing',
+    summary: "the proxy that containers' HTTP goes through, such as http://proxy.example.org:3128; empty: none",
+    details:
+      'Containers need not know: connections to port 80 are taken to it. One that they can be told of is at `http://http.docker.internal:3128`, with an upstream proxy or without. Its user and password, if it wants some, are the line USER:PASSWORD of `$SLIPWAY_HOME/proxy.credential` (mode 600), for settings can be read in the guest. The proxy itself may listen on the loopback of the host.',
+    untold: true,
+    check: checkProxy,
+  },
+  'network.httpsProxy': {
+    default: '',
+    restarts: 'nothing',
+    summary: "the proxy that containers' HTTPS goes through; empty: none",
+    details:
+      'Connections to port 443 are taken to it by CONNECT, with the name that the client says in the open (SNI), or the address where it says none or an encrypted one. Of what they say nothing else is read.',
+    untold: true,
+    check: checkProxy,
+  },
+  'network.noProxy': {
+    default: '',
+    restarts: 'nothing',
+    summary: 'what goes through no proxy, such as .example.org,10.0.0.0/8,registry.local:5000',
+    details:
+      'Set apart by commas or blanks: a name (`example.org`, `.example.org` and `*.example.org` all mean it and what is below it), an address, each with a port if it is about that alone, a network, or `*` for everything. HTTPS is known by its SNI; of names that go by an address the address counts too.',
+    check: checkNoProxy,
+  },
+  'network.proxyRefusal': {
+    default: '',
+    restarts: 'nothing',
+    summary: 'what a container is told by HTTP (403) of a host that the policy refuses; %s is the host',
+  },
   'network.entrance': {
     default: '',
     restarts: 'nothing',
@@ -318,6 +389,6 @@ export function parseSetting<K extends SettingName>(name: K, text: string): Sett
       `${name} must be from ${rule.range[0]} to ${rule.range[1]}${rule.unit ? ` ${rule.unit}` : ''}, not ${text}`,
     );
   const problem = rule.check?.(value);
-  if (problem) throw new Error(`${name} = '${text}' ${problem}`);
+  if (problem) throw new Error(rule.untold ? `${name} ${problem}` : `${name} = '${text}' ${problem}`);
   return value as Settings[K];
 }

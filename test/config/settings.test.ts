@@ -22,6 +22,8 @@ import { selectSettings } from '../../src/config/select-settings.ts';
 import { settingsDocument } from '../../src/config/settings-document.ts';
 import { mirrorState } from '../../src/config/state-mirror.ts';
 import { parseEntrance } from '../../src/proxy/entrance/place.ts';
+import { NoProxy } from '../../src/proxy/http-proxy/no-proxy.ts';
+import { parseProxyUrl } from '../../src/proxy/http-proxy/proxy-url.ts';
 import { parseConditions } from '../../src/stack/link/conditions.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-settings-'));
@@ -59,6 +61,38 @@ t.test('what the schema takes for conditions, the network takes', async (t) => {
     t.throws(() => parseSetting('network.conditions', text), { message: /^network\.conditions = .* has / }, text);
   for (const text of ['', '-a', 'a-', 'A', 'a.b', 'x'.repeat(64)])
     t.throws(() => parseSetting('vm.hostname', text), { message: /is not a host name/ }, text);
+});
+
+t.test('what the schema takes for proxies, the proxy takes', async (t) => {
+  for (const text of ['', 'http://proxy.corp:3128', 'proxy:1/', 'https://[fd00::1]:8443', 'http://127.0.0.1:3128']) {
+    t.equal(parseSetting('network.httpProxy', text), text);
+    t.doesNotThrow(() => parseProxyUrl(text), text);
+  }
+  for (const text of [
+    'socks5://a:1',
+    'http://',
+    'http://a/b',
+    'a b',
+    'http://127.1:1',
+    'a:0',
+    'a:65536',
+    '[::1',
+    'ü',
+  ]) {
+    t.throws(() => parseSetting('network.httpsProxy', text), { message: /^network\.httpsProxy is not a proxy/ }, text);
+    t.throws(() => parseProxyUrl(text), text);
+  }
+  t.throws(() => parseSetting('network.httpProxy', 'http://me:secret@proxy:1'), {
+    message: /^(?!.*secret).*proxy\.credential/,
+  });
+  for (const text of ['', '*', 'a.b,.c *.d', '10.0.0.0/8,10.1.2.3:80', 'fd00::/8 ::1,[::1]:80', 'localhost:8080']) {
+    t.equal(parseSetting('network.noProxy', text), text);
+    t.doesNotThrow(() => NoProxy.parse(text), text);
+  }
+  for (const text of ['10.0.0.0/33', 'a:b:c', 'http://x', '127.1', 'a:0', 'a:99999', '[::1', 'a*b', 'fd00::/129']) {
+    t.throws(() => parseSetting('network.noProxy', text), { message: /which is no name, address or network/ }, text);
+    t.throws(() => NoProxy.parse(text), text);
+  }
 });
 
 t.test('where the entrance may be', async (t) => {

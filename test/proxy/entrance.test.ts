@@ -184,6 +184,15 @@ t.test('a WebSocket through the proxy: asked for in origin form, then octets', a
   socket.destroy();
 });
 
+t.test('a guest does not get to it by the host alias', async (t) => {
+  const dialled = guest.run(async ({ net, once }, port) => {
+    const socket = net.connect(port, '192.168.65.2');
+    await once(socket, 'connect');
+    socket.destroy();
+  }, port);
+  await t.rejects(dialled, { message: /EHOSTUNREACH|ECONNREFUSED/ });
+});
+
 t.test('commands and types that are not served, and octets that are nothing', async (t) => {
   const answer = async (...bytes: number[]): Promise<number[]> => {
     const socket = await dial();

@@ -19,6 +19,7 @@ import { Network } from '../../src/network.ts';
 import type { ProxySettings } from '../../src/proxy/http-proxy/guest-routes.ts';
 import { NoProxy } from '../../src/proxy/http-proxy/no-proxy.ts';
 import { parseProxyUrl } from '../../src/proxy/http-proxy/proxy-url.ts';
+import { parsePolicyRules } from '../../src/proxy/policy/rule.ts';
 import { parseAddress } from '../../src/stack/wire/address.ts';
 import { Guest } from '../clients/guest.ts';
 
@@ -159,9 +160,7 @@ const curl = (...words: string[]): Promise<string> =>
 /** With the address that the guest has for a name. */
 const at = (name: string, address: string, port = 443): string[] => ['--resolve', `${name}:${port}:${address}`];
 
-async function seen(
-  ...words: string[]
-): Promise<{
+async function seen(...words: string[]): Promise<{
   who?: string;
   headers?: http.IncomingHttpHeaders;
   asked: string[];
@@ -319,6 +318,19 @@ t.test('a host that the policy refuses: 403, in the user’s words', async (t) =
   const answer = await curl('-i', '--proxy', 'http://192.168.65.1:3128', 'http://169.254.169.254/latest');
   t.match(answer, /^HTTP\/1\.1 403 Forbidden\r\n[\s\S]*\r\n\r\nAsk IT about 169\.254\.169\.254\.\n$/);
   t.match(await curl('http://169.254.169.254/'), /exit 7/, 'not asked for: as without a proxy');
+});
+
+t.test('rules of the policy are about the name that is said, too', async (t) => {
+  network.usePolicyRules(parsePolicyRules('deny .web.example'));
+  await network.useHttpProxy(settings('', { refusal: 'not %s' }));
+  t.match(await seen(...at('web.example', '10.9.0.1', 80), 'http://web.example/'), {
+    text: 'not web.example\n',
+    asked: [],
+  });
+  t.match(await seen(...at('web.example', '10.9.0.1'), 'https://web.example/'), { text: /exit 35/, asked: [] });
+  t.match(await seen('--proxy', 'http://192.168.65.1:3128', 'http://web.example/'), { text: 'not web.example\n' });
+  t.match(await seen(...at('direct.example', '10.9.0.2', 80), 'http://direct.example/'), { who: 'direct' });
+  network.usePolicyRules([]);
 });
 
 t.test('connections are kept, and WebSockets pass', async (t) => {

@@ -12,6 +12,16 @@ export function readCredential(path: string): string {
   return line;
 }
 
+/** That of the file as it is now; undefined where there is no file, or it is no good, which is told. */
+export function currentCredential(path: string, log: (line: string) => void): string | undefined {
+  try {
+    return readCredential(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') log((error as Error).message);
+    return undefined;
+  }
+}
+
 /** That of the file; made at random where there is no file. */
 export function ownCredential(path: string): string {
   try {

@@ -26,7 +26,7 @@ export const HTTPS_PORT = 443;
 const FIRST_MS = 2000;
 
 export interface GuestProxyParts {
-  readonly policy: Pick<Policy, 'destination' | 'acquire' | 'release'>;
+  readonly policy: Pick<Policy, 'check' | 'destination' | 'acquire' | 'release'>;
   readonly names: NameLookupPort;
   /** Undefined: no upstream proxy. */
   readonly settings: ProxySettings | undefined;
@@ -64,14 +64,11 @@ export class GuestProxy {
     if (peerPort !== HTTP_PORT && peerPort !== HTTPS_PORT) return false;
     if (!(peerPort === HTTP_PORT ? settings.http : settings.https)) return false;
     if (settings.noProxy.excludes({ addresses: [peerAddress], port: peerPort })) return false;
-    const verdict = this.#policy.destination(peerAddress, { protocol: 'tcp', port: peerPort, ingress });
-    if (!verdict.allowed) connection.reject(verdict.answer ?? 'prohibited');
-    // The host alias: nobody's but ours to reach.
-    else if (!equal(verdict.address, peerAddress)) return false;
-    else {
-      const stream = this.#take(connection, peerAddress.slice());
-      if (stream) this.#lead(stream, peerPort).catch(() => stream.destroy());
-    }
+    const verdict = this.#policy.check(peerAddress, { protocol: 'tcp', port: peerPort, ingress });
+    // Refused as any; and the host alias is nobody's but ours to reach.
+    if (!verdict.allowed || !equal(verdict.address, peerAddress)) return false;
+    const stream = this.#take(connection, peerAddress.slice());
+    if (stream) this.#lead(stream, peerPort).catch(() => stream.destroy());
     return true;
   }
 
