@@ -27,6 +27,7 @@ import {
   type AddressKind,
   contains,
   equal,
+  formatAddress,
   isIpv4,
   kind,
   ofIpv4,
@@ -37,7 +38,7 @@ import { type Denial, Denials } from './policy/denials.ts';
 import { type NamePattern, matchesName } from './policy/name-pattern.ts';
 import { formatPortRanges, includesPort, type PortRanges } from './policy/port-ranges.ts';
 import { ResolvedNames } from './policy/resolved-names.ts';
-import { formatPolicyRule, inRuleSubnet, isAbout, type PolicyProtocol, type PolicyRule } from './policy/rule.ts';
+import { formatPolicyRule, inRuleSubnet, isAbout, isWholeFamily, type PolicyProtocol, type PolicyRule } from './policy/rule.ts';
 
 export type DenyReason =
   | 'forbidden-address' /** never dialled */
@@ -140,6 +141,8 @@ const metadataServices = [
 ];
 
 const loopback4 = ofIpv4(0x7f000001);
+/** Stands for an address that is not known. */
+const nowhere: Address = new Uint8Array(16);
 const loopback6 = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
 
 const dialled = (found: AddressKind): boolean => found === 'private' || found === 'global';
@@ -230,6 +233,15 @@ export class Policy {
     return this.destination(address, { direction: 'in', protocol, port });
   }
 
+  /**
+   * Whether a guest's traffic to a name may be handed to somebody else who resolves it, as an upstream proxy does: its
+   * address is not ours to know. Rules of a network are not about it, but those of every address are.
+   */
+  unresolved(name: string, flow: PolicyFlow): Verdict {
+    const asked = { ...flow, resolvedName: name };
+    return this.#count(this.#byRules(nowhere, nowhere, asked), asked);
+  }
+
   /** What `destination` would say; nothing is counted. */
   check(address: Address, flow?: PolicyFlow): Verdict {
     if (flow?.direction === 'in') return this.#byRules(address, address, flow);
@@ -301,7 +313,8 @@ export class Policy {
     if (flow ? !isAbout(rule, flow) : rule.action === 'allow' && (rule.protocol || rule.ports)) return false;
     const { target } = rule;
     if (!target) return true;
-    if ('subnet' in target) return inRuleSubnet(target.subnet, address);
+    if ('subnet' in target)
+      return address === nowhere ? isWholeFamily(target.subnet) : inRuleSubnet(target.subnet, address);
     const { claimedName } = flow ?? {};
     const claimed = claimedName === undefined ? undefined : matchesName(target.name, plain(claimedName));
     if (rule.action === 'deny') return claimed === true || this.#isNamed(target.name, address, flow);
@@ -324,7 +337,8 @@ export class Policy {
     this.denied[reason]++;
     if (flow) {
       const words = rule === undefined ? undefined : formatPolicyRule(this.#rules[rule - 1]!);
-      this.#denials.add(flow, address, reason, words, this.#clock.nowMs());
+      const to = address === nowhere ? plain(flow.resolvedName ?? '').slice(0, 253) : formatAddress(address);
+      this.#denials.add(flow, to, reason, words, this.#clock.nowMs());
     }
     return verdict;
   }

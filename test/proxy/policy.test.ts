@@ -265,6 +265,20 @@ t.test('names that the guest claims narrow, and never widen', async (t) => {
   t.ok(allowed('9.9.9.9', tcp(443, { resolvedName: 'www.example.org' })), 'a proxy that resolved it knows');
 });
 
+t.test('a name that somebody else resolves is decided by its name, and by rules about everything', async (t) => {
+  const { policy } = ruled('deny 10.0.0.0/8; deny bad.example.org; allow *.example.org port 443; deny 0.0.0.0/0');
+  for (const [name, port, is] of [
+    ['www.example.org', 443, true],
+    ['www.example.org', 80, false],
+    ['Bad.example.org.', 443, false],
+    ['corp', 443, false],
+  ] as const)
+    t.equal(policy.unresolved(name, tcp(port)).allowed, is, `${name} ${port}`);
+  t.ok(ruled('deny 10.0.0.0/8').policy.unresolved('corp', tcp(443)).allowed);
+  t.notOk(ruled('deny ::/0').policy.unresolved('corp', tcp(443)).allowed);
+  t.equal(policy.denied.rule, 3);
+});
+
 t.test("names of the network's own need not be asked for", async (t) => {
   const names = new Map([['host.docker.internal', options.hostAliases]]);
   const { allowed } = ruled('deny host.docker.internal port 22', { names });

@@ -26,7 +26,7 @@ export const HTTPS_PORT = 443;
 const FIRST_MS = 2000;
 
 export interface GuestProxyParts {
-  readonly policy: Pick<Policy, 'check' | 'destination' | 'acquire' | 'release'>;
+  readonly policy: Pick<Policy, 'check' | 'destination' | 'unresolved' | 'acquire' | 'release'>;
   readonly names: NameLookupPort;
   /** Undefined: no upstream proxy. */
   readonly settings: ProxySettings | undefined;

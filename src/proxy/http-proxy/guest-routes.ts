@@ -1,7 +1,8 @@
 /**
  * Where guests' HTTP goes: through the upstream proxy of its kind, or straight to the server where there is none or the
  * target is excluded. The policy gate is asked about every address before anything is dialled, the proxy included: a name
- * of which no address is allowed is refused, a name that only the upstream proxy knows is its to resolve. Addresses of
+ * of which no address is allowed is refused, a name that only the upstream proxy knows is its to resolve where rules let
+ * the name itself through. Addresses of
  * the network itself (the host alias) are never the upstream's.
  *
  * Of a connection that was intercepted the address is known, and was allowed; the name that the guest says can only
@@ -50,12 +51,12 @@ interface Way {
 }
 
 export class GuestRoutes implements HttpRoutes {
-  readonly #policy: Pick<Policy, 'destination'>;
+  readonly #policy: Pick<Policy, 'destination' | 'unresolved'>;
   readonly #names: NameLookupPort;
   readonly #clients = new WeakMap<Duplex, Client>();
   settings: ProxySettings;
 
-  constructor(policy: Pick<Policy, 'destination'>, names: NameLookupPort, settings: ProxySettings) {
+  constructor(policy: Pick<Policy, 'destination' | 'unresolved'>, names: NameLookupPort, settings: ProxySettings) {
     this.#policy = policy;
     this.#names = names;
     this.settings = settings;
@@ -102,6 +103,7 @@ export class GuestRoutes implements HttpRoutes {
     const own = dialled && allowed([dialled], claimed);
     const resolved = literal ? [literal] : dialled && !proxy ? [] : await this.#names.addressesOf(host);
     const verdict = allowed(resolved, name === undefined || dialled ? claimed : { resolvedName: name });
+    if (resolved.length === 0 && !dialled && !this.#policy.unresolved(host, flow).allowed) throw this.#refused(host);
     const addresses = dialled ? [dialled, ...(literal ? [] : resolved)] : resolved;
     const here = own ?? verdict;
     const isOwn = here !== undefined && !addresses.some((address) => equal(address, here.address));

@@ -125,6 +125,10 @@ export function inRuleSubnet(subnet: Subnet, address: Address): boolean {
   return isIpv4(address) === ipv4Only(subnet) && contains(subnet.address, subnet.prefix, address);
 }
 
+/** 0.0.0.0/0 or ::/0. */
+export const isWholeFamily = ({ address, prefix }: Subnet): boolean =>
+  prefix === 0 || (prefix === 96 && isIpv4(address));
+
 /** Whether a rule's protocol and ports are those of a flow. ICMP has no ports: a rule that names some is not about it. */
 export function isAbout({ protocol, ports }: PolicyRule, flow: { protocol: PolicyProtocol; port: number }): boolean {
   if (protocol && protocol !== flow.protocol) return false;

@@ -1,0 +1,23 @@
+/** The policy of guests' HTTP where the upstream proxy alone knows a name. */
+
+import { PassThrough } from 'node:stream';
+import t from 'tap';
+import { GuestRoutes } from '../../src/proxy/http-proxy/guest-routes.ts';
+import { NoProxy } from '../../src/proxy/http-proxy/no-proxy.ts';
+import { parseProxyUrl } from '../../src/proxy/http-proxy/proxy-url.ts';
+import { parsePolicyRules } from '../../src/proxy/policy/rule.ts';
+import { Policy } from '../../src/proxy/policy.ts';
+
+t.test('a name without an address goes to the proxy only where the rules let it', async (t) => {
+  const rules = parsePolicyRules('allow *.corp.example; deny any');
+  const policy = new Policy({ subnets: [], gateways: [], hostAliases: [], rules, clock: { nowMs: () => 0 } });
+  const upstream = parseProxyUrl('http://127.0.0.1:9');
+  const settings = { http: upstream, https: upstream, noProxy: NoProxy.parse('') };
+  const routes = new GuestRoutes(policy, { addressesOf: async () => [] }, settings);
+  const stream = new PassThrough();
+  routes.introduce(stream, { ingress: 1 });
+  const route = (host: string) => routes.route({ host, port: 80 } as Parameters<GuestRoutes['route']>[0], stream);
+  t.match((await route('www.corp.example')).key, /^proxy /);
+  await t.rejects(route('elsewhere.example'), { status: 403 });
+  t.match(policy.report().denials, [{ address: 'elsewhere.example', port: 80, rule: 'deny any' }]);
+});
