@@ -7,6 +7,7 @@ import { NoProxy } from '../../src/proxy/http-proxy/no-proxy.ts';
 import { parseProxyUrl } from '../../src/proxy/http-proxy/proxy-url.ts';
 import { parsePolicyRules } from '../../src/proxy/policy/rule.ts';
 import { Policy } from '../../src/proxy/policy.ts';
+import { parseAddress } from '../../src/stack/wire/address.ts';
 
 t.test('a name without an address goes to the proxy only where the rules let it', async (t) => {
   const rules = parsePolicyRules('allow *.corp.example; deny any');
@@ -19,5 +20,9 @@ t.test('a name without an address goes to the proxy only where the rules let it'
   const route = (host: string) => routes.route({ host, port: 80 } as Parameters<GuestRoutes['route']>[0], stream);
   t.match((await route('www.corp.example')).key, /^proxy /);
   await t.rejects(route('elsewhere.example'), { status: 403 });
+  policy.useRules(parsePolicyRules('allow 10.9.0.1; deny any'));
+  routes.introduce(stream, { ingress: 1, dialled: parseAddress('10.9.0.1')! });
+  await t.rejects(route('elsewhere.example'), { status: 403 }, 'nor is an address that is allowed a way to another name');
+  t.match((await route('10.9.0.1')).key, /^proxy /);
   t.match(policy.report().denials, [{ address: 'elsewhere.example', port: 80, rule: 'deny any' }]);
 });

@@ -103,7 +103,8 @@ export class GuestRoutes implements HttpRoutes {
     const own = dialled && allowed([dialled], claimed);
     const resolved = literal ? [literal] : dialled && !proxy ? [] : await this.#names.addressesOf(host);
     const verdict = allowed(resolved, name === undefined || dialled ? claimed : { resolvedName: name });
-    if (resolved.length === 0 && !dialled && !this.#policy.unresolved(host, flow).allowed) throw this.#refused(host);
+    const unknown = resolved.length === 0 && (!dialled || proxy);
+    if (unknown && !this.#policy.unresolved(host, flow).allowed) throw this.#refused(host);
     const addresses = dialled ? [dialled, ...(literal ? [] : resolved)] : resolved;
     const here = own ?? verdict;
     const isOwn = here !== undefined && !addresses.some((address) => equal(address, here.address));
