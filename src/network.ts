@@ -82,6 +82,7 @@ export class Network {
   readonly memory = new FrameMemory();
   readonly #clock: Clock = { nowMs: () => performance.now() };
   readonly #netstack: Netstack;
+  readonly #random: RandomPool;
   readonly #tcp: TcpProxy;
   /** Where the stack hands over what nobody inside claims. */
   readonly #outward: { -readonly [K in keyof Forwarder]: Forwarder[K] };
@@ -118,6 +119,7 @@ export class Network {
     this.#guestMacAddress = options.guestMacAddress;
     const clock = this.#clock;
     const random = new RandomPool();
+    this.#random = random;
     const HostNet = options.hostSockets === 'portable' ? NodeHostNet : LinuxHostNet;
     const hostNet: HostNetPort = new HostNet(() => this.#pipeline.wake());
     this.#hostNet = hostNet;
@@ -257,9 +259,10 @@ export class Network {
 
   /** Opens a way of the host's to guests and containers by their own addresses; it closes with the network. */
   async openEntrance(options: Pick<EntranceOptions, 'at' | 'credential' | 'names'>): Promise<Entrance> {
-    const [{ Entrance }, { GuestStream }] = await Promise.all([
+    const [{ Entrance }, { GuestStream }, { openGuestDatagrams }] = await Promise.all([
       import('./proxy/adapter/entrance.ts'),
       import('./proxy/adapter/guest-stream.ts'),
+      import('./proxy/entrance/guest-datagrams.ts'),
     ]);
     const { gateway, hostAlias, firstGuest } = this.addresses;
     const entrance = await Entrance.listen({
@@ -267,6 +270,8 @@ export class Network {
       network: { subnet: this.#subnet, own: [gateway, hostAlias], firstGuest },
       dial: (guestAddress, guestPort) =>
         GuestStream.connect(this.#netstack, { guestAddress, guestPort, peerAddress: gateway, peerPort: 0 }),
+      datagrams: (received) =>
+        openGuestDatagrams({ netstack: this.#netstack, gateway, random: this.#random }, received),
     });
     if (this.#closed) entrance.close();
     else this.#entrances.add(entrance);

@@ -2,6 +2,7 @@
 
 import { execFile, execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import dgram from 'node:dgram';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -169,6 +170,49 @@ t.test('octets pass both ways, intact and to their end; what came with the reque
     'where it comes from is said',
   );
   t.ok(got.subarray(12).equals(sent));
+});
+
+t.test('datagrams: to guests by address and by name, for as long as the connection is there', async (t) => {
+  await guest.run(async ({ dgram, once }) => {
+    const echo = dgram
+      .createSocket('udp4')
+      .on('message', (bytes, { port, address }) => echo.send(bytes, port, address));
+    await once(echo.bind(7), 'listening');
+  });
+  const control = net.connect(port, '127.0.0.1');
+  const [user, password] = credential.split(':').map((part) => Buffer.from(part)) as [Buffer, Buffer];
+  control.write(
+    Buffer.of(5, 1, 2, 1, user.length, ...user, password.length, ...password, 5, 3, 0, 1, 0, 0, 0, 0, 0, 0),
+  );
+  let said = Buffer.alloc(0);
+  while (said.length < 14) said = Buffer.concat([said, (await once(control, 'data'))[0]]);
+  t.same([...said.subarray(0, 12)], [5, 2, 1, 0, 5, 0, 0, 1, 127, 0, 0, 1]);
+  const relay = said.readUInt16BE(12);
+  const socket = dgram.createSocket('udp4');
+  await once(socket.bind(0, '127.0.0.1'), 'listening');
+  t.teardown(() => socket.close());
+  /** Again where it is lost: the guest's MAC address may have to be asked for. */
+  const ask = async (datagram: Buffer): Promise<Buffer> => {
+    const again = setInterval(() => socket.send(datagram, relay, '127.0.0.1'), 500);
+    socket.send(datagram, relay, '127.0.0.1');
+    const [answer] = (await once(socket, 'message')) as [Buffer];
+    clearInterval(again);
+    return answer;
+  };
+  const toGuest = Buffer.of(0, 0, 0, 1, 192, 168, 65, 3, 0, 7);
+  t.same(await ask(Buffer.concat([toGuest, Buffer.from('hello')])), Buffer.concat([toGuest, Buffer.from('hello')]));
+  const name = Buffer.from('web_1.container.slipway.internal');
+  const byName = Buffer.concat([Buffer.of(0, 0, 0, 3, name.length), name, Buffer.of(0, 7), randomBytes(5000)]);
+  t.same((await ask(byName)).subarray(10), byName.subarray(name.length + 7), 'longer than a packet');
+  // Nobody's: a fragment, the host, another sender.
+  for (const bytes of [[0, 0, 1, 1, 192, 168, 65, 3, 0, 7, 1], [0, 0, 0, 1, 127, 0, 0, 1, 0, 7, 1], [0], []])
+    socket.send(Buffer.from(bytes), relay, '127.0.0.1');
+  const other = dgram.createSocket('udp4');
+  other.send(Buffer.concat([toGuest, Buffer.from('not mine')]), relay, '127.0.0.1');
+  t.same((await ask(Buffer.concat([toGuest, Buffer.from('last')]))).subarray(10), Buffer.from('last'));
+  other.close();
+  control.end();
+  await once(control, 'close');
 });
 
 t.test('a WebSocket through the proxy: asked for in origin form, then octets', async (t) => {

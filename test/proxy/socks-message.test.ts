@@ -5,8 +5,10 @@ import t from 'tap';
 import {
   LARGEST_MESSAGE,
   parseCredentials,
+  parseDatagram,
   parseGreeting,
   parseRequest,
+  writeDatagram,
   writeReply,
 } from '../../src/proxy/entrance/socks-message.ts';
 import { formatAddress, parseAddress } from '../../src/stack/wire/address.ts';
@@ -75,6 +77,28 @@ t.test('requests: names, and addresses of both families', (t) => {
     { numRuns: 100 },
   );
   t.match(parseRequest(Uint8Array.of(5, 1, 0, 9, 1)), { host: undefined }, 'a type that nobody knows');
+  t.end();
+});
+
+t.test('datagrams, and what is not one', (t) => {
+  fc.assert(
+    fc.property(fc.oneof(octets(4, 4), octets(16, 16)), fc.nat(65535), octets(0, 100), (bytes, port, payload) => {
+      const address = bytes.length === 16 ? bytes : parseAddress([...bytes].join('.'))!;
+      const datagram = writeDatagram(address, port, payload);
+      t.same(parseDatagram(datagram), { host: formatAddress(address), port, payload });
+      datagram[2] = 1;
+      t.equal(parseDatagram(datagram), undefined, 'a fragment');
+    }),
+    { numRuns: 50 },
+  );
+  const named = Uint8Array.of(0, 0, 0, 3, 3, 97, 46, 98, 0, 7, 1, 2);
+  t.same(parseDatagram(named), { host: 'a.b', port: 7, payload: Uint8Array.of(1, 2) });
+  for (let length = 0; length < 10; length++) t.equal(parseDatagram(named.subarray(0, length)), undefined);
+  t.equal(parseDatagram(Uint8Array.of(0, 0, 0, 9, 1, 1, 1, 1, 0, 7)), undefined);
+  fc.assert(
+    fc.property(octets(0, 300), (bytes) => void parseDatagram(bytes)),
+    { numRuns: 10_000 },
+  );
   t.end();
 });
 

@@ -1,6 +1,6 @@
 /**
  * The host's way to guests and containers by their own addresses and names: one listener, on a unix socket of mode 0600
- * or on loopback with a credential, that speaks SOCKS 5 (RFC 1928, 1929: CONNECT) and HTTP (CONNECT, absolute form),
+ * or on loopback with a credential, that speaks SOCKS 5 (RFC 1928, 1929: CONNECT, and UDP ASSOCIATE on loopback) and HTTP (CONNECT, absolute form),
  * told apart by the first octet. What it opens are connections of our stack's towards the guest, as published ports'
  * are: the guest sees them come from the gateway.
  *
@@ -28,6 +28,7 @@ import {
   parseRequest,
   reply,
   SOCKS_VERSION,
+  UDP_ASSOCIATE,
   USERNAME_PASSWORD,
   writeReply,
 } from '../entrance/socks-message.ts';
@@ -35,6 +36,7 @@ import { basic, HttpRefusal, type HttpTarget } from '../http-proxy/message.ts';
 import { HttpRelay } from '../http-proxy/relay.ts';
 import { joinStreams } from '../http-proxy/tunnel.ts';
 import type { GuestStream } from './guest-stream.ts';
+import { Association, type AssociationOptions } from './socks-association.ts';
 
 const CONNECTIONS = 1024;
 const HANDSHAKE_MS = 10_000;
@@ -47,6 +49,8 @@ export interface EntranceOptions {
   readonly network: GuestNetwork;
   readonly names: ContainerNamesPort;
   readonly dial: (address: Address, port: number) => GuestStream;
+  /** For datagrams of one client's. */
+  readonly datagrams: AssociationOptions['open'];
 }
 
 export class Entrance {
@@ -135,7 +139,8 @@ export class Entrance {
     if (first === SOCKS_VERSION) {
       const opened = await this.#socks(client);
       ready();
-      if (opened) joinStreams(client, opened);
+      if (opened === 'associated') client.resume();
+      else if (opened) joinStreams(client, opened);
       else client.end().resume();
       return;
     }
@@ -144,7 +149,7 @@ export class Entrance {
   }
 
   /** RFC 1928 3 to 6; undefined: refused, and said so. */
-  async #socks(client: net.Socket): Promise<Duplex | undefined> {
+  async #socks(client: net.Socket): Promise<Duplex | 'associated' | undefined> {
     const { credential } = this.#options;
     const greeting = await message(client, parseGreeting);
     if (!greeting) return undefined;
@@ -165,6 +170,8 @@ export class Entrance {
     const request = await message(client, parseRequest);
     if (!request) return undefined;
     const refuse = (code: number): undefined => void client.write(writeReply(code));
+    if (request.command === UDP_ASSOCIATE && request.host !== undefined && 'address' in this.#options.at)
+      return this.#associate(client, request.port);
     if (request.command !== CONNECT) return refuse(reply.unknownCommand);
     if (request.host === undefined) return refuse(reply.unknownAddressType);
     if (request.port === 0) return refuse(reply.notAllowed);
@@ -178,6 +185,22 @@ export class Entrance {
       return stream;
     } catch (error) {
       return refuse(failures[(error as NodeJS.ErrnoException).code ?? ''] ?? reply.failure);
+    }
+  }
+
+  async #associate(client: net.Socket, clientPort: number): Promise<'associated' | undefined> {
+    const { localAddress = '', remoteAddress: clientAddress = '' } = client;
+    const options = { localAddress, clientAddress, clientPort };
+    try {
+      const { datagrams } = this.#options;
+      const association = await Association.open({ ...options, destinations: this.#destinations, open: datagrams });
+      client.once('end', () => client.end()).once('close', () => association.close());
+      if (client.destroyed) association.close();
+      else client.write(writeReply(reply.succeeded, { address: parseAddress(localAddress)!, port: association.port }));
+      return 'associated';
+    } catch {
+      client.write(writeReply(reply.failure));
+      return undefined;
     }
   }
 

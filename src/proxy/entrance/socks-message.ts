@@ -32,6 +32,7 @@ const ADDRESS_NAME = 3;
 const ADDRESS_IPV6 = 4;
 
 export const CONNECT = 1;
+export const UDP_ASSOCIATE = 3;
 
 export interface Greeting {
   readonly methods: readonly number[];
@@ -50,6 +51,12 @@ export interface SocksRequest {
   readonly host: string | undefined;
   readonly port: number;
   readonly octets: number;
+}
+
+export interface SocksDatagram {
+  readonly host: string;
+  readonly port: number;
+  readonly payload: Uint8Array;
 }
 
 /** What has come so far makes no such message, whatever follows. */
@@ -81,12 +88,38 @@ export function parseCredentials(bytes: Uint8Array): Credentials | Malformed | u
 export function parseRequest(bytes: Uint8Array): SocksRequest | Malformed | undefined {
   if (bytes.length > 0 && bytes[0] !== SOCKS_VERSION) return 'malformed';
   if (bytes.length < 5) return undefined;
+  const found = destination(bytes);
+  if (found === undefined) return undefined;
   const command = bytes[1]!;
+  // Its length is not known: what follows cannot be read.
+  if (found === 'unknown-type') return { command, host: undefined, port: 0, octets: bytes.length };
+  return { command, ...found };
+}
+
+/** RFC 1928 7: RSV, FRAG, ATYP, DST.ADDR, DST.PORT, DATA; undefined: none, or part of one (FRAG), which is dropped. */
+export function parseDatagram(bytes: Uint8Array): SocksDatagram | undefined {
+  if (bytes.length < 5 || bytes[2] !== 0) return undefined;
+  const found = destination(bytes);
+  if (found === undefined || found === 'unknown-type') return undefined;
+  return { host: found.host, port: found.port, payload: bytes.subarray(found.octets) };
+}
+
+export function writeDatagram(address: Address, port: number, payload: Uint8Array): Uint8Array {
+  const header = writeReply(0, { address, port });
+  header[0] = 0;
+  const bytes = new Uint8Array(header.length + payload.length);
+  bytes.set(header);
+  bytes.set(payload, header.length);
+  return bytes;
+}
+
+/** ATYP at octet 3, the address and the port, of at least 5 octets; undefined: not whole. */
+function destination(
+  bytes: Uint8Array,
+): { readonly host: string; readonly port: number; readonly octets: number } | 'unknown-type' | undefined {
   const type = bytes[3]!;
   const nameOctets = bytes[4]!;
-  // Its length is not known: what follows cannot be read.
-  if (type !== ADDRESS_IPV4 && type !== ADDRESS_IPV6 && type !== ADDRESS_NAME)
-    return { command, host: undefined, port: 0, octets: bytes.length };
+  if (type !== ADDRESS_IPV4 && type !== ADDRESS_IPV6 && type !== ADDRESS_NAME) return 'unknown-type';
   const from = type === ADDRESS_NAME ? 5 : 4;
   const to = from + (type === ADDRESS_IPV4 ? 4 : type === ADDRESS_IPV6 ? 16 : nameOctets);
   const octets = to + 2;
@@ -95,7 +128,7 @@ export function parseRequest(bytes: Uint8Array): SocksRequest | Malformed | unde
   const port = (bytes[to]! << 8) | bytes[to + 1]!;
   const host =
     type === ADDRESS_NAME ? String.fromCharCode(...field) : type === ADDRESS_IPV4 ? field.join('.') : ipv6Text(field);
-  return { command, host, port, octets };
+  return { host, port, octets };
 }
 
 /** RFC 1928 6. `bound` is where the connection comes from, towards the destination. */
