@@ -365,6 +365,7 @@ t.test('--allow and --deny hold in the order given', async (t) => {
     status: 1,
     stdout: /Packet filtered/,
   });
+  t.match(await run('--host-ports', 'none'), { status: 1, stderr: /Connection refused/ });
   t.match(await run('--host-ports', '1-2'), { status: 1, stderr: /Connection refused/ });
   t.match(await run('--deny', 'tcp udp'), { status: 2, stderr: /^slipway: --deny: 'deny tcp udp': 'udp' is neither/ });
   t.match(await run('--host-ports', 'x'), { status: 2, stderr: /--host-ports: 'x' is no list/ });

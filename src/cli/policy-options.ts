@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import type { NetworkOptions } from '../network.ts';
 import { parsePortRanges } from '../proxy/policy/port-ranges.ts';
 import { type PolicyRule, parsePolicyRule, parsePolicyRules } from '../proxy/policy/rule.ts';
+import type { HostPorts } from '../proxy/policy.ts';
 import { UsageError } from './usage-error.ts';
 
 /** For `parseArgs`. */
@@ -19,8 +20,8 @@ export const policyHelp = `  --allow RULE          what guests may reach, and
                         RULE is [out|in] [tcp|udp|icmp] [ADDRESS|CIDR|NAME|any] [port PORT[-LAST],...]; 'in' is about
                         clients of published ports; example.org is that name, *.example.org those below it
   --policy FILE         rules of a file, after those: one a line, with allow or deny before it; '#' begins a comment
-  --host-ports PORTS    ports of the host's loopback that guests may have at host.docker.internal: a list such as
-                        5432,8000-8100, all or none (default: all but Docker's API, 2375 and 2376)
+  --host-ports PORTS    ports of the host that guests may have at host.docker.internal and at its other addresses: a
+                        list such as 5432,8000-8100, all or none (default: all but Docker's API, 2375 and 2376)
 `;
 
 /** As `parseArgs` gives them: it alone says in which order --allow and --deny came. */
@@ -62,8 +63,8 @@ function reading<T>(prefix: string, read: () => T): T {
   }
 }
 
-function hostPorts(text: string): NonNullable<NetworkOptions['hostLoopback']> {
-  if (text === 'none') return false;
+function hostPorts(text: string): HostPorts {
+  if (text === 'none') return { mode: 'ask' };
   if (text === 'all') return { mode: 'all' };
   const ports = parsePortRanges(text);
   if (!ports || ports.length === 0)

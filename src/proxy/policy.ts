@@ -313,8 +313,13 @@ export class Policy {
     if (flow ? !isAbout(rule, flow) : rule.action === 'allow' && (rule.protocol || rule.ports)) return false;
     const { target } = rule;
     if (!target) return true;
-    if ('subnet' in target)
-      return address === nowhere ? isWholeFamily(target.subnet) : inRuleSubnet(target.subnet, address);
+    if ('subnet' in target) {
+      if (address === nowhere) return isWholeFamily(target.subnet);
+      if (inRuleSubnet(target.subnet, address)) return true;
+      // Whom a transition format leads to is denied by that format as well.
+      const inner = rule.action === 'deny' ? embedded(address) : undefined;
+      return inner !== undefined && inRuleSubnet(target.subnet, inner);
+    }
     const { claimedName } = flow ?? {};
     const claimed = claimedName === undefined ? undefined : matchesName(target.name, plain(claimedName));
     if (rule.action === 'deny') return claimed === true || this.#isNamed(target.name, address, flow);

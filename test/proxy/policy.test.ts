@@ -178,6 +178,15 @@ t.test('the first rule that is about a flow decides; what none is about is allow
   t.equal(policy.denied.rule, 6);
 });
 
+t.test('a network is denied by transition formats too, and not allowed by them', async (t) => {
+  const { allowed } = ruled('deny 10.0.0.0/8; allow 11.0.0.0/8; deny ::/0');
+  t.notOk(allowed('64:ff9b::10.0.0.1'));
+  t.notOk(allowed('64:ff9b::11.0.0.1'));
+  const { policy } = ruled('deny 10.0.0.0/8');
+  t.match(policy.destination(address('2002:a00:1::1'), tcp(80)), { allowed: false, rule: 1 });
+  t.ok(policy.destination(address('2002:b00:1::1'), tcp(80)).allowed);
+});
+
 t.test('a denied connection is to be reset, all else to be told that it is prohibited', async (t) => {
   const { policy } = ruled('deny any');
   const answer = (to: string, flow: PolicyFlow) => policy.destination(address(to), flow).answer;
