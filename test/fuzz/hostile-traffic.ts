@@ -157,7 +157,7 @@ export class HostileRound {
     const port = this.#pick([80, 53, 80, 443, 0]);
     const known = this.#tracked.get(`${(guestPort << 2) | guest} ${peer} ${port}`);
     const octets = this.#pick([0, 0, 0, 1, 100, 536, 1460]);
-    const options = this.#chance(0.2) ? this.#pick([[2, 4, 5, 180, 1, 3, 3, 7], [2, 4, 0, 1], [...this.#bytes(40)], [3, 3, 255, 0], [8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]]) : [];
+    const options: number[] = this.#chance(0.2) ? this.#pick([[2, 4, 5, 180, 1, 3, 3, 7], [2, 4, 0, 1], [...this.#bytes(40)], [3, 3, 255, 0], [8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]]) : [];
     while (options.length % 4 !== 0) options.push(0);
     const header = 20 + options.length;
     const bytes = new Uint8Array(header + octets);

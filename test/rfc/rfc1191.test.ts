@@ -1,14 +1,14 @@
 /** RFC 1191, Path MTU Discovery. By section. */
 
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { icmpFrame, pattern, udpFrame } from '../stack/frames.ts';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import type { TcpScript } from '../stack/tcp/tcp-script.ts';
 import { World } from '../stack/world.ts';
 import { replies } from './replies.ts';
 import { reach } from './states.ts';
 
 /** Established, 1460 octets in flight; what an error quotes of them. */
-function inFlight(t: Parameters<typeof reach>[0]): { s: TcpScript; quote: Uint8Array } {
+function inFlight(t: Test): { s: TcpScript; quote: Uint8Array } {
   const s = reach(t, 'ESTABLISHED');
   s.write(1460);
   s.world.poll();

@@ -1,8 +1,9 @@
 /** RFC 5382, NAT Behavioral Requirements for TCP: what concerns connections that idle. By requirement. */
 
 import t from 'tap';
-import { reach, synchronized } from './states.ts';
+import { icmpFrame } from '../stack/frames.ts';
 import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { reach, synchronized } from './states.ts';
 
 const HOUR_MS = 3_600_000;
 
@@ -62,7 +63,6 @@ t.test('REQ-2: simultaneous open works through it', async (t) => {
 });
 
 t.test('REQ-10: an ICMP message does not end a connection', async (t) => {
-  const { icmpFrame } = await import('../stack/frames.ts');
   for (const state of synchronized.slice(0, -1)) {
     const s = reach(t, state);
     if (state === 'ESTABLISHED' || state === 'CLOSE-WAIT') s.write(10);

@@ -1,11 +1,11 @@
 /** RFC 6056, Recommendations for Transport-Protocol Port Randomization. By section. */
 
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { TcpScript } from '../stack/tcp/tcp-script.ts';
 import { address } from '../stack/world.ts';
 
 /** A script whose guest is known, and a function that opens from port 0 and tells the port. */
-function opener(t: import('tap').Test, seed = 1): { s: TcpScript; open: () => number } {
+function opener(t: Test, seed = 1): { s: TcpScript; open: () => number } {
   const s = new TcpScript(t, { peer: '192.168.65.1', peerPort: 0, guestPort: 8080, seed });
   s.world.netstack.pinNeighbor(address(s.guest), s.world.ingress, Uint8Array.of(2, 0, 0, 0, 0, 3));
   const open = (): number => {

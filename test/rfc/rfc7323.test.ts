@@ -5,7 +5,6 @@ import { TcpScript } from '../stack/tcp/tcp-script.ts';
 import { opening } from './states.ts';
 
 t.test('2.2: the option is offered in our SYN, and in a SYN-ACK only if the SYN had it', async (t) => {
-  opening(t).world.link.take();
   const active = opening(t);
   active.advanceUntilSent();
   active.expect('S 0:0(0) <mss 1460,wscale 7>');
@@ -70,15 +69,12 @@ t.test('2.3: windows are shifted: theirs to the left, ours to the right', async 
 });
 
 t.test('2.3: a shift beyond 14 counts as 14', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000,wscale 15>', 65535);
   const wide = new TcpScript(t);
   wide.establish('<mss 1000,wscale 255>', 1);
   wide.write(100_000);
   wide.world.poll();
   const octets = wide.world.link.take().reduce((sum, { bytes }) => sum + bytes.length - 54, 0);
   t.equal(octets, 16_000, '1 << 14, in whole segments');
-  t.equal(s.connection.state, 'ESTABLISHED');
 });
 
 t.test('2.3: our window is as wide as its owner promises, beyond 65535', async (t) => {
