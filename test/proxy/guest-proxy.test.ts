@@ -364,6 +364,36 @@ t.test('what is neither HTTP nor TLS goes to the address; who waits to be spoken
   t.same(asked, ['CONNECT 10.9.0.8:443']);
 });
 
+t.test('HTTP/1.0, answers without an end in sight, requests sent ahead', async (t) => {
+  await network.useHttpProxy(settings());
+  const ten = await curl('-0', '-i', ...at('web.example', '10.9.0.1', 80), 'http://web.example/slow');
+  t.match(ten, /\r\n\r\nbegun \{.*\}$/s, 'no chunks for a client that knows none');
+  t.notMatch(ten, /Transfer-Encoding/i);
+  const many = (count: number): Promise<number> =>
+    guest.run(async ({ net }, count) => {
+      const socket = net.connect(80, '10.9.0.1');
+      const last = 'GET /last HTTP/1.1\r\nHost: 10.9.0.1\r\nConnection: close\r\n\r\n';
+      socket.write('GET / HTTP/1.1\r\nHost: 10.9.0.1\r\n\r\n'.repeat(count - 1) + last);
+      let text = '';
+      try {
+        for await (const chunk of socket) text += chunk;
+      } catch {
+        return -1;
+      }
+      return text.match(/HTTP\/1\.1 200/g)?.length ?? 0;
+    }, count);
+  t.equal(await many(5), 5, 'answered in order');
+  t.not(await many(500), 500, 'but not without bounds');
+  asked = [];
+  const preface = await guest.run(async ({ net }) => {
+    const socket = net.connect(80, '10.9.0.1');
+    socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+    for await (const chunk of socket) return String(chunk).slice(0, 12);
+    return '';
+  });
+  t.same([preface, asked], ['HTTP/1.1 400', ['CONNECT 10.9.0.1:80']], "HTTP/2 is the server's to answer");
+});
+
 t.test('hostile octets at every door; it goes on serving', async (t) => {
   await network.useHttpProxy(settings());
   await guest.run(async ({ net, crypto, once }) => {

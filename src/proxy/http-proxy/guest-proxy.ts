@@ -25,6 +25,10 @@ export const HTTPS_PORT = 443;
 /** A server that speaks first, such as SSH on port 443, is not to wait for long. */
 const FIRST_MS = 2000;
 
+const partOfMethod = /^[A-Z-]{0,32}$/;
+/** A method and a blank, RFC 9112 3; HTTP/2's preface, RFC 9113 3.4, is not for us to read. */
+const request = /^(?!PRI )[A-Z-]{3,32} /;
+
 export interface GuestProxyParts {
   readonly policy: Pick<Policy, 'check' | 'destination' | 'unresolved' | 'acquire' | 'release'>;
   readonly names: NameLookupPort;
@@ -96,11 +100,11 @@ export class GuestProxy {
   }
 
   async #lead(stream: GuestStream, port: number): Promise<void> {
-    const said = await first(stream, (bytes) =>
-      port === HTTPS_PORT ? helloName(bytes) !== undefined : bytes.length >= 4,
-    );
+    const enough = (bytes: Buffer): boolean =>
+      port === HTTPS_PORT ? helloName(bytes) !== undefined : !partOfMethod.test(bytes.toString('latin1', 0, 64));
+    const said = await first(stream, enough);
     if (said === undefined) return void stream.destroy();
-    if (port === HTTP_PORT && /^[A-Z]{3,}/.test(said.toString('latin1'))) return this.#intercepted.serve(stream);
+    if (port === HTTP_PORT && request.test(said.toString('latin1', 0, 64))) return this.#intercepted.serve(stream);
     const name = port === HTTPS_PORT ? parseHost(helloName(said)?.name ?? '') : undefined;
     const server = await this.#routes.tunnel({ host: name ?? stream.localAddress, port }, stream);
     if (stream.destroyed) return void server.destroy();

@@ -2,8 +2,8 @@
  * A proxy's HTTP, RFC 9110 and 9112: requests in absolute form or, of connections that were intercepted, in origin form
  * with a Host field; CONNECT; upgrades to WebSocket, RFC 6455. Where they lead is `HttpRoutes`' to say.
  *
- * Requests of one client go out one after the other, as Node's parser gives them; connections to servers are kept for
- * `IDLE_MS` and used again. A request that finds such a connection closed is tried once more where that is safe: it has
+ * Bounds: `FIRST_MS` for a client's first request; requests that one client has sent ahead of their answers,
+ * `REQUESTS`; the fields of one, `HEADER_OCTETS`. Connections to servers are kept for `IDLE_MS` and used again. A request that finds such a connection closed is tried once more where that is safe: it has
  * no body and is of a safe method (RFC 9110 9.2.1). Of what a client and a server keep to themselves nothing is logged.
  */
 
@@ -23,8 +23,10 @@ import { proxyRefusal } from './upstream.ts';
 
 const IDLE_MS = 15_000;
 const IDLE_SERVERS = 64;
-/** How long a client may take for the fields of a request, and how long it may stay without one. */
-const HEADERS_MS = 60_000;
+const FIRST_MS = 30_000;
+const REQUESTS = 8;
+/** How long a client may stay without a request. */
+const CLIENT_IDLE_MS = 60_000;
 const HEADER_OCTETS = 64 * 1024;
 
 /** The way of a request to its server. */
@@ -61,14 +63,16 @@ export class HttpRelay {
   readonly #options: HttpRelayOptions;
   readonly #server: http.Server;
   readonly #agent = new RouteAgent();
+  /** Clients that have said nothing yet. */
+  readonly #silent = new Map<Duplex, NodeJS.Timeout>();
+  /** Requests of clients' that are not answered yet. */
+  readonly #underWay = new WeakMap<Duplex, number>();
 
   constructor(options: HttpRelayOptions) {
     this.#options = options;
     this.#server = http.createServer({
       maxHeaderSize: HEADER_OCTETS,
-      keepAliveTimeout: HEADERS_MS,
-      headersTimeout: HEADERS_MS,
-      requestTimeout: 0,
+      keepAliveTimeout: CLIENT_IDLE_MS,
       shouldUpgradeCallback: ({ headers }) => /^websocket$/i.test(headers.upgrade ?? ''),
     } as http.ServerOptions);
     this.#server.on('request', (request, response) => void this.#request(request, response));
@@ -83,15 +87,32 @@ export class HttpRelay {
   /** Serves a client's connection. */
   serve(client: Duplex): void {
     client.on('error', () => undefined);
+    this.#silent.set(
+      client,
+      setTimeout(() => client.destroy(), FIRST_MS),
+    );
+    client.once('close', () => this.#spoke(client));
     this.#server.emit('connection', client);
   }
 
   close(): void {
     this.#server.close();
     this.#agent.destroy();
+    for (const client of this.#silent.keys()) client.destroy();
+  }
+
+  #spoke(client: Duplex): void {
+    clearTimeout(this.#silent.get(client));
+    this.#silent.delete(client);
   }
 
   async #request(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { socket } = request;
+    this.#spoke(socket);
+    const underWay = this.#underWay.get(socket) ?? 0;
+    if (underWay === REQUESTS) return void socket.destroy();
+    this.#underWay.set(socket, underWay + 1);
+    response.once('close', () => this.#underWay.set(socket, this.#underWay.get(socket)! - 1));
     try {
       const client = this.#client(request);
       const route = await this.#options.routes.route(client.target, request.socket);
@@ -115,8 +136,10 @@ export class HttpRelay {
           from.resume();
           return reject(proxyRefusal(407));
         }
-        const fields = endToEnd(from.rawHeaders);
+        // How the body is framed is between us and the client: it may be of HTTP/1.0.
+        const fields = endToEnd(from.rawHeaders, 'transfer-encoding');
         response.writeHead(from.statusCode ?? 502, from.statusMessage, fields);
+        response.flushHeaders();
         from.on('error', () => response.destroy());
         from.pipe(response);
         resolve();
@@ -161,6 +184,7 @@ export class HttpRelay {
   }
 
   async #connect(request: IncomingMessage, client: Duplex, head: Buffer): Promise<void> {
+    this.#spoke(client);
     client.on('error', () => undefined);
     try {
       this.#authorize(request);
@@ -177,6 +201,7 @@ export class HttpRelay {
 
   /** The request goes through as it is, and then it is octets. */
   async #upgrade(request: IncomingMessage, client: Duplex, head: Buffer): Promise<void> {
+    this.#spoke(client);
     client.on('error', () => undefined);
     try {
       const { target, path } = this.#client(request);
@@ -259,6 +284,7 @@ function fieldsOf({ status, message }: HttpRefusal): Record<string, string> {
 }
 
 function answer(response: ServerResponse, refusal: HttpRefusal): void {
+  if (refusal.status === 407) response.shouldKeepAlive = false;
   response.writeHead(refusal.status, fieldsOf(refusal));
   response.end(`${refusal.message}\n`);
 }
