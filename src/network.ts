@@ -278,6 +278,11 @@ export class Network {
     return entrance;
   }
 
+  /** The address of a guest by the name that it gave with DHCP. */
+  guestNamed(name: string): Address | undefined {
+    return this.#dhcp.addressOf(name);
+  }
+
   /**
    * Sends guests' HTTP through upstream proxies from now on, also what does not ask for one: connections to port 80 or
    * 443, where there is a proxy for that scheme. Undefined: through none.

@@ -11,7 +11,8 @@ export const entranceOptions = {
   'entrance-credential': { type: 'string' },
 } as const;
 
-export const entranceHelp = `  --entrance WHERE      let the host reach guests by their own addresses, through SOCKS 5 and an HTTP proxy at
+export const entranceHelp = `  --entrance WHERE      let the host reach guests by their own addresses, and as NAME.container.slipway.internal by
+                        the names they give with DHCP, through SOCKS 5 and an HTTP proxy at
                         unix:PATH (yours alone) or 127.0.0.1:PORT, which needs
   --entrance-credential FILE
                         one line USER:PASSWORD, in a file of mode 0600
@@ -48,7 +49,8 @@ function saying<T>(option: string, read: () => T): T {
   }
 }
 
-/** Of guests alone no names are known but `vm.docker.internal`. */
+/** Guests are known by the names that they give with DHCP. */
 export async function openEntrance(network: Network, request: EntranceRequest | undefined): Promise<void> {
-  if (request) await network.openEntrance({ ...request, names: { addressOf: async () => undefined } });
+  if (request)
+    await network.openEntrance({ ...request, names: { addressOf: async (name) => network.guestNamed(name) } });
 }

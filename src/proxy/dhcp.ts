@@ -125,6 +125,16 @@ export class DhcpServer {
     }));
   }
 
+  /** The address of a guest by the name that it gave; of several of one name, the first. */
+  addressOf(name: string): Address | undefined {
+    const nowMs = this.#clock.nowMs();
+    const lower = name.toLowerCase();
+    const found = this.#leases
+      .all()
+      .find((lease) => lease.name === lower && lease.state === 'bound' && lease.untilMs > nowMs);
+    return found && ofIpv4(found.address);
+  }
+
   #receive(datagram: UdpDatagram): void {
     const length = gather(datagram.payload, this.#in);
     const view = this.#inView;
@@ -204,6 +214,9 @@ export class DhcpServer {
       this.#answer(wire.NAK, length, ingress, 0, 0);
       return;
     }
+    const name = this.#hostName(length);
+    if (name === undefined) delete lease.name;
+    else lease.name = name;
     if (before !== undefined && before !== lease.address) this.#options.unbound?.(ofIpv4(before));
     this.#options.bound?.(ofIpv4(lease.address), ingress, macToBytes(client));
     this.#answer(wire.ACK, length, ingress, inUse, lease.address);
@@ -262,6 +275,17 @@ export class DhcpServer {
       { macAddress: macToBytes(broadcast ? BROADCAST : client), ingress },
     );
     if (!sent) this.drops['not-sent']++;
+  }
+
+  /** Option 12, RFC 2132 3.14: its first label; undefined: absent, or not the name of a host. */
+  #hostName(length: number): string | undefined {
+    const found = wire.findOption(this.#inView, 0, length, wire.OPTION_HOST_NAME);
+    if (found < 0) return undefined;
+    const octets = this.#in.subarray(found + 1, found + 1 + this.#inView.getUint8(found));
+    const [label = ''] = String.fromCharCode(...octets)
+      .toLowerCase()
+      .split('.');
+    return /^[a-z0-9][a-z0-9_-]{0,62}$/.test(label) ? label : undefined;
   }
 
   /** Option 57 counts the headers of IP and UDP too. */

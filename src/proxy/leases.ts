@@ -15,6 +15,8 @@ export interface Lease {
   /** 'offered': asked for and held a short while; 'bound': acknowledged; 'free': remembered only. */
   state: 'offered' | 'bound' | 'free';
   untilMs: number;
+  /** What the client calls itself, in lower case. */
+  name?: string;
 }
 
 export interface LeasePool {

@@ -274,6 +274,33 @@ t.test('the owner is told which address is behind which switch port', async (t) 
   ]);
 });
 
+t.test('guests are known by the names that they give (RFC 2132 3.14), for as long as their leases', async (t) => {
+  const { ask, server, clock } = setUp();
+  const named = (mac: number, name: string): string => {
+    const options: Ask['options'] = [[12, [...Buffer.from(name)]]];
+    const { yiaddr } = ask({ type: wire.DISCOVER, mac })!;
+    t.equal(ask({ type: wire.REQUEST, mac, options: [[50, octets(yiaddr)], ...options] })?.type, wire.ACK);
+    return yiaddr;
+  };
+  const addressOf = (name: string): string | undefined => {
+    const found = server.addressOf(name);
+    return found && formatAddress(found);
+  };
+  const first = named(MAC, 'Box.example.org');
+  t.equal(addressOf('box'), first);
+  t.equal(addressOf('BOX'), first);
+  named(OTHER, 'box');
+  t.equal(addressOf('box'), first, 'who came first keeps the name');
+  t.equal(addressOf('box.example.org'), undefined);
+  for (const odd of ['', '-a', 'a b', '\0', 'ü', '.']) {
+    named(MAC, odd);
+    t.equal(addressOf(odd), undefined, 'no name');
+  }
+  t.not(addressOf('box'), first, 'and it is the other one now');
+  clock.now += 3_600_001;
+  t.equal(addressOf('box'), undefined, 'the lease has run out');
+});
+
 t.test('declining everything does not empty the pool', async (t) => {
   const { ask } = setUp();
   for (let i = 0; i < 1000; i++) {

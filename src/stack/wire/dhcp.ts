@@ -45,6 +45,7 @@ export const OPTION_PAD = 0;
 export const OPTION_SUBNET_MASK = 1;
 export const OPTION_ROUTER = 3;
 export const OPTION_DNS = 6;
+export const OPTION_HOST_NAME = 12;
 export const OPTION_DOMAIN_NAME = 15;
 export const OPTION_MTU = 26;
 export const OPTION_REQUESTED_ADDRESS = 50;
