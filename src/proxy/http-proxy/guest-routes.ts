@@ -12,7 +12,7 @@
 import type { Duplex } from 'node:stream';
 import type { Address } from '../../stack/port.ts';
 import { equal, formatAddress, parseAddress } from '../../stack/wire/address.ts';
-import type { Policy, Verdict } from '../policy.ts';
+import type { Policy } from '../policy.ts';
 import { HttpRefusal, type HttpTarget } from './message.ts';
 import { NoProxy } from './no-proxy.ts';
 import type { NameLookupPort } from './port.ts';
@@ -88,25 +88,25 @@ export class GuestRoutes implements HttpRoutes {
     const client = this.#clients.get(stream);
     if (!client) throw new HttpRefusal(500, 'nobody asked for this');
     const { ingress, dialled } = client;
+    const proxy = this.settings[scheme];
     const literal = parseAddress(host);
     const name = literal ? undefined : host;
     const flow = { protocol: 'tcp', port, ingress } as const;
-    const proxy = this.settings[scheme];
-    const allowed = (addresses: readonly Address[], names: object): Verdict | undefined => {
-      const verdicts = addresses.map((address) => this.#policy.destination(address, { ...flow, ...names }));
-      const good = verdicts.filter((verdict) => verdict.allowed);
-      // The upstream proxy chooses among them by itself.
-      if (good.length < (proxy ? verdicts.length : Math.min(1, verdicts.length))) throw this.#refused(host);
-      return good[0];
-    };
-    const claimed = name === undefined ? {} : { claimedName: name };
-    const own = dialled && allowed([dialled], claimed);
-    const resolved = literal ? [literal] : dialled && !proxy ? [] : await this.#names.addressesOf(host);
-    const verdict = allowed(resolved, name === undefined || dialled ? claimed : { resolvedName: name });
-    const unknown = resolved.length === 0 && (!dialled || proxy);
-    if (unknown && !this.#policy.unresolved(host, flow).allowed) throw this.#refused(host);
-    const addresses = dialled ? [dialled, ...(literal ? [] : resolved)] : resolved;
-    const here = own ?? verdict;
+    const named =
+      name === undefined ? flow : dialled ? { ...flow, claimedName: name } : { ...flow, resolvedName: name };
+    // What is known of it: the guest's own choice, and what the name stands for.
+    const known = literal ? [literal] : dialled && !proxy ? [] : await this.#names.addressesOf(host);
+    const addresses = dialled ? [dialled, ...known.filter((address) => !equal(address, dialled))] : known;
+    const verdicts = addresses.map((address) => this.#policy.destination(address, named));
+    // Where no proxy is asked this is dialled.
+    const here = (dialled ? verdicts.slice(0, 1) : verdicts).find((verdict) => verdict.allowed);
+    // The upstream proxy chooses among a name's addresses by itself; what a guest says may not widen what it dialled.
+    const all = proxy !== undefined || dialled !== undefined;
+    if (verdicts.length > 0 && !(all ? verdicts.every((verdict) => verdict.allowed) : here)) throw this.#refused(host);
+    if (known.length === 0 && (!dialled || proxy) && !this.#policy.unresolved(host, flow).allowed)
+      throw this.#refused(host);
+
+    // The host alias leads elsewhere: it is ours alone.
     const isOwn = here !== undefined && !addresses.some((address) => equal(address, here.address));
     if (proxy && !isOwn && !this.settings.noProxy.excludes({ name, addresses, port }))
       return { proxy, address: undefined };
