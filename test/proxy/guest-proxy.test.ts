@@ -12,6 +12,7 @@ import https from 'node:https';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { decode, encode } from 'dns-packet';
 import t from 'tap';
 import { QemuStreamLink } from '../../src/hypervisor/link/qemu-stream.ts';
@@ -23,26 +24,29 @@ import { parsePolicyRules } from '../../src/proxy/policy/rule.ts';
 import { parseAddress } from '../../src/stack/wire/address.ts';
 import { Guest } from '../clients/guest.ts';
 
+/** Where the key and its certificate are, for the process in the namespace. */
 const INSIDE = 'SLIPWAY_TEST_NAMESPACE';
 
 if (process.env[INSIDE] === undefined) {
+  const made = mkdtempSync(join(tmpdir(), 'slipway-guest-proxy-'));
+  const names = ['-subj', '/CN=example.org', '-addext', 'subjectAltName=IP:127.0.0.1', '-days', '2'];
+  const files = ['-keyout', join(made, 'key.pem'), '-out', join(made, 'cert.pem')];
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', ...names, ...files], { stdio: 'ignore' });
   const words = ['--user', '--map-root-user', '--net', process.execPath, ...process.execArgv, import.meta.filename];
-  const { status } = spawnSync('unshare', words, { stdio: 'inherit', env: { ...process.env, [INSIDE]: '1' } });
+  const env = { ...process.env, [INSIDE]: made, NODE_EXTRA_CA_CERTS: join(made, 'cert.pem') };
+  const { status } = spawnSync('unshare', words, { stdio: 'inherit', env });
+  rmSync(made, { recursive: true });
   process.exit(status ?? 1);
 }
+const folder = process.env[INSIDE];
 
 const ip = (...words: string[]): void => void execFileSync('ip', words);
 ip('link', 'set', 'lo', 'up');
 // Two servers, and the proxy: to the guest they are somewhere in the world.
 for (const address of ['10.9.0.1/32', '10.9.0.2/32', '10.9.0.8/32']) ip('addr', 'add', address, 'dev', 'lo');
 
-const folder = mkdtempSync(join(tmpdir(), 'slipway-guest-proxy-'));
 const path = join(folder, 'guest.sock');
 const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
-const subject = ['-subj', '/CN=example.org', '-days', '2'];
-execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', ...subject, '-keyout', key, '-out', cert], {
-  stdio: 'ignore',
-});
 
 /** What the names are, to our resolver and to the upstream proxy's alike. */
 const names: Record<string, string[]> = {
@@ -97,7 +101,7 @@ let refuses: string | undefined;
 const whereTo = (host: string): string => names[host]?.[0] ?? (net.isIP(host) ? host : '10.9.0.1');
 const denies = (field: string | undefined): boolean =>
   wants !== undefined && field !== `Basic ${Buffer.from(wants).toString('base64')}`;
-const upstream = http.createServer((request, response) => {
+const relayed: http.RequestListener = (request, response) => {
   asked.push(`${request.method} ${request.url}`);
   if (denies(request.headers['proxy-authorization']))
     return void response.writeHead(407, { 'Proxy-Authenticate': 'Basic realm="corp"' }).end('who are you');
@@ -110,8 +114,8 @@ const upstream = http.createServer((request, response) => {
       from.pipe(response);
     }),
   );
-});
-upstream.on('connect', (request, client, head) => {
+};
+const tunnelled = (request: http.IncomingMessage, client: Duplex, head: Buffer): void => {
   asked.push(`CONNECT ${request.url}`);
   client.on('error', () => undefined);
   if (denies(request.headers['proxy-authorization']))
@@ -124,8 +128,11 @@ upstream.on('connect', (request, client, head) => {
     server.pipe(client).pipe(server);
   });
   server.on('error', () => client.destroy());
-});
+};
+const upstream = http.createServer(relayed).on('connect', tunnelled);
 await once(upstream.listen(3128, '127.0.0.1'), 'listening');
+const secure = https.createServer(tlsOptions, relayed).on('connect', tunnelled);
+await once(secure.listen(3129, '127.0.0.1'), 'listening');
 
 const network = new Network({
   subnet: '192.168.65.0/24',
@@ -137,7 +144,6 @@ const guest = await Guest.start(path);
 t.teardown(async () => {
   network.close();
   await guest.stop();
-  rmSync(folder, { recursive: true });
   setImmediate(() => process.exit());
 });
 
@@ -299,6 +305,19 @@ t.test('credentials for the upstream proxy: given, never passed on, and wrong', 
   const explicit = ['--proxy', 'http://192.168.65.1:3128', 'https://web.example/'];
   t.match(await curl(...explicit), /exit 56: .*502/s);
   wants = undefined;
+});
+
+t.test('an upstream proxy that is spoken to by TLS, and one whose certificate is not its own', async (t) => {
+  const proxy = parseProxyUrl('https://127.0.0.1:3129');
+  wants = 'me:secret';
+  await network.useHttpProxy({ http: proxy, https: proxy, noProxy: NoProxy.parse(''), credential: () => 'me:secret' });
+  t.match(await seen('http://10.9.0.1/'), { who: 'web', asked: ['GET http://10.9.0.1/'] });
+  t.match(await seen('https://10.9.0.1/'), { who: 'web', asked: ['CONNECT 10.9.0.1:443'] });
+  wants = undefined;
+  const other = parseProxyUrl('https://localhost:3129');
+  await network.useHttpProxy({ http: other, https: other, noProxy: NoProxy.parse(''), credential: () => 'me:secret' });
+  const refused = await seen('-i', 'http://10.9.0.1/');
+  t.match(refused, { text: / 502 .*cannot be reached: ERR_TLS_CERT_ALTNAME_INVALID/s, asked: [] });
 });
 
 t.test('the upstream proxy refuses, or is not there', async (t) => {
