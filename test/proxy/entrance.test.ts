@@ -102,7 +102,7 @@ t.test('curl by SOCKS: names, any case, the guest, addresses', async (t) => {
 
 t.test('curl by SOCKS: what is refused, and how', async (t) => {
   const socks = ['--proxy', `socks5h://localhost${path}`];
-  t.match(await curl(...socks, 'http://192.168.65.3:81/'), /\(5\)$/m, 'refused');
+  t.match(await curl(...socks, 'http://192.168.65.3:82/'), /\(5\)$/m, 'refused');
   t.match(await curl(...socks, 'http://nobody.container.slipway.internal/'), /\(4\)/, 'no such name');
   t.match(await curl(...socks, 'http://example.org/'), /\(4\)/, 'the world is not behind it');
   for (const own of [
@@ -255,6 +255,29 @@ t.test('commands and types that are not served, and octets that are nothing', as
     Buffer.from(await answer(...Buffer.from('GET / HTTP/1.1\r\nHost: a\r\n\r\n'))).toString(),
     /^HTTP\/1\.1 400 /,
   );
+});
+
+t.test('a guest that answers and resets at once', async (t) => {
+  await guest.run(async ({ net, once }) => {
+    const server = net.createServer((socket) => socket.resetAndDestroy());
+    await once(server.listen(81), 'listening');
+  });
+  for (let i = 0; i < 50; i++) {
+    const socket = await dial();
+    socket.resume().write(connectTo(81));
+    await Promise.race([once(socket, 'end'), once(socket, 'close')]);
+    socket.destroy();
+  }
+  for (let i = 0; i < 10; i++) {
+    const answer = await curl(
+      '--proxy',
+      `http://127.0.0.1:${port}`,
+      '--proxy-user',
+      credential,
+      'http://192.168.65.3:81/',
+    );
+    t.match(answer, /cannot be reached|no answer/);
+  }
 });
 
 t.test('hostile octets do not stop it from serving', async (t) => {

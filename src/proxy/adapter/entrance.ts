@@ -138,10 +138,11 @@ export class Entrance {
     if (first === undefined) return void client.destroy();
     if (first === SOCKS_VERSION) {
       const opened = await this.#socks(client);
+      // Who is refused has the rest of the time to hear it.
+      if (!opened) return void client.end().resume();
       ready();
       if (opened === 'associated') client.resume();
-      else if (opened) joinStreams(client, opened);
-      else client.end().resume();
+      else joinStreams(client, opened);
       return;
     }
     ready();
@@ -214,6 +215,8 @@ export class Entrance {
   /** Resolves when the guest has answered. */
   async #open(address: Address, port: number): Promise<GuestStream> {
     const stream = this.#options.dial(address, port);
+    // It may fail between being connected and being looked after.
+    stream.on('error', () => undefined);
     await once(stream, 'connect');
     return stream;
   }

@@ -25,6 +25,8 @@ const IDLE_MS = 15_000;
 const IDLE_SERVERS = 64;
 const FIRST_MS = 30_000;
 const REQUESTS = 8;
+/** How long a client that is refused may take to hear it. */
+const LINGER_MS = 5000;
 /** How long a client may stay without a request. */
 const CLIENT_IDLE_MS = 60_000;
 const HEADER_OCTETS = 64 * 1024;
@@ -255,12 +257,14 @@ class RouteAgent extends http.Agent {
     done?: (error: Error | null, stream: Duplex) => void,
   ): null {
     options.route!.connect().then(
-      (stream) => done?.(null, stream),
+      (stream) => (stream.destroyed ? done?.(gone(), undefined as unknown as Duplex) : done?.(null, stream)),
       (error: Error) => done?.(error, undefined as unknown as Duplex),
     );
     return null;
   }
 }
+
+const gone = (): Error => Object.assign(new Error('the connection has gone'), { code: 'ECONNRESET' });
 
 /** RFC 9112 6.3. */
 const hasBody = ({ headers }: IncomingMessage): boolean =>
@@ -294,6 +298,8 @@ function refuse(client: Duplex, refusal: HttpRefusal): void {
   const head = fields.map(([field, value]) => `${field}: ${value}\r\n`).join('');
   const phrase = http.STATUS_CODES[refusal.status] ?? '';
   client.end(`HTTP/1.1 ${refusal.status} ${phrase}\r\n${head}\r\n${refusal.message}\n`);
-  // Whatever it still says is not heard.
+  // Whatever it still says is not heard, nor waited for.
   client.resume();
+  const timer = setTimeout(() => client.destroy(), LINGER_MS);
+  client.once('close', () => clearTimeout(timer));
 }
