@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { decode, encode } from 'dns-packet';
 import t, { type Test } from 'tap';
 import { NameLookup } from '../../src/proxy/adapter/name-lookup.ts';
+import type { NameTarget } from '../../src/proxy/dns/built-in-names.ts';
 import type { ResolverConfig } from '../../src/proxy/port.ts';
 import { formatAddress, parseAddress } from '../../src/stack/wire/address.ts';
 
@@ -39,9 +40,9 @@ async function server(t: Test, ...addresses: string[]): Promise<ResolverConfig> 
 t.test('in this order: the network’s own names, loopback, the hosts file, DNS of both families', async (t) => {
   writeFileSync(hosts, '# nothing\n127.0.1.1 listed.example Alias # and so on\n::1 alias\nnonsense x\n');
   let config: ResolverConfig = { servers: [], search: [] };
-  const own = new Map([
+  const own = new Map<string, NameTarget>([
     ['host.docker.internal', [address('192.168.65.2')]],
-    ['vm.docker.internal', 'guest' as const],
+    ['vm.docker.internal', 'guest'],
   ]);
   const lookup = new NameLookup({ current: () => config }, own, hosts);
   const find = async (name: string): Promise<string[]> => (await lookup.addressesOf(name)).map(formatAddress);

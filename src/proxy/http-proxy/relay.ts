@@ -178,7 +178,7 @@ export class HttpRelay {
       headers,
       setHost: false,
       route,
-    } as http.RequestOptions);
+    } as RoutedRequest);
     out.useChunkedEncodingByDefault = hasBody(request);
     out.on('error', () => undefined);
     request.pipe(out);
@@ -242,24 +242,26 @@ export class HttpRelay {
   }
 }
 
+interface RoutedRequest extends http.RequestOptions {
+  readonly route?: HttpRoute;
+}
+
 /** Gives out connections by their route. */
 class RouteAgent extends http.Agent {
   constructor() {
     super({ keepAlive: true, timeout: IDLE_MS, maxFreeSockets: IDLE_SERVERS });
   }
 
-  override getName(options?: { route?: HttpRoute }): string {
+  override getName(options?: RoutedRequest): string {
     return options?.route?.key ?? '';
   }
 
   override createConnection(
-    options: { route?: HttpRoute },
-    done?: (error: Error | null, stream: Duplex) => void,
+    { route }: RoutedRequest,
+    done: (error: Error | null, stream: Duplex) => void = () => undefined,
   ): null {
-    options.route!.connect().then(
-      (stream) => (stream.destroyed ? done?.(gone(), undefined as unknown as Duplex) : done?.(null, stream)),
-      (error: Error) => done?.(error, undefined as unknown as Duplex),
-    );
+    const failed = (error: Error): void => done(error, undefined as unknown as Duplex);
+    route!.connect().then((stream) => (stream.destroyed ? failed(gone()) : done(null, stream)), failed);
     return null;
   }
 }
