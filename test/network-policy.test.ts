@@ -297,7 +297,15 @@ t.test("no address but the alias reaches the host's loopback, whoever listens on
         link.input([udpFrame(source++, udp.port, Buffer.from('x'), { to, destinationMac: GATEWAY_MAC })]);
       }
       // Frames of another protocol family, with mapped and compatible addresses, reach nobody either.
-      for (const to of ['::1', '::', '::ffff:127.0.0.1', '::127.0.0.1', '::ffff:0:127.0.0.1', '64:ff9b::127.0.0.1', 'fe80::1']) {
+      for (const to of [
+        '::1',
+        '::',
+        '::ffff:127.0.0.1',
+        '::127.0.0.1',
+        '::ffff:0:127.0.0.1',
+        '64:ff9b::127.0.0.1',
+        'fe80::1',
+      ]) {
         const packet = new Uint8Array(60);
         packet[0] = 0x60;
         packet.set([0, 20, 6, 64], 4);
@@ -313,10 +321,20 @@ t.test("no address but the alias reaches the host's loopback, whoever listens on
       );
 
       // The way that is open: when it has answered, whatever else was dialled has had its time.
-      network.useHostPorts({ mode: 'list', ports: [[tcp.port, tcp.port], [udp.port, udp.port]] });
+      network.useHostPorts({
+        mode: 'list',
+        ports: [
+          [tcp.port, tcp.port],
+          [udp.port, udp.port],
+        ],
+      });
       const through = source++;
-      link.input([syn(HOST, tcp.port, through), udpFrame(source++, udp.port, Buffer.from('x'), { to: HOST, destinationMac: GATEWAY_MAC })]);
-      const answered = (protocol: number) => link.sent.some(({ bytes }) => bytes[23] === protocol && bytes.subarray(26, 30).join('.') === HOST);
+      link.input([
+        syn(HOST, tcp.port, through),
+        udpFrame(source++, udp.port, Buffer.from('x'), { to: HOST, destinationMac: GATEWAY_MAC }),
+      ]);
+      const answered = (protocol: number) =>
+        link.sent.some(({ bytes }) => bytes[23] === protocol && bytes.subarray(26, 30).join('.') === HOST);
       while (!answered(6) || !answered(17)) await new Promise((resolve) => setImmediate(resolve));
       link.input([syn(HOST, tcp.port, through, true)]);
       t.same([tcp.accepted, udp.received], [1, 1], 'the one connection and the one datagram to the alias');

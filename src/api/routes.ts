@@ -61,7 +61,7 @@ export const routes: readonly Route[] = [
       address: 'An address, or a name: then one answer for each address that the host finds for it',
       port: 'Of the address; nothing for ICMP',
       protocol: '`tcp` (the default), `udp` or `icmp`',
-      direction: '`out` (the default), or `in`: the address is a client of a published port, the port is the host\'s',
+      direction: "`out` (the default), or `in`: the address is a client of a published port, the port is the host's",
     },
     answers: 'PolicyAnswers',
     answer: async ({ platform, query }) => ({ json: { answers: await checkPolicy(platform, query) } }),

@@ -1,7 +1,7 @@
 /** `slipway net policy`: what the guest of a running instance may reach, and which rule decides about a flow. */
 
-import type { DenyReason, PolicyReport } from '../proxy/policy.ts';
 import type { PolicyAnswer } from '../proxy/policy/explanation.ts';
+import type { DenyReason, PolicyReport } from '../proxy/policy.ts';
 import { withApi } from './api-client.ts';
 import { command, printJson, printTable, runCommand } from './command.ts';
 import { currentHome } from './current-home.ts';
@@ -72,7 +72,8 @@ function describe({ protocol, address, port, allowed, dialled, reason, rule, num
 }
 
 function show({ hostLoopback, hostPorts, ownPorts, rules, denied, denials }: PolicyReport): void {
-  const few = hostLoopback === 'list' && hostPorts === '' ? `every port but ${ownPorts.join(', ')}` : hostPorts || 'none';
+  const few =
+    hostLoopback === 'list' && hostPorts === '' ? `every port but ${ownPorts.join(', ')}` : hostPorts || 'none';
   const ports = hostLoopback === 'all' ? 'every port' : hostLoopback === 'closed' ? 'none' : few;
   process.stdout.write(`ports of the host (${hostLoopback}): ${ports}\n\n`);
   if (rules.length === 0) process.stdout.write('no rules: what is not refused always is allowed\n');
@@ -103,5 +104,7 @@ function show({ hostLoopback, hostPorts, ownPorts, rules, denied, denials }: Pol
   const asked = denials.filter(({ reason }) => reason === 'host-port').map(({ port }) => port);
   if (hostLoopback !== 'ask' || asked.length === 0) return;
   const all = [...new Set([hostPorts, ...asked.map(String)])].filter((text) => text !== '');
-  process.stdout.write(`\nTo let the guest have what it asked for: slipway config set policy.hostPorts=${all.join(',')}\n`);
+  process.stdout.write(
+    `\nTo let the guest have what it asked for: slipway config set policy.hostPorts=${all.join(',')}\n`,
+  );
 }

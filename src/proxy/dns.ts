@@ -21,8 +21,8 @@ import { DnsStream, type StreamAnswer } from './dns/stream-service.ts';
 import { DnsStreamUpstream } from './dns/stream-upstream.ts';
 import { type Asker, DnsUpstream } from './dns/upstream.ts';
 import { gather } from './fragment-list.ts';
-import type { Policy } from './policy.ts';
 import type { ResolvedNames } from './policy/resolved-names.ts';
+import type { Policy } from './policy.ts';
 import type { HostNetPort, HostResolverPort } from './port.ts';
 
 export interface DnsOptions {

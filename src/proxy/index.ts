@@ -8,7 +8,7 @@ export { type NameTarget, standardNames } from './dns/built-in-names.ts';
 export { parseNameServers } from './dns/name-servers.ts';
 export { DnsForwarder, type DnsOptions, type DnsParts } from './dns.ts';
 export { IcmpProxy } from './icmp-proxy.ts';
-export { parsePolicyRules, type PolicyRule } from './policy/rule.ts';
+export { type PolicyRule, parsePolicyRules } from './policy/rule.ts';
 export { type HostPorts, Policy, type PolicyFlow, type PolicyOptions, type Verdict } from './policy.ts';
 export * from './port.ts';
 export { type ExposedPort, type ExposeRequest, PortForwarder, type PortForwarderOptions } from './port-forward.ts';

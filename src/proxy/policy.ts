@@ -35,10 +35,17 @@ import {
   word,
 } from '../stack/wire/address.ts';
 import { type Denial, Denials } from './policy/denials.ts';
-import { type NamePattern, matchesName } from './policy/name-pattern.ts';
+import { matchesName, type NamePattern } from './policy/name-pattern.ts';
 import { formatPortRanges, includesPort, type PortRanges } from './policy/port-ranges.ts';
 import { ResolvedNames } from './policy/resolved-names.ts';
-import { formatPolicyRule, inRuleSubnet, isAbout, isWholeFamily, type PolicyProtocol, type PolicyRule } from './policy/rule.ts';
+import {
+  formatPolicyRule,
+  inRuleSubnet,
+  isAbout,
+  isWholeFamily,
+  type PolicyProtocol,
+  type PolicyRule,
+} from './policy/rule.ts';
 
 export type DenyReason =
   | 'forbidden-address' /** never dialled */

@@ -17,7 +17,14 @@ import type { Address, Clock, NetstackPort, UdpDatagram } from '../stack/port.ts
 import { equal, parseAddress } from '../stack/wire/address.ts';
 import { type EndpointKey, endpointKey } from './endpoint-key.ts';
 import type { Policy } from './policy.ts';
-import type { HostDatagramHandler, HostDatagramSocket, HostListener, HostNetPort, HostStream, StreamHandler } from './port.ts';
+import type {
+  HostDatagramHandler,
+  HostDatagramSocket,
+  HostListener,
+  HostNetPort,
+  HostStream,
+  StreamHandler,
+} from './port.ts';
 import { guestSide, hostSide, TcpSplice } from './tcp-splice.ts';
 
 const IDLE_MS = 180_000;

@@ -164,7 +164,10 @@ t.test('up waits for a boot, and tells why it failed', async (t) => {
 });
 
 t.test('net policy', async (t) => {
-  t.match((await slipway('net', 'policy')).stdout, /^ports of the host \(list\): every port but 2375, 2376\n\n {3}RULE .*\n1 {2}allow tcp/);
+  t.match(
+    (await slipway('net', 'policy')).stdout,
+    /^ports of the host \(list\): every port but 2375, 2376\n\n {3}RULE .*\n1 {2}allow tcp/,
+  );
   t.match(JSON.parse((await slipway('net', 'policy', '--json')).stdout), { rules: [{ decided: 0 }, {}] });
   const check = async (...words: string[]) => (await slipway('net', 'policy', 'check', ...words)).stdout;
   t.equal(await check('10.0.0.5', '443'), 'tcp 10.0.0.5:443 is allowed: rule 1: allow tcp 10.0.0.5 port 443\n');
@@ -172,7 +175,10 @@ t.test('net policy', async (t) => {
     await check('10.0.0.5', '443', '--protocol', 'udp'),
     'udp 10.0.0.5:443 is denied, answered by ICMP administratively prohibited: rule 2: deny 10.0.0.0/8\n',
   );
-  t.match(await check('host.docker.internal', '80'), "tcp 192.168.65.2:80 is allowed, as the host's 127.0.0.1: no rule");
+  t.match(
+    await check('host.docker.internal', '80'),
+    "tcp 192.168.65.2:80 is allowed, as the host's 127.0.0.1: no rule",
+  );
   t.match(JSON.parse(await check('::1', '80', '--json')), [{ allowed: false, reason: 'forbidden-address' }]);
   t.match(await slipway('net', 'policy', 'check', '10.0.0.5', 'x'), { status: 1, stderr: "slipway: 'x' is no port\n" });
   t.match(await slipway('net', 'policy', 'check'), { status: 2 });

@@ -3,6 +3,7 @@ import t from 'tap';
 import type { PlatformStatus } from '../../src/api/port.ts';
 import type { MachineHost } from '../../src/hypervisor/keeper.ts';
 import type { Machine, MachineSpec, MachineStatus } from '../../src/hypervisor/port.ts';
+import { Policy } from '../../src/proxy/policy.ts';
 import { Capture } from '../../src/stack/link/capture.ts';
 import { type DockerReadiness, type InForce, type NetworkCore, Supervisor } from '../../src/supervisor.ts';
 import { MemorySettings } from '../config/memory-settings.ts';
@@ -86,6 +87,8 @@ class FakeDocker implements DockerReadiness {
   }
 }
 
+const policy = new Policy({ subnets: [], gateways: [], hostAliases: [] });
+
 async function setUp(inForce?: InForce) {
   const settings = new MemorySettings();
   const machines = new FakeHost();
@@ -109,6 +112,8 @@ async function setUp(inForce?: InForce) {
         flows: () => [],
         drops: () => ({ malformed: 1 }),
         capture: (options: Parameters<NetworkCore['capture']>[0]) => new Capture({ epochMs: 0, ...options }),
+        policy: () => policy.report(),
+        checkPolicy: () => undefined,
         expose: async ({ hostAddress, hostPort }: { hostAddress: string; hostPort: number }) => {
           listening.push(`${hostAddress}:${hostPort}`);
           return {
@@ -262,8 +267,10 @@ t.test('settings that ask for a restart wait for it, the rest do not', async (t)
 t.test('pause and resume, in the right states only', async (t) => {
   const { supervisor, docker } = await setUp();
   await t.rejects(supervisor.pause(), { code: 'STATE', message: 'the VM is stopped, not running' });
+  t.throws(() => supervisor.policy(), { code: 'STATE', message: 'the VM is stopped: it has no network with a policy' });
   await supervisor.open();
   docker.start();
+  t.equal(supervisor.policy().hostLoopback, 'list');
   await supervisor.pause();
   t.equal(supervisor.status().state, 'paused');
   t.equal(docker.asking, true, 'Docker is still there');

@@ -109,7 +109,9 @@ const ruleParts = fc.record({
 });
 type RuleParts = typeof ruleParts extends fc.Arbitrary<infer T> ? T : never;
 const written = ({ action, protocol, target, ports }: RuleParts): string =>
-  [action, protocol, target, ports && protocol !== 'icmp' ? `port ${ports}` : ''].filter((word) => word !== '').join(' ');
+  [action, protocol, target, ports && protocol !== 'icmp' ? `port ${ports}` : '']
+    .filter((word) => word !== '')
+    .join(' ');
 
 /** An address as one number of 128 bits, and whether it is of IPv4. */
 function bits(text: string): bigint {
@@ -134,9 +136,7 @@ function naive(rule: RuleParts, to: string, flow: PolicyFlow, names: readonly st
     return bits(network) >> shift === bits(to) >> shift;
   }
   const end = target.replace(/^\*?\./, '');
-  return names.some(
-    (one) => (one === end && !target.startsWith('*.')) || (target !== end && one.endsWith(`.${end}`)),
-  );
+  return names.some((one) => (one === end && !target.startsWith('*.')) || (target !== end && one.endsWith(`.${end}`)));
 }
 
 t.test('the gate decides as the naive model does', async () => {
@@ -148,7 +148,9 @@ t.test('the gate decides as the naive model does', async () => {
       const parsed = parsePolicyRules(rules.map(written).join('\n'));
       const policy = new Policy({ subnets: [], gateways: [], hostAliases: [], rules: parsed, clock });
       for (const [name, at] of told) policy.resolved.learn(1, name, address(at), 1000);
-      const names = told.filter(([, at]) => formatAddress(address(at)) === formatAddress(address(to))).map(([one]) => one);
+      const names = told
+        .filter(([, at]) => formatAddress(address(at)) === formatAddress(address(to)))
+        .map(([one]) => one);
       const at = rules.findIndex((rule) => naive(rule, to, flow, names));
       const expected = at < 0 || rules[at]!.action === 'allow';
       const verdict = policy.destination(address(to), flow);
@@ -173,7 +175,24 @@ t.test('what is written is read as the same; IPv4 and IPv6 are apart', async () 
 
 t.test('the setting takes no text that is no list of rules, and every rule that is one', async () => {
   const word = fc.oneof(
-    fc.constantFrom('allow', 'deny', 'in', 'out', 'tcp', 'icmp', 'any', 'port', '80', '1-2', ';', '#', '\n', ',', '*', '::'),
+    fc.constantFrom(
+      'allow',
+      'deny',
+      'in',
+      'out',
+      'tcp',
+      'icmp',
+      'any',
+      'port',
+      '80',
+      '1-2',
+      ';',
+      '#',
+      '\n',
+      ',',
+      '*',
+      '::',
+    ),
     target,
     fc.string({ maxLength: 8 }),
     fc.stringMatching(/^[0-9a-f.:*/x-]{1,12}$/),

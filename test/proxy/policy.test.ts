@@ -147,7 +147,12 @@ t.test('limits are per guest and per kind', async (t) => {
   t.equal(policy.held('tcp', 3), 0, 'a release too many does not count below zero');
 });
 
-const tcp = (port: number, more: Partial<PolicyFlow> = {}): PolicyFlow => ({ protocol: 'tcp', port, ingress: 1, ...more });
+const tcp = (port: number, more: Partial<PolicyFlow> = {}): PolicyFlow => ({
+  protocol: 'tcp',
+  port,
+  ingress: 1,
+  ...more,
+});
 
 function ruled(rules: string, more: Partial<PolicyOptions> = {}) {
   const clock = { now: 0, nowMs: () => clock.now };
@@ -174,7 +179,13 @@ t.test('the first rule that is about a flow decides; what none is about is allow
     policy.report().rules.map(({ decided }) => decided),
     [1, 3, 1, 1, 1],
   );
-  t.match(policy.report().denials[0], { address: '8.8.8.8', protocol: 'icmp', reason: 'rule', rule: 'deny icmp', flows: 1 });
+  t.match(policy.report().denials[0], {
+    address: '8.8.8.8',
+    protocol: 'icmp',
+    reason: 'rule',
+    rule: 'deny icmp',
+    flows: 1,
+  });
   t.equal(policy.denied.rule, 6);
 });
 
@@ -201,7 +212,16 @@ t.test('no rule opens what is never dialled, or a port of the host that is not o
   const { allowed } = ruled('allow any\nallow 127.0.0.0/8\nallow ::1\nallow evil.example', {
     hostLoopback: { mode: 'list', ports: [[8080, 8081]] },
   });
-  for (const to of ['127.0.0.1', '0.0.0.0', '::', '::1', '::127.0.0.1', '::ffff:127.0.0.1', '169.254.169.254', '192.168.65.7'])
+  for (const to of [
+    '127.0.0.1',
+    '0.0.0.0',
+    '::',
+    '::1',
+    '::127.0.0.1',
+    '::ffff:127.0.0.1',
+    '169.254.169.254',
+    '192.168.65.7',
+  ])
     t.notOk(allowed(to, tcp(8080, { resolvedName: 'evil.example' })), to);
   t.ok(allowed('192.168.65.2', tcp(8080)));
   t.notOk(allowed('192.168.65.2', tcp(8082)));
@@ -213,7 +233,11 @@ t.test('ports of the host', async (t) => {
   const byDefault = ruled('', { ownPorts: () => own });
   t.ok(byDefault.allowed(host, tcp(5432)));
   for (const port of [2375, 2376]) {
-    t.match(byDefault.policy.destination(address(host), tcp(port)), { allowed: false, reason: 'host-port', answer: 'reset' });
+    t.match(byDefault.policy.destination(address(host), tcp(port)), {
+      allowed: false,
+      reason: 'host-port',
+      answer: 'reset',
+    });
     t.notOk(byDefault.allowed('fd65::2', tcp(port)));
   }
   own.push(8899);
