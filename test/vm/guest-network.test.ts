@@ -53,6 +53,32 @@ withInstance("the guest's network", async (t, slipway) => {
     t.match(stderr, /Connection refused/);
   });
 
+  await t.test('rules hold for containers from the moment they are set, and say who decided', async (t) => {
+    const server = await loopbackServer((socket) => socket.end());
+    t.teardown(() => server.close());
+    const dial = () => inside(`nc host.docker.internal ${server.port} </dev/null`);
+    const check = () => slipway.slipway('net', 'policy', 'check', 'host.docker.internal', String(server.port));
+    t.equal((await dial()).status, 0);
+    const rule = `deny tcp host.docker.internal port ${server.port}`;
+    await slipway.slipway('config', 'set', `policy.rules=deny 198.51.100.0/24; ${rule}`);
+    t.match(await dial(), { status: 1, stderr: /Connection refused/ });
+    t.match(await inside('ping -c 1 -W 5 198.51.100.1'), { status: 1 });
+    t.equal(await check(), `tcp ${hostAlias}:${server.port} is denied, answered by RST: rule 2: ${rule}\n`);
+    const { rules, denials } = JSON.parse(await slipway.slipway('net', 'policy', '--json'));
+    t.match(rules, [{ decided: 1 }, { rule, decided: 1 }]);
+    t.match(denials, [
+      { protocol: 'icmp', address: '198.51.100.1' },
+      { address: hostAlias, port: server.port },
+    ]);
+    await slipway.slipway('config', 'set', 'policy.hostLoopback=ask');
+    await slipway.slipway('config', 'unset', 'policy.rules');
+    t.match(await dial(), { status: 1, stderr: /Connection refused/ });
+    await slipway.slipway('config', 'set', `policy.hostPorts=${server.port}`);
+    t.equal((await dial()).status, 0);
+    await slipway.slipway('config', 'unset', 'policy.hostLoopback', 'policy.hostPorts');
+    t.equal(server.accepted, 2);
+  });
+
   await t.test("no other address reaches the host's loopback", async (t) => {
     const server = await loopbackServer((socket) => socket.end());
     t.teardown(() => server.close());
