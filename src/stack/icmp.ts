@@ -18,6 +18,7 @@ import type { Packet } from './packet.ts';
 import type { Arena, EchoRequest, Forwarder, UnreachableKind } from './port.ts';
 import { ADDRESS_OCTETS, setIpv4 } from './wire/address.ts';
 import * as checksum from './wire/checksum.ts';
+import * as ethernet from './wire/ethernet.ts';
 import { SOUND } from './wire/fault.ts';
 import * as icmp from './wire/icmp.ts';
 import * as ipv4 from './wire/ipv4.ts';
@@ -111,6 +112,8 @@ export class Icmp implements Transport {
         return false;
     }
     if (ipv4.fragmentOffset(view, ipAt) !== 0 || this.#options.identity.isBroadcast(packet.destination3)) return false;
+    // RFC 1122 3.2.2: nor about what was sent to all stations of the link.
+    if (packet.hasEthernet && ethernet.isGroup(view, packet.ethernetAt)) return false;
     const octets = Math.min(packet.ipOctets, packet.contiguous, QUOTE_OCTETS);
     const { gateway } = this.#options.identity;
     const source =

@@ -7,18 +7,21 @@ import { reach, synchronized } from './states.ts';
 
 const HOUR_MS = 3_600_000;
 
-t.test('REQ-5: an established connection that idles lives for more than 2 hours 4 minutes, and costs nothing', async (t) => {
-  const s = reach(t, 'ESTABLISHED');
-  s.advance(5000);
-  t.equal(s.world.netstack.pollAt(), Number.POSITIVE_INFINITY, 'nothing is due');
-  t.equal(s.world.netstack.pooledOctets, 0);
-  s.advance(1000 * HOUR_MS);
-  s.owns();
-  s.guestSends('P. 1:11(10) ack 1');
-  s.owns('received 10');
-  s.write(10);
-  s.expect('P. 1:11(10) ack 11');
-});
+t.test(
+  'REQ-5: an established connection that idles lives for more than 2 hours 4 minutes, and costs nothing',
+  async (t) => {
+    const s = reach(t, 'ESTABLISHED');
+    s.advance(5000);
+    t.equal(s.world.netstack.pollAt(), Number.POSITIVE_INFINITY, 'nothing is due');
+    t.equal(s.world.netstack.pooledOctets, 0);
+    s.advance(1000 * HOUR_MS);
+    s.owns();
+    s.guestSends('P. 1:11(10) ack 1');
+    s.owns('received 10');
+    s.write(10);
+    s.expect('P. 1:11(10) ack 11');
+  },
+);
 
 t.test('REQ-5: so does a half-closed one, whichever side closed', async (t) => {
   const theirs = reach(t, 'CLOSE-WAIT');

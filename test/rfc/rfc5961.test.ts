@@ -22,7 +22,8 @@ t.test('3.2: RST inside the window, not at RCV.NXT, gets a challenge ACK and res
     const seq = rcvNxt(state) + 1;
     s.guestSends(`R ${seq}:${seq}(0)`);
     // Where the guest has closed no window is left for it to be in.
-    if (s.world.drops()['tcp-challenged'] === 1) s.expect(`. ${sndNxt(state)}:${sndNxt(state)}(0) ack ${rcvNxt(state)}`);
+    if (s.world.drops()['tcp-challenged'] === 1)
+      s.expect(`. ${sndNxt(state)}:${sndNxt(state)}(0) ack ${rcvNxt(state)}`);
     t.equal(s.connection.state, state);
     s.owns();
   }

@@ -19,11 +19,14 @@ function isn(
 }
 
 t.test('3: numbers of one tuple grow with a clock of 4 microseconds', async (t) => {
-  for (const ms of [1, 10, 1000, 3_600_000]) t.equal((isn(t, { atMs: 1000 + ms }) - isn(t, {})) >>> 0, (ms * 250) >>> 0);
+  for (const ms of [1, 10, 1000, 3_600_000])
+    t.equal((isn(t, { atMs: 1000 + ms }) - isn(t, {})) >>> 0, (ms * 250) >>> 0);
 });
 
 t.test('3: numbers of different tuples tell nothing of each other: every part of the tuple counts', async (t) => {
-  const all = [{}, { guestPort: 40001 }, { guestPort: 40002 }, { peer: '10.0.0.2' }, { peerPort: 81 }].map((options) => isn(t, options));
+  const all = [{}, { guestPort: 40001 }, { guestPort: 40002 }, { peer: '10.0.0.2' }, { peerPort: 81 }].map((options) =>
+    isn(t, options),
+  );
   t.equal(new Set(all).size, all.length);
   const distances = all.slice(1).map((value, i) => (value - all[i]!) | 0);
   t.equal(new Set(distances).size, distances.length);

@@ -14,7 +14,15 @@ t.test('Fields: the source port reaches whoever answers, zero included', async (
 });
 
 t.test('Length: 8 at least, no more than IP carries; what IP carries beyond it is not data', async (t) => {
-  for (const [length, taken] of [[0, 0], [7, 0], [8, 1], [12, 1], [16, 1], [17, 0], [65535, 0]] as const) {
+  for (const [length, taken] of [
+    [0, 0],
+    [7, 0],
+    [8, 1],
+    [12, 1],
+    [16, 1],
+    [17, 0],
+    [65535, 0],
+  ] as const) {
     const world = new World();
     const bytes = udpBytes(1, 2, pattern(8), { to: PEER });
     bytes[4] = length >> 8;
@@ -64,14 +72,18 @@ t.test('Checksum: of zero: none was made; one that comes to zero is sent as all 
   t.equal(transportChecksum(PEER, '192.168.65.3', 17, sent), 0);
 });
 
-t.test('User Interface: any address may send to the guest, a third one included; one socket, a thousand peers', async (t) => {
-  const world = new World();
-  for (let i = 0; i < 1000; i++) world.link.input([udpFrame(500, 53, pattern(4), { to: `10.1.${i >> 8}.${i & 255}` })]);
-  t.equal(new Set(world.forwarded).size, 1000);
-  const to = { guestAddress: address('192.168.65.3'), guestPort: 500, peerAddress: address('10.9.9.9'), peerPort: 1 };
-  t.ok(world.netstack.sendUdp(to, pattern(4)));
-  t.equal(replies(world)[0]!.source, '10.9.9.9');
-});
+t.test(
+  'User Interface: any address may send to the guest, a third one included; one socket, a thousand peers',
+  async (t) => {
+    const world = new World();
+    for (let i = 0; i < 1000; i++)
+      world.link.input([udpFrame(500, 53, pattern(4), { to: `10.1.${i >> 8}.${i & 255}` })]);
+    t.equal(new Set(world.forwarded).size, 1000);
+    const to = { guestAddress: address('192.168.65.3'), guestPort: 500, peerAddress: address('10.9.9.9'), peerPort: 1 };
+    t.ok(world.netstack.sendUdp(to, pattern(4)));
+    t.equal(replies(world)[0]!.source, '10.9.9.9');
+  },
+);
 
 t.test('User Interface: the largest datagram, 65507 octets, both ways', async (t) => {
   const world = new World();
@@ -83,6 +95,9 @@ t.test('User Interface: the largest datagram, 65507 octets, both ways', async (t
   t.equal(world.payloads[0]!.length, 65507);
   const to = { guestAddress: address('192.168.65.3'), guestPort: 1, peerAddress: address(PEER), peerPort: 2 };
   t.ok(world.netstack.sendUdp(to, pattern(65507)));
-  t.equal(replies(world).reduce((octets, { payload }) => octets + payload.length, 0), 65515);
+  t.equal(
+    replies(world).reduce((octets, { payload }) => octets + payload.length, 0),
+    65515,
+  );
   t.notOk(world.netstack.sendUdp(to, pattern(65508)));
 });

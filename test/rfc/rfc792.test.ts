@@ -7,13 +7,22 @@ import { address, World } from '../stack/world.ts';
 import { replies } from './replies.ts';
 
 const PEER = '10.0.0.1';
-const sumOf = (bytes: Uint8Array): number => finish(sum(new DataView(bytes.buffer, bytes.byteOffset, bytes.length), 0, bytes.length));
+const sumOf = (bytes: Uint8Array): number =>
+  finish(sum(new DataView(bytes.buffer, bytes.byteOffset, bytes.length), 0, bytes.length));
 
 t.test('Destination Unreachable: header and 64 bits of what could not be delivered, with a checksum', async (t) => {
-  const asked: ('network' | 'host' | 'port' | 'prohibited' | 'too-big')[] = ['network', 'host', 'port', 'too-big', 'prohibited'];
+  const asked: ('network' | 'host' | 'port' | 'prohibited' | 'too-big')[] = [
+    'network',
+    'host',
+    'port',
+    'too-big',
+    'prohibited',
+  ];
   const codes = [0, 1, 3, 4, 13];
   for (const [i, kind] of asked.entries()) {
-    const world: World = new World({ forwarder: { udp: (datagram) => world.netstack.sendUnreachable(kind, datagram, 1400) } });
+    const world: World = new World({
+      forwarder: { udp: (datagram) => world.netstack.sendUnreachable(kind, datagram, 1400) },
+    });
     world.link.input([udpFrame(111, 222, pattern(8), { to: PEER })]);
     const [answer] = replies(world);
     t.same([...answer!.payload.subarray(0, 2)], [3, codes[i]]);
@@ -58,7 +67,12 @@ t.test('Echo: to others it is forwarded, and the reply comes from them', async (
   world.link.input([icmpFrame(8, 0, (77 << 16) | 3, pattern(56), { to: '8.8.8.8' })]);
   t.same(replies(world), [], 'no answer is forged');
   t.same(world.forwarded, ['echo 77/3 192.168.65.3:0 > 8.8.8.8:0 56']);
-  const request = { guestAddress: address('192.168.65.3'), peerAddress: address('8.8.8.8'), identifier: 77, sequence: 3 };
+  const request = {
+    guestAddress: address('192.168.65.3'),
+    peerAddress: address('8.8.8.8'),
+    identifier: 77,
+    sequence: 3,
+  };
   world.netstack.sendEchoReply(request, pattern(56));
   t.equal(replies(world)[0]!.source, '8.8.8.8');
 });

@@ -57,21 +57,30 @@ t.test('Packet Reception: a request for our address is answered to who asked, fi
 
 t.test('Packet Reception: a reply is not answered, and a request for another host is not either', async (t) => {
   const world = new World();
-  world.link.input([arpFrame(arp.REPLY, GUEST_MAC, GUEST, GATEWAY), arpFrame(arp.REQUEST, GUEST_MAC, GUEST, '192.168.65.8')]);
+  world.link.input([
+    arpFrame(arp.REPLY, GUEST_MAC, GUEST, GATEWAY),
+    arpFrame(arp.REQUEST, GUEST_MAC, GUEST, '192.168.65.8'),
+  ]);
   t.same(take(world), []);
 });
 
-t.test('Packet Reception: the sender is merged into the table, from a request too, and a move is noticed', async (t) => {
-  const world = new World();
-  const macOf = (): number => {
-    world.netstack.sendUdp({ guestAddress: address(GUEST), guestPort: 1, peerAddress: address(GATEWAY), peerPort: 2 }, pattern(8));
-    return readIp(world.link.take().at(-1)!.bytes).destinationMac;
-  };
-  world.link.input([arpFrame(arp.REQUEST, GUEST_MAC, GUEST, GATEWAY)]);
-  t.equal(macOf(), GUEST_MAC);
-  world.link.input([arpFrame(arp.REQUEST, OTHER_MAC, GUEST, GUEST)]);
-  t.equal(macOf(), OTHER_MAC);
-});
+t.test(
+  'Packet Reception: the sender is merged into the table, from a request too, and a move is noticed',
+  async (t) => {
+    const world = new World();
+    const macOf = (): number => {
+      world.netstack.sendUdp(
+        { guestAddress: address(GUEST), guestPort: 1, peerAddress: address(GATEWAY), peerPort: 2 },
+        pattern(8),
+      );
+      return readIp(world.link.take().at(-1)!.bytes).destinationMac;
+    };
+    world.link.input([arpFrame(arp.REQUEST, GUEST_MAC, GUEST, GATEWAY)]);
+    t.equal(macOf(), GUEST_MAC);
+    world.link.input([arpFrame(arp.REQUEST, OTHER_MAC, GUEST, GUEST)]);
+    t.equal(macOf(), OTHER_MAC);
+  },
+);
 
 t.test('Packet Reception: a packet cut short is dropped', async (t) => {
   const world = new World();

@@ -9,7 +9,11 @@ import { World } from '../stack/world.ts';
 const PEER = '10.0.0.1';
 const whole = udpBytes(1, 2, pattern(192), { to: PEER });
 const part = (begin: number, end: number, bytes = whole, identification = 1): Uint8Array =>
-  ipFrame(17, bytes.subarray(begin, end), { to: PEER, identification, fragment: (end < bytes.length ? ipv4.MORE_FRAGMENTS : 0) | (begin / 8) });
+  ipFrame(17, bytes.subarray(begin, end), {
+    to: PEER,
+    identification,
+    fragment: (end < bytes.length ? ipv4.MORE_FRAGMENTS : 0) | (begin / 8),
+  });
 
 t.test('3.7: fragments that overlap lose the whole datagram', async (t) => {
   for (const frames of [
@@ -40,7 +44,8 @@ t.test('3.7: tiny fragments: the header of a transport is not split', async (t) 
 
 t.test('3.7: a flood of unfinished datagrams takes bounded memory, and the newest still arrive', async (t) => {
   const world = new World();
-  for (let identification = 1; identification <= 5000; identification++) world.link.input([part(0, 80, whole, identification)]);
+  for (let identification = 1; identification <= 5000; identification++)
+    world.link.input([part(0, 80, whole, identification)]);
   world.link.input([part(80, 200, whole, 5000)]);
   t.equal(world.forwarded.length, 1);
   t.ok(world.drops()['fragment-evicted']! >= 5000 - 32);

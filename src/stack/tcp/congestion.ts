@@ -42,7 +42,7 @@ export function acknowledged(c: Tcb, octets: number, wasInFlight: number): void 
   }
   // A window that is not used says nothing about the path. RFC 5681 4.1's concern; RFC 7661 4.3's rule.
   if (wasInFlight * 2 < c.cwnd || c.cwnd >= MAX_WINDOW) return;
-  if (c.cwnd < c.ssthresh) c.cwnd = Math.min(c.cwnd + octets, MAX_WINDOW);
+  if (c.cwnd < c.ssthresh) c.cwnd = Math.min(c.cwnd + octets, c.ssthresh);
   else c.cwnd += Math.max(1, Math.floor((c.sndMss * octets) / c.cwnd));
 }
 

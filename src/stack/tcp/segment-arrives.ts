@@ -133,7 +133,7 @@ function establish(c: Tcb, s: Segment, shift: number, nowMs: number): void {
 /** RFC 9293 3.10.7.4 in TIME-WAIT. A new SYN was dealt with by the endpoint; RST is ignored: RFC 1337 3. */
 function timeWait(c: Tcb, s: Segment, nowMs: number): void {
   if ((s.flags & RST) !== 0) return;
-  if ((s.flags & FIN) !== 0) c.context.timeWait(c, nowMs);
+  if ((s.flags & FIN) !== 0 && seqAdd(s.seq, s.length) === c.rcvNxt) c.context.timeWait(c, nowMs);
   if (s.length === 0 && seqSub(s.seq, c.rcvNxt) === 0) return;
   if (!challengeAllowed(c, nowMs)) return;
   c.ackDue = true;

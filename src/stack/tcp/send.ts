@@ -5,7 +5,7 @@
 
 import { FIN, PSH, ACK as TCP_ACK, SYN as TCP_SYN } from '../wire/tcp.ts';
 import { limitedTransmit } from './congestion.ts';
-import { advertise, MAX_FIELD } from './receive-window.ts';
+import { advertise, MAX_FIELD, offered } from './receive-window.ts';
 import { time, timeoutMs } from './rtt.ts';
 import { writeSegment, writeSyn } from './segment-writer.ts';
 import { type Seq, seqAdd, seqGt, seqLt, seqSub } from './seq.ts';
@@ -25,6 +25,7 @@ export const queueEnd = (c: Tcb): Seq => seqAdd(c.sndUna, c.queue.octets);
  */
 export function output(c: Tcb, nowMs: number, budget: number): number {
   if (c.synDue) sendSyn(c, nowMs);
+  if (c.state === 'SYN-RECEIVED' && c.ackDue) sendHandshakeAck(c);
   if (c.state === 'SYN-SENT' || c.state === 'SYN-RECEIVED' || c.state === 'CLOSED' || c.state === 'LISTEN') return 0;
   const window = advertise(c);
   let sent = 0;
@@ -57,7 +58,7 @@ function sendSyn(c: Tcb, nowMs: number): void {
   if (answer) {
     c.rcvAdv = seqAdd(c.rcvNxt, window);
     c.rcvMost = Math.max(c.rcvMost, window);
-    c.rcvAcked = c.rcvNxt;
+    acked(c);
   }
   c.sndNxt = seqAdd(c.iss, 1);
   if (c.sndMax === c.iss) {
@@ -65,6 +66,18 @@ function sendSyn(c: Tcb, nowMs: number): void {
     time(c, c.sndMax, nowMs);
   }
   armRetransmit(c, nowMs);
+}
+
+/**
+ * In SYN-RECEIVED what is not acceptable is acknowledged too (RFC 9293 3.10.7.4, first): in a simultaneous open it is
+ * this that the peer waits for. The window stays the one that the SYN offered, rounded up to the scale's unit.
+ */
+function sendHandshakeAck(c: Tcb): void {
+  // Nothing of ours has been sent yet.
+  if (c.sndMax === c.iss) return;
+  const shift = Math.max(0, c.rcvWndShift);
+  const field = Math.min(MAX_FIELD, (offered(c) + (1 << shift) - 1) >> shift);
+  if (sendAck(c, field)) c.rcvAdv = seqAdd(c.rcvNxt, field << shift);
 }
 
 function sendAck(c: Tcb, window: number): boolean {
