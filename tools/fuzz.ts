@@ -1,16 +1,20 @@
 /**
- * `npm run fuzz -- [--minutes N] [--seed N]`: hostile traffic (test/fuzz/hostile-traffic.ts) for a while, a seed a round;
- * reports frames a second, crashes and leaks. A round that fails says its seed, leaves its last frames in the corpus,
- * and the others go on. `--seed` runs that one round alone.
+ * `npm run fuzz -- [--minutes N] [--seed N]`: hostile traffic (test/fuzz/hostile-traffic.ts) for a while, a seed a round,
+ * and after each round random scripts against the model of TCP's state machine (test/rfc/model-property.ts); reports
+ * frames a second, crashes and leaks. A round that fails says its seed, leaves its last frames in the corpus, and the
+ * others go on. `--seed` runs that one round alone.
  */
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import fc from 'fast-check';
 import { corpusFolder, formatFrames, readCorpus } from '../test/fuzz/corpus.ts';
 import { HostileRound } from '../test/fuzz/hostile-traffic.ts';
+import { agreement } from '../test/rfc/model-property.ts';
 
 const FRAMES_A_ROUND = 20_000;
+const SCRIPTS_A_ROUND = 200;
 const REPORT_MS = 10_000;
 
 function number(name: string, text: string): number {
@@ -31,6 +35,7 @@ let seed = only ?? Math.floor(Math.random() * 2 ** 31);
 let rounds = 0;
 let frames = 0;
 let connections = 0;
+let scripts = 0;
 let reportAt = started + REPORT_MS;
 
 function report(): void {
@@ -38,7 +43,7 @@ function report(): void {
   const memory = Math.round(process.memoryUsage().rss / 2 ** 20);
   const rate = Math.round(frames / seconds);
   console.log(
-    `${rounds} rounds, ${frames} frames (${rate} a second), ${connections} connections, ${failures.length} failures, ${memory} MiB`,
+    `${rounds} rounds, ${frames} frames (${rate} a second), ${connections} connections, ${scripts} scripts, ${failures.length} failures, ${memory} MiB`,
   );
 }
 
@@ -56,6 +61,12 @@ do {
     failures.push(`seed ${seed}: ${why}`);
     console.error(error);
     console.error(`again: npm run fuzz -- --seed ${seed}; its last frames: ${file}`);
+  }
+  const model = fc.check(agreement(new Map()), { seed, numRuns: SCRIPTS_A_ROUND });
+  scripts += model.numRuns;
+  if (model.failed) {
+    failures.push(`seed ${seed}: stack and model disagree`);
+    console.error(fc.defaultReportMessage(model));
   }
   rounds++;
   seed = (seed + 1) % 2 ** 31;

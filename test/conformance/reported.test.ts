@@ -4,10 +4,10 @@
  */
 
 import t from 'tap';
+import { reach } from '../rfc/states.ts';
 import { icmpFrame, ipFrame, pattern, readIp, udpBytes, udpFrame } from '../stack/frames.ts';
 import { TcpScript } from '../stack/tcp/tcp-script.ts';
 import { address, World } from '../stack/world.ts';
-import { reach } from '../rfc/states.ts';
 
 const PEER = '10.0.0.1';
 
@@ -75,7 +75,12 @@ t.test('case 6: one UDP port of the guest, a thousand peers, an answer from a th
   const world = new World();
   for (let i = 0; i < 1000; i++) world.link.input([udpFrame(500, 53, pattern(4), { to: `10.1.${i >> 8}.${i & 255}` })]);
   t.equal(new Set(world.forwarded).size, 1000);
-  const to = { guestAddress: address('192.168.65.3'), guestPort: 500, peerAddress: address('203.0.113.9'), peerPort: 9 };
+  const to = {
+    guestAddress: address('192.168.65.3'),
+    guestPort: 500,
+    peerAddress: address('203.0.113.9'),
+    peerPort: 9,
+  };
   t.ok(world.netstack.sendUdp(to, pattern(4)));
   t.equal(readIp(world.link.take()[0]!.bytes).source, '203.0.113.9');
 });
@@ -94,22 +99,30 @@ t.test('case 8: a UDP datagram of 65507 octets, both ways', async (t) => {
   t.ok(sent.subarray(8).equals(pattern(65507)));
 });
 
-t.test('case 21: a ping to a dead host is not answered by us, and one with few hops is answered by the gateway', async (t) => {
-  const world = new World();
-  world.link.input([icmpFrame(8, 0, 1, pattern(8), { to: PEER })]);
-  world.poll();
-  t.equal(world.link.take().length, 0);
-  world.link.input([icmpFrame(8, 0, 1, pattern(8), { to: PEER, hopLimit: 1 })]);
-  t.same([...readIp(world.link.take()[0]!.bytes).payload.subarray(0, 2)], [11, 0]);
-});
+t.test(
+  'case 21: a ping to a dead host is not answered by us, and one with few hops is answered by the gateway',
+  async (t) => {
+    const world = new World();
+    world.link.input([icmpFrame(8, 0, 1, pattern(8), { to: PEER })]);
+    world.poll();
+    t.equal(world.link.take().length, 0);
+    world.link.input([icmpFrame(8, 0, 1, pattern(8), { to: PEER, hopLimit: 1 })]);
+    t.same([...readIp(world.link.take()[0]!.bytes).payload.subarray(0, 2)], [11, 0]);
+  },
+);
 
 t.test('case 22: DF and too large for the path: fragmentation needed, with the MTU', async (t) => {
   const world: World = new World({
-    forwarder: { udp: (datagram) => datagram.dontFragment && world.netstack.sendUnreachable('too-big', datagram, 1400) },
+    forwarder: {
+      udp: (datagram) => datagram.dontFragment && world.netstack.sendUnreachable('too-big', datagram, 1400),
+    },
   });
   world.link.input([udpFrame(1, 2, pattern(1472), { to: PEER, fragment: 0x4000 })]);
   const { payload } = readIp(world.link.take()[0]!.bytes);
-  t.same([...payload.subarray(0, 8)].filter((_, i) => i < 2 || i > 5), [3, 4, 1400 >> 8, 1400 & 255]);
+  t.same(
+    [...payload.subarray(0, 8)].filter((_, i) => i < 2 || i > 5),
+    [3, 4, 1400 >> 8, 1400 & 255],
+  );
 });
 
 t.test('case 23: a long stream at an MTU of 65520, both ways', async (t) => {
@@ -133,22 +146,25 @@ t.test('case 23: a long stream at an MTU of 65520, both ways', async (t) => {
   t.equal(s.world.netstack.flows()[0]?.retransmissions, 0);
 });
 
-t.test('case 25: a link that is full for a while: streams wait and go on, datagrams fall and are counted', async (t) => {
-  const s = reach(t, 'ESTABLISHED');
-  s.write(10_000);
-  s.world.link.room = 0;
-  s.advance(3_600_000);
-  s.owns();
-  const to = { guestAddress: address(s.guest), guestPort: 1, peerAddress: address(PEER), peerPort: 2 };
-  t.notOk(s.world.netstack.sendUdp(to, pattern(8)));
-  t.equal(s.world.drops()['link-full'], 1);
-  s.world.link.room = 1000;
-  s.world.link.writable();
-  s.advance(60_000);
-  s.guestSends('. 1:1(0) ack 10001');
-  t.equal(s.connection.sendQueueOctets, 0);
-  s.owns();
-});
+t.test(
+  'case 25: a link that is full for a while: streams wait and go on, datagrams fall and are counted',
+  async (t) => {
+    const s = reach(t, 'ESTABLISHED');
+    s.write(10_000);
+    s.world.link.room = 0;
+    s.advance(3_600_000);
+    s.owns();
+    const to = { guestAddress: address(s.guest), guestPort: 1, peerAddress: address(PEER), peerPort: 2 };
+    t.notOk(s.world.netstack.sendUdp(to, pattern(8)));
+    t.equal(s.world.drops()['link-full'], 1);
+    s.world.link.room = 1000;
+    s.world.link.writable();
+    s.advance(60_000);
+    s.guestSends('. 1:1(0) ack 10001');
+    t.equal(s.connection.sendQueueOctets, 0);
+    s.owns();
+  },
+);
 
 t.test('case 27: a scan of all 65 535 ports leaves nothing', async (t) => {
   const s = new TcpScript(t);

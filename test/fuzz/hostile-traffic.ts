@@ -5,7 +5,16 @@
  */
 
 import type { CloseReason, FragmentList, TcpConnection, TcpHandler } from '../../src/stack/port.ts';
-import { arpFrame, ethernetFrame, icmpFrame, ipFrame, pattern, readIp, transportChecksum, udpBytes } from '../stack/frames.ts';
+import {
+  arpFrame,
+  ethernetFrame,
+  icmpFrame,
+  ipFrame,
+  pattern,
+  readIp,
+  transportChecksum,
+  udpBytes,
+} from '../stack/frames.ts';
 import { address, seededRandom, World } from '../stack/world.ts';
 
 const PEERS = ['10.0.0.1', '8.8.8.8', '192.168.65.1', '192.168.65.2'] as const;
@@ -59,7 +68,12 @@ export class HostileRound {
         },
         udp: (datagram) => {
           this.#datagrams++;
-          if (this.#chance(0.2)) this.#world.netstack.sendUnreachable(this.#pick(['port', 'host', 'too-big']), datagram, this.#below(70_000));
+          if (this.#chance(0.2))
+            this.#world.netstack.sendUnreachable(
+              this.#pick(['port', 'host', 'too-big']),
+              datagram,
+              this.#below(70_000),
+            );
         },
         echo: (request) => {
           if (this.#chance(0.5)) this.#world.netstack.sendEchoReply(request, pattern(request.payload.octets));
@@ -85,8 +99,10 @@ export class HostileRound {
       world.link.input(batch, this.#pick([0, 0, 0, 1, 2]), this.#chance(0.3) ? 14 + this.#below(80) : undefined);
       this.#behave();
       this.#look();
-      if (world.netstack.pooledOctets > POOL_OCTETS) throw new Error(`${world.netstack.pooledOctets} octets of the pool`);
-      if (this.#chance(0.02) && world.netstack.flows().length > FLOWS + 50) throw new Error(`${world.netstack.flows().length} flows`);
+      if (world.netstack.pooledOctets > POOL_OCTETS)
+        throw new Error(`${world.netstack.pooledOctets} octets of the pool`);
+      if (this.#chance(0.02) && world.netstack.flows().length > FLOWS + 50)
+        throw new Error(`${world.netstack.flows().length} flows`);
     }
     this.#settle();
     return {
@@ -124,11 +140,28 @@ export class HostileRound {
     if (kind < 0.65) return this.#fragment();
     if (kind < 0.75 && this.#corpus.length > 0) return this.#changed(this.#pick(this.#corpus));
     const options = { from: this.#pick(GUESTS), to: this.#pick(PEERS), hopLimit: this.#pick([0, 1, 2, 64, 255]) };
-    if (kind < 0.82) return ipFrame(17, udpBytes(this.#below(PORTS), this.#pick([53, 67, 80, 0]), this.#bytes(300), options), options);
-    if (kind < 0.88) return icmpFrame(this.#pick([8, 3, 11, 0, 5, 13]), this.#pick([0, 1, 3, 4]), this.#below(2 ** 32), this.#quote(), options);
-    if (kind < 0.92) return this.#changed(arpFrame(this.#pick([1, 2]), 0x02_00_00_00_00_03 + this.#below(2), options.from, options.to));
-    if (kind < 0.96) return ipFrame(this.#below(256), this.#bytes(200), { ...options, options: new Uint8Array(4 * this.#below(11)).map(() => this.#below(256)) });
-    return this.#chance(0.5) ? this.#bytes(200) : ethernetFrame(this.#pick([0x0800, 0x0806, 0x86dd, 0x0101]), this.#bytes(200));
+    if (kind < 0.82)
+      return ipFrame(17, udpBytes(this.#below(PORTS), this.#pick([53, 67, 80, 0]), this.#bytes(300), options), options);
+    if (kind < 0.88)
+      return icmpFrame(
+        this.#pick([8, 3, 11, 0, 5, 13]),
+        this.#pick([0, 1, 3, 4]),
+        this.#below(2 ** 32),
+        this.#quote(),
+        options,
+      );
+    if (kind < 0.92)
+      return this.#changed(
+        arpFrame(this.#pick([1, 2]), 0x02_00_00_00_00_03 + this.#below(2), options.from, options.to),
+      );
+    if (kind < 0.96)
+      return ipFrame(this.#below(256), this.#bytes(200), {
+        ...options,
+        options: new Uint8Array(4 * this.#below(11)).map(() => this.#below(256)),
+      });
+    return this.#chance(0.5)
+      ? this.#bytes(200)
+      : ethernetFrame(this.#pick([0x0800, 0x0806, 0x86dd, 0x0101]), this.#bytes(200));
   }
 
   #changed(frame: Uint8Array): Uint8Array {
@@ -157,12 +190,21 @@ export class HostileRound {
     const port = this.#pick([80, 53, 80, 443, 0]);
     const known = this.#tracked.get(`${(guestPort << 2) | guest} ${peer} ${port}`);
     const octets = this.#pick([0, 0, 0, 1, 100, 536, 1460]);
-    const options: number[] = this.#chance(0.2) ? this.#pick([[2, 4, 5, 180, 1, 3, 3, 7], [2, 4, 0, 1], [...this.#bytes(40)], [3, 3, 255, 0], [8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]]) : [];
+    const options: number[] = this.#chance(0.2)
+      ? this.#pick([
+          [2, 4, 5, 180, 1, 3, 3, 7],
+          [2, 4, 0, 1],
+          [...this.#bytes(40)],
+          [3, 3, 255, 0],
+          [8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0],
+        ])
+      : [];
     while (options.length % 4 !== 0) options.push(0);
     const header = 20 + options.length;
     const bytes = new Uint8Array(header + octets);
     const view = new DataView(bytes.buffer);
-    const near = (): number => this.#pick([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, -1, this.#below(3000), -this.#below(3000), this.#below(2 ** 31)]);
+    const near = (): number =>
+      this.#pick([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, -1, this.#below(3000), -this.#below(3000), this.#below(2 ** 31)]);
     let flags = this.#pick([16, 16, 16, 16, 24, 17, 17, 2, 2, 20, 4, 18, this.#below(256)]);
     if (!known && this.#chance(0.8)) flags = 2;
     view.setUint16(0, guestPort);
@@ -182,7 +224,12 @@ export class HostileRound {
   #fragment(): Uint8Array {
     const fragment = this.#pick([0x2000, 0x2000, 0, 0x6000]) | this.#pick([0, 1, 3, 10, 20, this.#below(0x2000)]);
     const octets = this.#pick([8, 16, 24, 80, 160, 1480, this.#below(1480)]);
-    return ipFrame(this.#pick([6, 17, 17, 1]), pattern(octets), { from: this.#pick(GUESTS), to: this.#pick(PEERS), fragment, identification: this.#below(6) });
+    return ipFrame(this.#pick([6, 17, 17, 1]), pattern(octets), {
+      from: this.#pick(GUESTS),
+      to: this.#pick(PEERS),
+      fragment,
+      identification: this.#below(6),
+    });
   }
 
   // The fakes.
@@ -241,7 +288,12 @@ export class HostileRound {
       else connection.reject(this.#pick(['reset', 'unreachable', 'silent']));
     }
     if (this.#chance(0.05)) {
-      const to = { guestAddress: address(this.#pick(GUESTS)), guestPort: this.#below(PORTS), peerAddress: address(PEERS[2]), peerPort: this.#pick([0, 80]) };
+      const to = {
+        guestAddress: address(this.#pick(GUESTS)),
+        guestPort: this.#below(PORTS),
+        peerAddress: address(PEERS[2]),
+        peerPort: this.#pick([0, 80]),
+      };
       this.#connections.push(world.netstack.connect(to, this.#owner()));
     }
     if (this.#chance(0.03)) world.link.room = this.#below(5);
@@ -260,7 +312,8 @@ export class HostileRound {
       if (bytes[12] !== 8 || bytes[13] !== 0) continue;
       const { protocol, payload, source, destination } = readIp(bytes);
       if (protocol !== 6) continue;
-      if (!link.offload.checksum && transportChecksum(source, destination, 6, payload) !== 0) throw new Error('a wrong checksum was sent');
+      if (!link.offload.checksum && transportChecksum(source, destination, 6, payload) !== 0)
+        throw new Error('a wrong checksum was sent');
       const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
       const guest = GUESTS.indexOf(destination as (typeof GUESTS)[number]);
       const peer = PEERS.indexOf(source as (typeof PEERS)[number]);
