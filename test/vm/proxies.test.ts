@@ -63,7 +63,7 @@ withInstance('the entrance and upstream proxies', async (t, slipway) => {
     writeFileSync(credential, 'me:secret\n', { mode: 0o600 });
     const { port } = proxy.address() as AddressInfo;
     const fetch = () =>
-      slipway.tryDocker(['exec', 'inner_Web', 'wget', '-q', '-T', '5', '-O', '-', 'http://203.0.113.80/x']);
+      slipway.tryDocker(['exec', 'inner_Web', 'timeout', '5', 'wget', '-q', '-O', '-', 'http://203.0.113.80/x']);
     await slipway.slipway('config', 'set', `network.httpProxy=http://127.0.0.1:${port}`);
     await until('the proxy to be asked', async () => (await fetch()).stdout === 'from the proxy\n');
     t.same(asked.slice(-2), ['http://203.0.113.80/x', `Basic ${Buffer.from('me:secret').toString('base64')}`]);
