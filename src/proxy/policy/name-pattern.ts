@@ -7,6 +7,8 @@
 export interface NamePattern {
   /** Labels, the last first. */
   readonly labels: readonly string[];
+  /** What every name that matches ends in: most others are told by it. */
+  readonly suffix: string;
   /** Names below match. */
   readonly below: boolean;
   /** The name itself matches. */
@@ -31,7 +33,12 @@ export function parseNamePattern(text: string): NamePattern | undefined {
   }
   const labels = name.split('.').reverse();
   if (!labels.every((one) => label.test(one)) || labels[0] === '*' || numeric.test(labels[0]!)) return undefined;
-  return { labels, below, itself };
+  const starred = labels.findIndex((one) => one.includes('*'));
+  const suffix = labels
+    .slice(0, starred < 0 ? labels.length : starred)
+    .reverse()
+    .join('.');
+  return { labels, suffix, below, itself };
 }
 
 export function formatNamePattern({ labels, below, itself }: NamePattern): string {
@@ -40,8 +47,10 @@ export function formatNamePattern({ labels, below, itself }: NamePattern): strin
 }
 
 /** `name` is without a dot at its end. */
-export function matchesName({ labels, below, itself }: NamePattern, name: string): boolean {
-  const found = name.toLowerCase().split('.');
+export function matchesName({ labels, suffix, below, itself }: NamePattern, name: string): boolean {
+  const lower = name.toLowerCase();
+  if (!lower.endsWith(suffix)) return false;
+  const found = lower.split('.');
   const deeper = found.length - labels.length;
   if (deeper < 0 || (deeper === 0 ? !itself : !below)) return false;
   for (let i = 0; i < labels.length; i++) if (!matchesLabel(labels[i]!, found[found.length - 1 - i]!)) return false;
