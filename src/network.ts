@@ -120,8 +120,9 @@ export class Network {
     const clock = this.#clock;
     const random = new RandomPool();
     this.#random = random;
-    const HostNet = options.hostSockets === 'portable' ? NodeHostNet : LinuxHostNet;
-    const hostNet: HostNetPort = new HostNet(() => this.#pipeline.wake());
+    const wake = (): void => this.#pipeline.wake();
+    const hostNet: HostNetPort =
+      options.hostSockets === 'portable' ? new NodeHostNet(wake) : new LinuxHostNet(wake, () => this.#pipeline.run());
     this.#hostNet = hostNet;
     const names = standardNames([gateway], [hostAlias]);
     this.#names = names;

@@ -56,6 +56,10 @@ export class Pipeline {
   readonly #budgetOctets: number;
   readonly #batches = new Subject<TappedBatch>();
   readonly #run = (): void => this.#due();
+  readonly #ranSoon = (): void => {
+    this.#soon = false;
+    this.run();
+  };
   readonly #links = new Set<TappedLink>();
   /** Links that have conditions, or had some. */
   readonly #conditioned = new Set<ConditionedLink>();
@@ -111,7 +115,7 @@ export class Pipeline {
   wake(): void {
     if (this.#soon || this.#running) return;
     this.#soon = true;
-    this.#schedule('soon', this.#run);
+    this.#schedule('soon', this.#ranSoon);
   }
 
   /** Polls now, and sees to it that the next poll comes in time. */
@@ -135,7 +139,6 @@ export class Pipeline {
   }
 
   #due(): void {
-    this.#soon = false;
     this.#at = Number.POSITIVE_INFINITY;
     this.run();
   }
