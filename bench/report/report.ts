@@ -19,13 +19,14 @@ import {
 } from './page.ts';
 import { isLimit, isOurs, readHeader, readRepetitions, sectionsOf } from './race.ts';
 
-const usage = `usage: npm run bench -- report [--rivals DIR] [FILE...]
+const usage = `usage: npm run bench -- report [--rivals DIR] [--commit ID] [FILE...]
 
 Draws docs/charts/*.svg and fills in docs/PERFORMANCE.md: the race from FILEs (JSON lines, as netbench.py run --out
 and npm run bench -- e2e --out write them), the rest from what the last npm run bench left in bench/results. Parts
 without figures stay as they are. Of the same attachment and MTU in several FILEs, the last one counts.
 
   --rivals DIR   where the rivals are that raced, for their versions (default $RIVALS; then PATH)
+  --commit ID    what raced, where it is not this tree's commit
 
 Example:
   $ npm run bench -- report --rivals /opt/rivals race.jsonl tap.jsonl
@@ -48,23 +49,23 @@ function fail(message: string): never {
   process.exit(2);
 }
 
-function options(): { files: string[]; rivals: string | undefined } {
+function options(): { files: string[]; rivals: string | undefined; commit: string | undefined } {
   try {
     const { values, positionals } = parseArgs({
       allowPositionals: true,
-      options: { rivals: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+      options: { rivals: { type: 'string' }, commit: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
     });
     if (values.help) {
       console.log(usage);
       process.exit(0);
     }
-    return { files: positionals, rivals: values.rivals ?? process.env.RIVALS };
+    return { files: positionals, rivals: values.rivals ?? process.env.RIVALS, commit: values.commit };
   } catch (error) {
     return fail(`${(error as Error).message}\n\n${usage}`);
   }
 }
 
-const { files, rivals } = options();
+const { files, rivals, commit } = options();
 const missing = files.find((file) => !existsSync(file));
 if (missing !== undefined) fail(`there is no file ${missing}`);
 let page = readFileSync(pagePath, 'utf8');
@@ -90,12 +91,13 @@ if (sections.length > 0) {
     }),
   );
   const commands = results.flatMap(({ header, repetitions }) => commandsOf(repetitions, header !== undefined));
+  const known = headers.length === results.length ? headers[0]!.machine : machine();
   const verdicts = judgeAll(sections);
   page = replaceSection(page, 'verdicts', verdictText(verdicts));
   page = replaceSection(
     page,
     'measured',
-    measuredText(sections, headers.length === results.length ? headers[0]!.machine : machine(), versions, commands),
+    measuredText(sections, { ...known, ...(commit && { commit }) }, versions, commands),
   );
   page = replaceSection(page, 'race', raceText(sections, drawn));
   console.log(
