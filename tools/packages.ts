@@ -20,4 +20,8 @@ export const testPackages: readonly DebianPackage[] = [
   { name: 'curl', proof: 'curl' },
   { name: 'git', proof: 'git' },
   { name: 'docker-registry', proof: 'docker-registry' },
+  { name: 'tshark', proof: 'tshark' },
+  { name: 'tcpdump', proof: 'tcpdump' },
+  { name: 'diod', proof: 'diodls' },
+  { name: 'chromium-headless-shell', proof: 'chromium-headless-shell' },
 ];
