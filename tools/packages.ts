@@ -20,6 +20,7 @@ export const testPackages: readonly DebianPackage[] = [
   { name: 'curl', proof: 'curl' },
   { name: 'git', proof: 'git' },
   { name: 'docker-registry', proof: 'docker-registry' },
+  { name: 'openssl', proof: 'openssl' },
   { name: 'tshark', proof: 'tshark' },
   { name: 'tcpdump', proof: 'tcpdump' },
   { name: 'diod', proof: 'diodls' },
