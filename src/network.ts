@@ -1,5 +1,5 @@
 /**
- * The composition root of the network core alone: one netstack with its DHCP and DNS servers, the policy gate, the
+ * The composition root of the network core alone: one netstack with its DHCP, DNS and NTP servers, the policy gate, the
  * proxies to the host's sockets and the published ports. Links are attached to it.
  *
  * It is also the edge where the stack meets the event loop: work wakes it, everything that has become ready in one turn
@@ -8,6 +8,7 @@
  */
 
 import type { Entrance, EntranceOptions } from './proxy/adapter/entrance.ts';
+import { HostClock } from './proxy/adapter/host-clock.ts';
 import { HostResolvers } from './proxy/adapter/host-resolvers.ts';
 import { LinuxHostNet } from './proxy/adapter/linux-host-net.ts';
 import { NodeHostNet } from './proxy/adapter/node-host-net.ts';
@@ -19,6 +20,7 @@ import { DnsForwarder } from './proxy/dns.ts';
 import type { GuestProxy } from './proxy/http-proxy/guest-proxy.ts';
 import type { ProxySettings } from './proxy/http-proxy/guest-routes.ts';
 import { IcmpProxy } from './proxy/icmp-proxy.ts';
+import { NtpServer } from './proxy/ntp.ts';
 import { checkPolicy, type PolicyAnswer, type PolicyQuestion } from './proxy/policy/explanation.ts';
 import type { PolicyRule } from './proxy/policy/rule.ts';
 import { type HostPorts, Policy, type PolicyReport } from './proxy/policy.ts';
@@ -95,6 +97,7 @@ export class Network {
   #proxySettings: ProxySettings | undefined;
   readonly #dns: DnsForwarder;
   readonly #dhcp: DhcpServer;
+  readonly #ntp: NtpServer;
   readonly #udp: UdpProxy;
   readonly #icmp: IcmpProxy;
   readonly #forwarder: PortForwarder;
@@ -196,6 +199,7 @@ export class Network {
         subnet,
         gateway,
         dns: [gateway],
+        ntp: [gateway],
         reserved: [hostAlias],
         first: firstGuest,
         mtu: options.mtu,
@@ -209,6 +213,7 @@ export class Network {
       },
       clock,
     );
+    this.#ntp = new NtpServer(netstack, [gateway], new HostClock());
     this.#expiry = setInterval(() => {
       this.#udp.expire();
       this.#icmp.expire();
@@ -332,12 +337,13 @@ export class Network {
 
   /** Frames, datagrams and flows that went nowhere, by reason. */
   drops(): Readonly<Record<string, number>> {
-    const policy = Object.entries(this.#policy.denied).map(([reason, count]) => [`policy-${reason}`, count] as const);
     return {
       ...this.#netstack.drops,
       ...this.#udp.drops,
-      ...Object.fromEntries(policy),
-      ...this.#switchDrops(),
+      ...prefixed('policy', this.#policy.denied),
+      ...prefixed('dhcp', this.#dhcp.drops),
+      ...prefixed('ntp', this.#ntp.drops),
+      ...prefixed('switch', { ...this.#switch?.drops }),
       ...this.#conditionDrops(),
     };
   }
@@ -353,6 +359,7 @@ export class Network {
     this.#forwarder.close();
     this.#dns.close();
     this.#dhcp.close();
+    this.#ntp.close();
     this.#udp.close();
     this.#icmp.close();
     for (const link of this.#links) link.close();
@@ -377,11 +384,6 @@ export class Network {
     if (plugged) this.#switch?.bind(address, plugged, macAddress);
   }
 
-  #switchDrops(): Readonly<Record<string, number>> {
-    const drops = Object.entries(this.#switch?.drops ?? {});
-    return Object.fromEntries(drops.map(([reason, count]) => [`switch-${reason}`, count]));
-  }
-
   /** What conditions have taken away, all links together. */
   #conditionDrops(): Readonly<Record<string, number>> {
     const total: Record<string, number> = {};
@@ -403,6 +405,11 @@ export class Network {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(run, Math.max(1, Math.ceil(at - this.#clock.nowMs())));
   }
+}
+
+/** Counters of one part among those of all. */
+function prefixed(part: string, counts: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(counts).map(([reason, count]) => [`${part}-${reason}`, count]));
 }
 
 function addressesOf(network: Address): NetworkAddresses {

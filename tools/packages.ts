@@ -24,5 +24,6 @@ export const testPackages: readonly DebianPackage[] = [
   { name: 'tshark', proof: 'tshark' },
   { name: 'tcpdump', proof: 'tcpdump' },
   { name: 'diod', proof: 'diodls' },
+  { name: 'chrony', proof: 'chronyd' },
   { name: 'chromium-headless-shell', proof: 'chromium-headless-shell' },
 ];

@@ -21,6 +21,8 @@ export interface DhcpOptions {
   readonly subnet: Subnet;
   readonly gateway: Address;
   readonly dns: readonly Address[];
+  /** Time servers, by NTP. */
+  readonly ntp?: readonly Address[];
   /** Not to be given away: the host alias and the like. The gateway never is. */
   readonly reserved: readonly Address[];
   /** The first address given away; its host number is 3 by default. */
@@ -295,13 +297,14 @@ export class DhcpServer {
   }
 
   #emitParameters(start: number, limit: number, leased: boolean): number {
-    const { gateway, dns, mtu, domainName, search } = this.#options;
+    const { gateway, dns, ntp = [], mtu, domainName, search } = this.#options;
     let at = start;
     if (leased) at = this.#emitWord(at, wire.OPTION_LEASE_TIME, Math.floor(this.#leaseMs / 1000));
     // RFC 2132 3.3: the mask goes before the router.
     at = this.#emitWord(at, wire.OPTION_SUBNET_MASK, this.#mask);
     at = this.#emitWord(at, wire.OPTION_ROUTER, ipv4Word(gateway));
-    at = wire.emitOption(this.#outView, at, wire.OPTION_DNS, Uint8Array.from(dns.flatMap((one) => [...one.slice(12)])));
+    at = this.#emitAddresses(at, wire.OPTION_DNS, dns);
+    if (ntp.length > 0) at = this.#emitAddresses(at, wire.OPTION_NTP_SERVERS, ntp);
     at = wire.emitOption(this.#outView, at, wire.OPTION_MTU, Uint8Array.of(mtu >> 8, mtu & 0xff));
     if (domainName) at = this.#emitText(at, wire.OPTION_DOMAIN_NAME, domainName);
     const room = limit - at - 1;
@@ -314,6 +317,10 @@ export class DhcpServer {
 
   #emitWord(at: number, code: number, value: number): number {
     return wire.emitOption(this.#outView, at, code, ofIpv4(value).subarray(12));
+  }
+
+  #emitAddresses(at: number, code: number, addresses: readonly Address[]): number {
+    return wire.emitOption(this.#outView, at, code, Uint8Array.from(addresses.flatMap((one) => [...one.slice(12)])));
   }
 
   #emitText(at: number, code: number, text: string): number {

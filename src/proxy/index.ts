@@ -8,6 +8,7 @@ export { type NameTarget, standardNames } from './dns/built-in-names.ts';
 export { parseNameServers } from './dns/name-servers.ts';
 export { DnsForwarder, type DnsOptions, type DnsParts } from './dns.ts';
 export { IcmpProxy } from './icmp-proxy.ts';
+export { NtpServer } from './ntp.ts';
 export { type PolicyRule, parsePolicyRules } from './policy/rule.ts';
 export { type HostPorts, Policy, type PolicyFlow, type PolicyOptions, type Verdict } from './policy.ts';
 export * from './port.ts';

@@ -122,6 +122,25 @@ export interface HostEchoPort {
   close?(): void;
 }
 
+/** What a clock of the day says, and how good it is. */
+export interface WallTime {
+  /** Milliseconds since 1970, with as much of a fraction as the clock has. */
+  readonly epochMs: number;
+  /** Something keeps it in step with others. */
+  readonly inStep: boolean;
+  /** RFC 5905 7.3: 1, a second is inserted at the end of the day; 2, one is left out; 0, neither. */
+  readonly leap: number;
+  /** The most that it is wrong by, where it is in step. */
+  readonly maxErrorMs: number;
+  /** The exponent of two of its smallest step, in seconds. */
+  readonly precision: number;
+}
+
+/** The host's clock of the day, which may be set while it runs. */
+export interface WallClock {
+  read(): WallTime;
+}
+
 export interface NameServer {
   readonly address: Address;
   readonly port: number;

@@ -117,6 +117,7 @@ function setUp(extra: Partial<DhcpOptions> = {}) {
 t.test('DISCOVER, OFFER, REQUEST, ACK', async (t) => {
   const { ask, server, netstack } = setUp({
     domainName: 'slipway.internal',
+    ntp: [address('192.168.65.1')],
     search: () => ['corp.example', 'example.org'],
   });
   const offer = ask({ type: wire.DISCOVER, xid: 0x01020304, ingress: 5 })!;
@@ -137,6 +138,7 @@ t.test('DISCOVER, OFFER, REQUEST, ACK', async (t) => {
   t.same(offer.option(6), [192, 168, 65, 1]);
   t.same(offer.option(15), [...Buffer.from('slipway.internal')]);
   t.same(offer.option(26), [1500 >> 8, 1500 & 255]);
+  t.same(offer.option(42), [192, 168, 65, 1]);
   t.same(offer.option(51), [0, 0, 3600 >> 8, 3600 & 255]);
   t.same(offer.option(54), [192, 168, 65, 1]);
   t.same(offer.option(119), [...Buffer.from('\x04corp\x07example\0\x07example\x03org\0', 'latin1')]);

@@ -107,6 +107,7 @@ export const getsockopt = bind5('int getsockopt(int, int, int, uintptr_t, uintpt
 export const setsockopt = bind5('int setsockopt(int, int, int, uintptr_t, uint32_t)');
 export const getsockname = bind3('int getsockname(int, uintptr_t, uintptr_t)');
 export const getpeername = bind3('int getpeername(int, uintptr_t, uintptr_t)');
+export const adjtimex = bind1('int adjtimex(uintptr_t)');
 export const epollCreate = bind1('int epoll_create1(int)');
 export const epollControl = bind4('int epoll_ctl(int, int, int, uintptr_t)');
 export const epollWait = bind4('int epoll_wait(int, uintptr_t, int, int)');

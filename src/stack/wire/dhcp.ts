@@ -48,6 +48,7 @@ export const OPTION_DNS = 6;
 export const OPTION_HOST_NAME = 12;
 export const OPTION_DOMAIN_NAME = 15;
 export const OPTION_MTU = 26;
+export const OPTION_NTP_SERVERS = 42;
 export const OPTION_REQUESTED_ADDRESS = 50;
 export const OPTION_LEASE_TIME = 51;
 export const OPTION_OVERLOAD = 52;
