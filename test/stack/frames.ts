@@ -150,10 +150,10 @@ export interface IpPacket {
 const dotted = (view: DataView, at: number): string => [0, 1, 2, 3].map((i) => view.getUint8(at + i)).join('.');
 
 /** Reads a frame that the stack sent; throws on anything that is not sound. */
-export function readIp(frame: Uint8Array): IpPacket {
+export function readIp(frame: Uint8Array, gatewayMac = GATEWAY_MAC): IpPacket {
   const view = viewOf(frame);
   if (ethernet.type(view, 0) !== ethernet.TYPE_IPV4) throw new Error(`type ${ethernet.type(view, 0).toString(16)}`);
-  if (ethernet.source(view, 0) !== GATEWAY_MAC) throw new Error('not from the gateway');
+  if (ethernet.source(view, 0) !== gatewayMac) throw new Error('not from the gateway');
   const fault = ipv4.check(view, 14, frame.length - 14);
   if (fault !== 0) throw new Error(`IPv4 fault ${fault}`);
   if (ipv4.totalLength(view, 14) !== frame.length - 14) throw new Error('octets after the packet');
