@@ -16,6 +16,7 @@ import { BROADCAST, formatMac, mac, macToBytes, setMac } from '../stack/wire/eth
 import { SOUND } from '../stack/wire/fault.ts';
 import { gather } from './fragment-list.ts';
 import { Leases } from './leases.ts';
+import { encodeSearch } from './search-list.ts';
 
 export interface DhcpOptions {
   readonly subnet: Subnet;
@@ -60,20 +61,6 @@ const LARGEST_MESSAGE = 1472;
 const SMALLEST_LIMIT = 548;
 
 const broadcastAddress = ofIpv4(-1);
-
-/** The search list as RFC 1035 names, as many whole ones as fit. */
-function encodeSearch(names: readonly string[], room: number): Uint8Array {
-  const octets: number[] = [];
-  for (const name of names) {
-    const labels = name.split('.').filter((label) => label !== '');
-    const encoded = labels.flatMap((label) => [label.length, ...new TextEncoder().encode(label)]);
-    const sound = labels.length > 0 && /^[\x21-\x7e]+$/.test(name) && labels.every((label) => label.length < 64);
-    if (!sound || encoded.length > 254) continue;
-    if (octets.length + encoded.length + 1 > room) break;
-    octets.push(...encoded, 0);
-  }
-  return Uint8Array.from(octets);
-}
 
 export class DhcpServer {
   readonly #netstack: DhcpNetstack;
@@ -135,6 +122,13 @@ export class DhcpServer {
       .all()
       .find((lease) => lease.name === lower && lease.state === 'bound' && lease.untilMs > nowMs);
     return found && ofIpv4(found.address);
+  }
+
+  /** The address that a machine behind a switch port has, or is kept for it; undefined: none. */
+  leasedTo(mac: number, ingress: number): Address | undefined {
+    const lease = this.#leases.ofMac(mac);
+    const held = lease && lease.state === 'bound' && lease.ingress === ingress ? ofIpv4(lease.address) : undefined;
+    return held ?? this.#options.fixed?.get(mac);
   }
 
   #receive(datagram: UdpDatagram): void {

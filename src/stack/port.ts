@@ -190,6 +190,8 @@ export interface TcpConnection extends Endpoints {
 /** A datagram from the guest. Valid during the call only. */
 export interface UdpDatagram extends Endpoints {
   readonly payload: FragmentList;
+  /** Whom the frame is from; undefined: it came in several (fragments). */
+  readonly sourceMac?: number | undefined;
   /** IPv4 DF was set: the guest wants ICMP, not fragments. */
   readonly dontFragment: boolean;
   readonly hopLimit: number;

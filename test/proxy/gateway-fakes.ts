@@ -116,7 +116,7 @@ export class FakeNetstack implements Netstack {
   /** A datagram of the guest arrives; what was sent in answer within the call. */
   deliver(
     payload: Uint8Array,
-    to: { guest?: string; guestPort?: number; peer: string; peerPort: number; ingress?: number },
+    to: { guest?: string; guestPort?: number; peer: string; peerPort: number; ingress?: number; mac?: number },
   ): SentDatagram[] {
     this.sent = [];
     this.udp.get(`${to.peer} ${to.peerPort}`)?.({
@@ -125,6 +125,7 @@ export class FakeNetstack implements Netstack {
       peerAddress: address(to.peer),
       peerPort: to.peerPort,
       ingress: to.ingress ?? 0,
+      sourceMac: to.mac,
       payload: fragmentsOf(payload),
       dontFragment: false,
       hopLimit: 64,

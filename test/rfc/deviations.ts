@@ -157,6 +157,9 @@ export const deviations: readonly Deviation[] = [
     'In SYN-RECEIVED the first SYN again is answered by the SYN-ACK, not by an empty acknowledgement',
     'The SYN-ACK was lost; it says all that the acknowledgement would',
   ),
+  at(8415, '6.3', 'Prefixes are not delegated', 'There is one prefix, the network’s own; what asks is told so'),
+  at(8415, '18.3.11', 'Clients are not reconfigured', 'What they are told does not change while the network is there'),
+  at(8415, '19', 'Relays are not served', 'There are none: every guest is on the link'),
 ];
 
 /** RFCs of this layer of which nothing is implemented. */
