@@ -2,18 +2,13 @@
  * The composition root of the network core alone: one netstack with its DHCP, DNS and NTP servers, the policy gate, the
  * proxies to the host's sockets and the published ports. Links are attached to it.
  *
- * It is also the edge where the stack meets the event loop: work wakes it, everything that has become ready in one turn
- * of the loop is followed by one `poll` (so that what goes out goes in one write), and one timer stands for all of the
- * stack's and the DNS server's. Nothing keeps the process alive but links and sockets.
+ * Work wakes the stack, everything that has become ready in one turn of the event loop is followed by one `poll` (so that
+ * what goes out goes in one write), and one timer stands for all of the stack's and the DNS server's. Nothing keeps the
+ * process alive but links and sockets. What a network has from elsewhere, it has from its `Outside`.
  */
 
 import type { Entrance, EntranceOptions } from './proxy/adapter/entrance.ts';
-import { HostClock } from './proxy/adapter/host-clock.ts';
-import { HostResolvers } from './proxy/adapter/host-resolvers.ts';
-import { LinuxHostNet } from './proxy/adapter/linux-host-net.ts';
-import { NodeHostNet } from './proxy/adapter/node-host-net.ts';
-import { OwnAddresses } from './proxy/adapter/own-addresses.ts';
-import { RandomPool } from './proxy/adapter/random-pool.ts';
+import { HostOutside } from './proxy/adapter/host-outside.ts';
 import { DhcpServer } from './proxy/dhcp.ts';
 import { type NameTarget, standardNames } from './proxy/dns/built-in-names.ts';
 import { DnsForwarder } from './proxy/dns.ts';
@@ -21,10 +16,11 @@ import type { GuestProxy } from './proxy/http-proxy/guest-proxy.ts';
 import type { ProxySettings } from './proxy/http-proxy/guest-routes.ts';
 import { IcmpProxy } from './proxy/icmp-proxy.ts';
 import { NtpServer } from './proxy/ntp.ts';
+import type { Outside } from './proxy/outside.ts';
 import { checkPolicy, type PolicyAnswer, type PolicyQuestion } from './proxy/policy/explanation.ts';
 import type { PolicyRule } from './proxy/policy/rule.ts';
 import { type HostPorts, Policy, type PolicyReport } from './proxy/policy.ts';
-import type { HostNetPort, NameServer } from './proxy/port.ts';
+import type { NameServer } from './proxy/port.ts';
 import { type ExposedPort, type ExposeRequest, PortForwarder } from './proxy/port-forward.ts';
 import { TcpProxy } from './proxy/tcp-proxy.ts';
 import { UdpProxy } from './proxy/udp-proxy.ts';
@@ -35,7 +31,7 @@ import type { Conditions } from './stack/link/conditions.ts';
 import { Switch } from './stack/link/switch.ts';
 import { Netstack } from './stack/netstack.ts';
 import { Pipeline } from './stack/pipeline.ts';
-import type { Clock, FlowRecord, Forwarder, LinkPort } from './stack/port.ts';
+import type { FlowRecord, Forwarder, LinkPort } from './stack/port.ts';
 import { type Address, ipv4Word, ofIpv4, parseSubnet, type Subnet } from './stack/wire/address.ts';
 import { macOfBytes } from './stack/wire/ethernet.ts';
 
@@ -69,6 +65,8 @@ export interface NetworkOptions {
   readonly switched?: boolean;
   /** Makes the guests' network worse: see `useConditions`. */
   readonly conditions?: Conditions | undefined;
+  /** Everything that is not the network's own; undefined: the host itself. */
+  readonly outside?: Outside;
 }
 
 /** Addresses of a network, by their host numbers. */
@@ -82,15 +80,12 @@ export class Network {
   readonly addresses: NetworkAddresses;
   /** Where send queues live, and where links should have their frames: checksums are cheapest there. */
   readonly memory = new FrameMemory();
-  readonly #clock: Clock = { nowMs: () => performance.now() };
+  readonly #outside: Outside;
   readonly #netstack: Netstack;
-  readonly #random: RandomPool;
   readonly #tcp: TcpProxy;
   /** Where the stack hands over what nobody inside claims. */
   readonly #outward: { -readonly [K in keyof Forwarder]: Forwarder[K] };
-  readonly #hostNet: HostNetPort;
   readonly #policy: Policy;
-  readonly #resolvers: HostResolvers;
   readonly #names: ReadonlyMap<string, NameTarget>;
   /** Guests' HTTP, once somebody asks for a proxy, or one is to be asked. */
   #guestProxy: Promise<GuestProxy> | undefined;
@@ -109,9 +104,9 @@ export class Network {
   readonly #switch: Switch | undefined;
   /** Links by their switch ports' numbers, as the switch made them. */
   readonly #plugged = new Map<number, LinkPort>();
-  readonly #expiry: NodeJS.Timeout;
   readonly #pipeline: Pipeline;
-  #timer: NodeJS.Timeout | undefined;
+  /** Asked for so far. */
+  #exposures = 0;
   #closed = false;
 
   constructor(options: NetworkOptions) {
@@ -120,21 +115,15 @@ export class Network {
     this.#subnet = subnet;
     const { gateway, hostAlias, firstGuest } = (this.addresses = addressesOf(subnet.address));
     this.#guestMacAddress = options.guestMacAddress;
-    const clock = this.#clock;
-    const random = new RandomPool();
-    this.#random = random;
-    const wake = (): void => this.#pipeline.wake();
-    const hostNet: HostNetPort =
-      options.hostSockets === 'portable' ? new NodeHostNet(wake) : new LinuxHostNet(wake, () => this.#pipeline.run());
-    this.#hostNet = hostNet;
+    const outside = (this.#outside = options.outside ?? new HostOutside(options));
+    const { clock, random, hostNet, resolvers } = outside;
     const names = standardNames([gateway], [hostAlias]);
     this.#names = names;
-    const own = new OwnAddresses(clock);
     const policy = new Policy({
       subnets: [subnet],
       gateways: [gateway],
       hostAliases: [hostAlias],
-      hostAddresses: () => own.current(),
+      hostAddresses: () => outside.hostAddresses(),
       ownPorts: () => [...this.#entrances].map(({ port }) => port).filter((port) => port !== 0),
       hostLoopback: options.hostLoopback ?? true,
       rules: options.policyRules ?? [],
@@ -159,35 +148,28 @@ export class Network {
       }),
     });
     this.#tcp = tcp;
-    this.#icmp = new IcmpProxy({
-      policy,
-      netstack,
-      clock,
-      // Loaded when somebody pings: few do, and the foreign functions it needs are not small.
-      load: async () => {
-        const { LinuxEcho } = await import('./proxy/adapter/linux-echo.ts');
-        return new LinuxEcho(() => this.#pipeline.wake());
-      },
-    });
+    this.#icmp = new IcmpProxy({ policy, netstack, clock, load: () => outside.loadEcho() });
     this.#netstack = netstack;
     this.#udp = new UdpProxy({ host: hostNet, policy, netstack, clock, hostAliases: [hostAlias] });
     this.#forwarder = new PortForwarder({ host: hostNet, netstack, clock, gateway, policy });
-    const resolvers = new HostResolvers(clock, options.resolvConf);
-    this.#resolvers = resolvers;
-    resolvers.use(options.nameServers);
+    outside.useNameServers(options.nameServers);
     this.#dns = new DnsForwarder(
       { netstack, hostNet, resolvers, policy, resolved: policy.resolved, clock, random },
       { addresses: [gateway], names },
     );
-    netstack.listenTcp(gateway, PROXY_PORT, (connection) => {
-      void this.#loadGuestProxy().then((proxy) => proxy.accept(connection));
-    });
+    if (!outside.isRecorded)
+      netstack.listenTcp(gateway, PROXY_PORT, (connection) => {
+        void this.#loadGuestProxy().then((proxy) => proxy.accept(connection));
+      });
     this.#pipeline = new Pipeline({
       netstack,
       services: [this.#dns, { pollAt: () => Number.POSITIVE_INFINITY, poll: () => hostNet.flush?.() }],
       clock,
-      schedule: (at, run) => this.#schedule(at, run),
+      schedule: (at, run) => {
+        if (!this.#closed) outside.schedule(at, run);
+      },
     });
+    outside.start({ serviced: () => this.#pipeline.wake(), turnOver: () => this.#pipeline.run() });
     this.#pipeline.condition(options.conditions);
     if (options.switched) {
       const own = [gateway, hostAlias];
@@ -213,16 +195,21 @@ export class Network {
       },
       clock,
     );
-    this.#ntp = new NtpServer(netstack, [gateway], new HostClock());
-    this.#expiry = setInterval(() => {
+    this.#ntp = new NtpServer(netstack, [gateway], outside.wallClock);
+    outside.every(EXPIRE_MS, () => {
       this.#udp.expire();
       this.#icmp.expire();
       this.#forwarder.expire();
-    }, EXPIRE_MS).unref();
+    });
   }
 
   /** Plugs a link in; returns its switch port's number. */
   attach(link: LinkPort): number {
+    const { name, mtu, offload } = link;
+    return this.#request('attach', { name, mtu, offload }, () => this.#attach(this.#outside.link(link)));
+  }
+
+  #attach(link: LinkPort): number {
     const plugged = this.#switch?.plug(link) ?? link;
     const ingress = this.#pipeline.attach(plugged);
     if (this.#switch) this.#plugged.set(ingress, plugged);
@@ -236,7 +223,7 @@ export class Network {
 
   /** Captures the frames of every link from now on, until the capture is stopped. Several may run. */
   capture(options: Pick<CaptureOptions, 'sink' | 'filter' | 'snapOctets' | 'fileOctets' | 'stopped'>): Capture {
-    const epochMs = Date.now() - this.#clock.nowMs();
+    const epochMs = Date.now() - performance.now();
     const stopped = (): void => {
       subscription.unsubscribe();
       this.#captures.delete(capture);
@@ -250,7 +237,7 @@ export class Network {
 
   /** Makes the guests' network worse from now on, or as it was again. */
   useConditions(conditions: Conditions | undefined): void {
-    this.#pipeline.condition(conditions);
+    this.#request('useConditions', conditions, () => this.#pipeline.condition(conditions));
   }
 
   /** What conditions have done to frames, link by link. */
@@ -259,12 +246,15 @@ export class Network {
   }
 
   /** Publishes a port of a guest, or of a container behind it, on the host. */
-  expose(request: ExposeRequest): Promise<ExposedPort> {
-    return this.#forwarder.expose(request);
+  async expose(request: ExposeRequest): Promise<ExposedPort> {
+    const number = this.#exposures++;
+    const exposed = await this.#request('expose', request, () => this.#forwarder.expose(request));
+    return { port: exposed.port, close: () => this.#request('unexpose', number, () => exposed.close()) };
   }
 
   /** Opens a way of the host's to guests and containers by their own addresses; it closes with the network. */
   async openEntrance(options: Pick<EntranceOptions, 'at' | 'credential' | 'names'>): Promise<Entrance> {
+    if (this.#outside.isRecorded) throw new Error('an entrance cannot be recorded: it stands on sockets of its own');
     const [{ Entrance }, { GuestStream }, { openGuestDatagrams }] = await Promise.all([
       import('./proxy/adapter/entrance.ts'),
       import('./proxy/adapter/guest-stream.ts'),
@@ -277,7 +267,7 @@ export class Network {
       dial: (guestAddress, guestPort) =>
         GuestStream.connect(this.#netstack, { guestAddress, guestPort, peerAddress: gateway, peerPort: 0 }),
       datagrams: (received) =>
-        openGuestDatagrams({ netstack: this.#netstack, gateway, random: this.#random }, received),
+        openGuestDatagrams({ netstack: this.#netstack, gateway, random: this.#outside.random }, received),
     });
     if (this.#closed) entrance.close();
     else this.#entrances.add(entrance);
@@ -296,6 +286,7 @@ export class Network {
   async useHttpProxy(settings: ProxySettings | undefined): Promise<void> {
     this.#proxySettings = settings;
     if (!settings && !this.#guestProxy) return;
+    if (this.#outside.isRecorded) throw new Error('an HTTP proxy cannot be recorded: it stands on sockets of its own');
     const proxy = await this.#loadGuestProxy();
     const now = this.#proxySettings;
     proxy.use(now);
@@ -308,17 +299,17 @@ export class Network {
 
   /** Sends DNS queries to these from now on; undefined or empty: to the host's own name servers. */
   useNameServers(nameServers: readonly NameServer[] | undefined): void {
-    this.#resolvers.use(nameServers);
+    this.#request('useNameServers', nameServers, () => this.#outside.useNameServers(nameServers));
   }
 
   /** Decides by these from now on; flows that are open stay. */
   usePolicyRules(rules: readonly PolicyRule[]): void {
-    this.#policy.useRules(rules);
+    this.#request('usePolicyRules', rules, () => this.#policy.useRules(rules));
   }
 
   /** Lets guests have these ports of the host from now on. */
   useHostPorts(ports: HostPorts): void {
-    this.#policy.useHostPorts(ports);
+    this.#request('useHostPorts', ports, () => this.#policy.useHostPorts(ports));
   }
 
   /** The policy in force, how often each rule decided, and what was denied lately. */
@@ -328,7 +319,7 @@ export class Network {
 
   /** What the policy says of a flow; `host` is an address or a name of the network's own, undefined: it is neither. */
   checkPolicy(host: string, question: PolicyQuestion): PolicyAnswer[] | undefined {
-    return checkPolicy(this.#policy, host, question);
+    return this.#request('checkPolicy', { host, question }, () => checkPolicy(this.#policy, host, question));
   }
 
   flows(): readonly FlowRecord[] {
@@ -351,9 +342,12 @@ export class Network {
   /** Closes links and host sockets. */
   close(): void {
     if (this.#closed) return;
+    this.#request('close', undefined, () => this.#close());
+    this.#outside.close();
+  }
+
+  #close(): void {
     this.#closed = true;
-    clearTimeout(this.#timer);
-    clearInterval(this.#expiry);
     for (const entrance of this.#entrances) entrance.close();
     void this.#guestProxy?.then((proxy) => proxy.close());
     this.#forwarder.close();
@@ -364,7 +358,10 @@ export class Network {
     this.#icmp.close();
     for (const link of this.#links) link.close();
     for (const capture of this.#captures) capture.stop();
-    this.#hostNet.close?.();
+  }
+
+  #request<T>(name: string, argument: unknown, run: () => T): T {
+    return this.#outside.request({ name, argument }, run);
   }
 
   #loadGuestProxy(): Promise<GuestProxy> {
@@ -372,7 +369,7 @@ export class Network {
       import('./proxy/http-proxy/guest-proxy.ts'),
       import('./proxy/adapter/name-lookup.ts'),
     ]).then(([{ GuestProxy }, { NameLookup }]) => {
-      const names = new NameLookup(this.#resolvers, this.#names);
+      const names = new NameLookup(this.#outside.resolvers, this.#names);
       return new GuestProxy({ policy: this.#policy, names, settings: this.#proxySettings });
     });
     return this.#guestProxy;
@@ -393,17 +390,6 @@ export class Network {
         total[`conditions-${reason}`] = (total[`conditions-${reason}`] ?? 0) + count;
     }
     return total;
-  }
-
-  /** The pipeline's way to be called later. A timer that fires too early only looks again: deadlines mostly move away. */
-  #schedule(at: number | 'soon', run: () => void): void {
-    if (this.#closed) return;
-    if (at === 'soon') {
-      setImmediate(run);
-      return;
-    }
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(run, Math.max(1, Math.ceil(at - this.#clock.nowMs())));
   }
 }
 

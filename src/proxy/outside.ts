@@ -1,0 +1,50 @@
+/**
+ * What a network meets outside of itself, in one place: links, the host's sockets, time, chance, and what the host says
+ * of its own addresses and name servers. Nothing else that a network does depends on anything but its options, so
+ * whoever stands here can keep all of it, and play it back (recording/).
+ */
+
+import type { Address, Clock, LinkPort, Random } from '../stack/port.ts';
+import type { HostEchoPort, HostNetPort, HostResolverPort, NameServer, WallClock } from './port.ts';
+
+/** What the outside tells the network, beside what links and sockets tell. */
+export interface OutsideHandler {
+  /** Handlers of host sockets were called: the stack is to be polled soon. */
+  serviced(): void;
+  /** The same, and no more of them follow in this turn of the event loop: it is polled at once. */
+  turnOver(): void;
+}
+
+/** What is asked of a network by whoever owns it. */
+export interface NetworkRequest {
+  readonly name: string;
+  /** Plain data. */
+  readonly argument?: unknown;
+}
+
+export interface Outside {
+  readonly clock: Clock;
+  readonly wallClock: WallClock;
+  readonly random: Random;
+  readonly hostNet: HostNetPort;
+  readonly resolvers: HostResolverPort;
+  /** Addresses that the host has beside its loopback's. */
+  hostAddresses(): readonly Address[];
+  /** Loads what sends echo requests on the host; undefined: the host cannot. */
+  loadEcho(): Promise<HostEchoPort | undefined>;
+  /** Asks these name servers instead of the host's own; undefined or empty: the host's own again. */
+  useNameServers(servers: readonly NameServer[] | undefined): void;
+  start(handler: OutsideHandler): void;
+  /** Calls `run` soon, or at a time by the clock; a later call replaces an earlier `at`. */
+  schedule(at: number | 'soon', run: () => void): void;
+  /** Calls `run` every so often, until `close`. */
+  every(periodMs: number, run: () => void): void;
+  /** A link as the network is to have it. */
+  link(link: LinkPort): LinkPort;
+  /** All of it is kept, or played back: what stands on Node's own sockets (HTTP proxies, entrance) is not to be had. */
+  readonly isRecorded: boolean;
+  /** Carries out a request of the owner's. */
+  request<T>(request: NetworkRequest, run: () => T): T;
+  /** Calls nobody any more, and lets go of host sockets. */
+  close(): void;
+}
