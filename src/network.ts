@@ -332,6 +332,7 @@ export class Network {
       ...this.#netstack.drops,
       ...this.#udp.drops,
       ...prefixed('policy', this.#policy.denied),
+      ...prefixed('icmp', this.#icmp.drops),
       ...prefixed('dhcp', this.#dhcp.drops),
       ...prefixed('ntp', this.#ntp.drops),
       ...prefixed('switch', { ...this.#switch?.drops }),

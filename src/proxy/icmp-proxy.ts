@@ -3,9 +3,11 @@
  * is answered on another's behalf: a reply comes from the host that was asked, or not at all. RFC 5508.
  *
  * A guest's identifier (with its address) has a socket of the host, whose identifier stands for it outside; sequence
- * numbers, hop limits and payloads pass as they are. It lives for `IDLE_MS` after the last request (REQ-2: 60 seconds
+ * numbers and payloads pass as they are, hop limits less the gateway's own hop, and what routers say about requests that
+ * are out of hops is theirs (traceroute). A session lives for `IDLE_MS` after the last request (REQ-2: 60 seconds
  * at least), and a guest with as many as the policy allows loses the one unused longest. What the host hears of
- * unreachability is passed on. Where the host lets nobody send echo requests, the guest is told that it cannot get there.
+ * unreachability is passed on. Where the host lets nobody send echo requests (net.ipv4.ping_group_range), the guest is
+ * told that they are prohibited, and `drops` counts them.
  *
  * The host's way to send them is loaded with the first request; those that come meanwhile wait, `WAITING` at most.
  * No timers: the owner calls `expire` now and then.
@@ -23,7 +25,7 @@ const LARGEST = 65507;
 
 export interface IcmpProxyOptions {
   readonly policy: Pick<Policy, 'destination' | 'acquire' | 'release'>;
-  readonly netstack: Pick<NetstackPort, 'sendEchoReply' | 'sendUnreachable'>;
+  readonly netstack: Pick<NetstackPort, 'sendEchoReply' | 'sendUnreachable' | 'sendTimeExceeded'>;
   readonly clock: Clock;
   /** Loads what sends echo requests on the host; undefined, also by rejection: the host cannot. */
   readonly load: () => Promise<HostEchoPort | undefined>;
@@ -55,6 +57,8 @@ export class IcmpProxy implements HostEchoHandler {
   readonly #options: IcmpProxyOptions;
   readonly #sessions = new Map<number, Map<EndpointKey, Session>>();
   readonly #waiting: HeldRequest[] = [];
+  /** Requests that were not sent, by reason. */
+  readonly drops = { denied: 0, limit: 0, 'host-forbids': 0, 'host-failed': 0 };
   #host: HostEchoPort | 'unloaded' | 'loading' | 'none' = 'unloaded';
 
   constructor(options: IcmpProxyOptions) {
@@ -76,6 +80,7 @@ export class IcmpProxy implements HostEchoHandler {
       ingress: request.ingress,
     });
     if (!allowed) {
+      this.drops.denied++;
       netstack.sendUnreachable(answer === 'prohibited' ? 'prohibited' : 'host', request);
       return;
     }
@@ -84,13 +89,16 @@ export class IcmpProxy implements HostEchoHandler {
       return;
     }
     const session = this.#session(request);
-    if (!session) {
-      netstack.sendUnreachable('host', request);
+    if (typeof session === 'string') {
+      this.drops[session]++;
+      netstack.sendUnreachable(session === 'host-forbids' ? 'prohibited' : 'host', request);
       return;
     }
     session.usedAtMs = clock.nowMs();
-    if (!session.socket.send(address, request.sequence, request.hopLimit, request.payload))
-      netstack.sendUnreachable('host', request);
+    // The gateway is a hop itself. RFC 1812 5.3.1.
+    if (session.socket.send(address, request.sequence, request.hopLimit - 1, request.payload)) return;
+    this.drops['host-failed']++;
+    netstack.sendUnreachable('host', request);
   }
 
   replied(socket: HostEchoSocket, peerAddress: Address, sequence: number, payload: Uint8Array): void {
@@ -102,6 +110,12 @@ export class IcmpProxy implements HostEchoHandler {
     const { guestAddress, identifier, ingress } = socket.owner as Session;
     const about = { guestAddress, guestPort: 0, peerAddress, peerPort: 0, ingress, identifier, sequence };
     this.#options.netstack.sendUnreachable(failures[code] ?? 'host', about);
+  }
+
+  expired(socket: HostEchoSocket, peerAddress: Address, sequence: number, router: Address): void {
+    const { guestAddress, identifier, ingress } = socket.owner as Session;
+    const about = { guestAddress, guestPort: 0, peerAddress, peerPort: 0, ingress, identifier, sequence };
+    this.#options.netstack.sendTimeExceeded(about, router);
   }
 
   /** Gives up what has been idle for too long. */
@@ -146,22 +160,24 @@ export class IcmpProxy implements HostEchoHandler {
     for (const request of this.#waiting.splice(0)) this.echo(request);
   }
 
-  #session(request: EchoRequest): Session | undefined {
+  /** A request's session; or why there is none. */
+  #session(request: EchoRequest): Session | Exclude<keyof IcmpProxy['drops'], 'denied'> {
     const { ingress, identifier } = request;
     let sessions = this.#sessions.get(ingress);
     if (!sessions) this.#sessions.set(ingress, (sessions = new Map()));
     const key = endpointKey(request.guestAddress, identifier);
     const known = sessions.get(key);
-    if (known || typeof this.#host !== 'object') return known;
+    if (known) return known;
+    if (typeof this.#host !== 'object') return 'host-failed';
     const { policy } = this.#options;
     if (!policy.acquire('icmp', ingress)) {
       this.#removeOldest(sessions);
-      if (!policy.acquire('icmp', ingress)) return undefined;
+      if (!policy.acquire('icmp', ingress)) return 'limit';
     }
     const socket = this.#host.open(this);
-    if (!socket) {
+    if (typeof socket === 'string') {
       policy.release('icmp', ingress);
-      return undefined;
+      return socket === 'EACCES' || socket === 'EPERM' ? 'host-forbids' : 'host-failed';
     }
     const guestAddress = Uint8Array.from(request.guestAddress);
     const session: Session = { key, ingress, guestAddress, identifier, socket, usedAtMs: 0 };

@@ -64,6 +64,8 @@ export interface HostDatagramHandler {
    * the host says so, are whom the datagram was for; valid during the call only.
    */
   failed(socket: HostDatagramSocket, code: HostErrorCode, address?: Address, port?: number): void;
+  /** A datagram to `address` and `port` ran out of hops at `router`. Where the host tells of it; valid during the call only. */
+  expired?(socket: HostDatagramSocket, router: Address, address: Address, port: number): void;
 }
 
 /** A UDP socket of the host, unconnected: one mapping serves every peer (RFC 4787 REQ-1). */
@@ -72,9 +74,10 @@ export interface HostDatagramSocket {
   readonly port: number;
   /**
    * False: dropped (the socket's queue is full). `payload` is the caller's again on return; it may be copied and leave
-   * together with others by the end of the turn (`HostNetPort.flush`).
+   * together with others by the end of the turn (`HostNetPort.flush`). `hopLimit`, where the adapter can set one: how
+   * many hops it may make, beginning with the host's; undefined: as many as the host's own.
    */
-  send(payload: FragmentList, address: Address, port: number): boolean;
+  send(payload: FragmentList, address: Address, port: number, hopLimit?: number): boolean;
   close(): void;
 }
 
@@ -104,6 +107,8 @@ export interface HostEchoHandler {
   replied(socket: HostEchoSocket, address: Address, sequence: number, payload: Uint8Array): void;
   /** Somebody said about the request of this number that it did not arrive: EHOSTUNREACH, ENETUNREACH, EACCES ... */
   failed(socket: HostEchoSocket, address: Address, sequence: number, code: HostErrorCode): void;
+  /** The request of this number ran out of hops at `router`. */
+  expired(socket: HostEchoSocket, address: Address, sequence: number, router: Address): void;
 }
 
 /** Sends echo requests under an identifier of its own, and hears of their replies only. */
@@ -116,8 +121,8 @@ export interface HostEchoSocket {
 
 /** Echo requests from the host, where it lets its users send them. IPv4. */
 export interface HostEchoPort {
-  /** Undefined: the host does not allow it, or has no socket left. */
-  open(handler: HostEchoHandler): HostEchoSocket | undefined;
+  /** A code: EACCES where the host lets nobody send them, EMFILE where it has no socket left ... */
+  open(handler: HostEchoHandler): HostEchoSocket | HostErrorCode;
   /** No socket will be asked for any more: what serves them goes with the last. */
   close?(): void;
 }

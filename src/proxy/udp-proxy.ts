@@ -8,6 +8,8 @@
  * A mapping lives while datagrams pass, either way, and `IDLE_MS` longer (REQ-5 asks for 2 minutes at least, REQ-6
  * allows both directions to refresh). A guest with as many as the policy allows loses the one unused longest.
  *
+ * Hop limits pass, so that routers on the way say when one is too small: time exceeded is theirs (traceroute).
+ *
  * What the gate denies, what the host's socket cannot send, and what ICMP says about a peer, is answered with
  * destination unreachable; the stack bounds how often. No timers: the owner calls `expire` now and then.
  */
@@ -25,7 +27,7 @@ const PEERS = 64;
 export interface UdpProxyOptions {
   readonly host: HostNetPort;
   readonly policy: Pick<Policy, 'destination' | 'generation' | 'ruled' | 'acquire' | 'release'>;
-  readonly netstack: Pick<NetstackPort, 'sendUdp' | 'sendUnreachable'>;
+  readonly netstack: Pick<NetstackPort, 'sendUdp' | 'sendUnreachable' | 'sendTimeExceeded'>;
   readonly clock: Clock;
   /** Stand for the host's loopback towards the guest. */
   readonly hostAliases: readonly Address[];
@@ -109,7 +111,9 @@ export class UdpProxy implements HostDatagramHandler {
     mapping.usedAtMs = this.#options.clock.nowMs();
     mapping.peerAddress.set(datagram.peerAddress);
     mapping.peerPort = datagram.peerPort;
-    if (!this.#socket(mapping, isIpv4(address) ? 4 : 6).send(datagram.payload, address, datagram.peerPort))
+    // The gateway is a hop itself. RFC 1812 5.3.1.
+    const hopLimit = datagram.hopLimit - 1;
+    if (!this.#socket(mapping, isIpv4(address) ? 4 : 6).send(datagram.payload, address, datagram.peerPort, hopLimit))
       this.drops['host-full']++;
   }
 
@@ -138,6 +142,15 @@ export class UdpProxy implements HostDatagramHandler {
       mapping.peerPort = port;
     }
     this.#options.netstack.sendUnreachable(unreachable, mapping);
+  }
+
+  expired(socket: HostDatagramSocket, router: Address, address: Address, port: number): void {
+    const mapping = socket.owner as Mapping | undefined;
+    const peer = this.#peer(address);
+    if (!mapping || !peer || kind(router) === 'loopback') return;
+    mapping.peerAddress.set(peer);
+    mapping.peerPort = port;
+    this.#options.netstack.sendTimeExceeded(mapping, router);
   }
 
   /** Gives up what has been idle for too long. */

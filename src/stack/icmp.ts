@@ -146,6 +146,25 @@ export class Icmp implements Transport {
     return this.#send(source, guest, icmp.DESTINATION_UNREACHABLE, codes[kind], rest, this.#quote, 0, total, nowMs);
   }
 
+  /** The same with time exceeded, as from a router further on. */
+  timeExceeded(
+    router: number,
+    guest: number,
+    peer: number,
+    protocol: number,
+    first: number,
+    second: number,
+    nowMs: number,
+  ): boolean {
+    const { view } = this.#quote;
+    const total = ipv4.HEADER_OCTETS + 8;
+    ipv4.emit(view, 0, total, 0, 0, 1, protocol, guest, peer);
+    view.setInt32(ipv4.HEADER_OCTETS, first);
+    view.setInt32(ipv4.HEADER_OCTETS + 4, second);
+    const code = icmp.TIME_TO_LIVE_EXCEEDED;
+    return this.#send(router, guest, icmp.TIME_EXCEEDED, code, 0, this.#quote, 0, total, nowMs);
+  }
+
   #send(
     source: number,
     destination: number,

@@ -250,13 +250,15 @@ export class Netstack implements NetstackPort {
   }
 
   sendUnreachable(kind: UnreachableKind, about: Endpoints, mtu = 0): boolean {
-    const isEcho = 'identifier' in about && 'sequence' in about;
-    const first = isEcho ? icmp.ECHO_REQUEST << 24 : (about.guestPort << 16) | about.peerPort;
-    const second = isEcho ? (Number(about.identifier) << 16) | Number(about.sequence) : 8 << 16;
-    const protocol = isEcho ? ipv4.PROTOCOL_ICMP : ipv4.PROTOCOL_UDP;
-    const guest = ipv4Word(about.guestAddress);
-    const peer = ipv4Word(about.peerAddress);
+    const { guest, peer, protocol, first, second } = quoteOf(about);
     const sent = this.#icmp.unreachable(kind, guest, peer, protocol, first, second, mtu, this.#nowMs);
+    this.#wake();
+    return sent;
+  }
+
+  sendTimeExceeded(about: Endpoints, router: Address): boolean {
+    const { guest, peer, protocol, first, second } = quoteOf(about);
+    const sent = this.#icmp.timeExceeded(ipv4Word(router), guest, peer, protocol, first, second, this.#nowMs);
     this.#wake();
     return sent;
   }
@@ -372,4 +374,16 @@ export class Netstack implements NetstackPort {
     this.#woken = true;
     this.onWork?.();
   }
+}
+
+/** What an ICMP error quotes of a datagram or an echo request: addresses, protocol, and the first 8 octets behind them. */
+function quoteOf(about: Endpoints) {
+  const isEcho = 'identifier' in about && 'sequence' in about;
+  return {
+    guest: ipv4Word(about.guestAddress),
+    peer: ipv4Word(about.peerAddress),
+    protocol: isEcho ? ipv4.PROTOCOL_ICMP : ipv4.PROTOCOL_UDP,
+    first: isEcho ? icmp.ECHO_REQUEST << 24 : (about.guestPort << 16) | about.peerPort,
+    second: isEcho ? (Number(about.identifier) << 16) | Number(about.sequence) : 8 << 16,
+  };
 }

@@ -253,6 +253,8 @@ export interface NetstackPort {
   ): boolean;
   /** ICMP destination unreachable about a datagram that the guest sent. `mtu` for 'too-big' (RFC 1191). */
   sendUnreachable(kind: UnreachableKind, about: Endpoints, mtu?: number): boolean;
+  /** ICMP time exceeded about a datagram or an echo request that the guest sent: it ran out of hops at `router`. */
+  sendTimeExceeded(about: Endpoints, router: Address): boolean;
   /** Every drop has a reason and a counter. */
   readonly drops: Readonly<Record<string, number>>;
   /** A record per live flow, for pages, metrics and tests. */

@@ -152,6 +152,12 @@ export class FakeNetstack {
     return true;
   }
 
+  sendTimeExceeded(about: Endpoints, router: Address): boolean {
+    this.unreachable.push(`expired ${formatAddress(about.peerAddress)} ${about.peerPort} at ${formatAddress(router)}`);
+    this.onSent();
+    return true;
+  }
+
   sendEchoReply(
     to: { guestAddress: Address; peerAddress: Address; identifier: number; sequence: number },
     payload: Uint8Array,

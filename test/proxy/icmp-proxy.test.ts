@@ -13,10 +13,10 @@ import { fragmentsOf } from './host-peer.ts';
 class FakeEcho implements HostEchoPort {
   readonly open_ = new Set<HostEchoSocket>();
   readonly sent: { socket: HostEchoSocket; handler: HostEchoHandler; text: string }[] = [];
-  available = true;
+  refusal: string | undefined;
 
-  open(handler: HostEchoHandler): HostEchoSocket | undefined {
-    if (!this.available) return undefined;
+  open(handler: HostEchoHandler): HostEchoSocket | string {
+    if (this.refusal !== undefined) return this.refusal;
     const socket: HostEchoSocket = {
       owner: undefined,
       send: (to, sequence, hopLimit, payload) => {
@@ -59,7 +59,8 @@ t.test('requests go out as they are, those that came before it was loaded too; r
   ping('10.0.0.2', 8, 2);
   t.same(
     host.sent.map(({ text }) => text),
-    ['10.0.0.1 1 64 ping', '10.0.0.1 2 3 ping', '10.0.0.2 1 64 ping', '10.0.0.2 2 64 ping'],
+    ['10.0.0.1 1 63 ping', '10.0.0.1 2 2 ping', '10.0.0.2 1 63 ping', '10.0.0.2 2 63 ping'],
+    'hop limits less the gateway’s own hop',
   );
   t.equal(proxy.sessions, 2);
   for (const { socket, handler } of [host.sent[1]!, host.sent[2]!])
@@ -73,6 +74,7 @@ t.test('what is unreachable is said to be, and what may not be reached', async (
   await loaded();
   const { socket, handler } = host.sent[0]!;
   for (const code of ['EHOSTUNREACH', 'ENETUNREACH', 'EACCES']) handler.failed(socket, address('10.0.0.1'), 1, code);
+  handler.expired(socket, address('10.0.0.1'), 1, address('203.0.113.9'));
   ping('169.254.169.254', 7, 2);
   ping('192.168.65.77', 7, 2);
   ping('10.0.0.99', 7, 3);
@@ -80,13 +82,14 @@ t.test('what is unreachable is said to be, and what may not be reached', async (
     'host 10.0.0.1 0',
     'network 10.0.0.1 0',
     'prohibited 10.0.0.1 0',
+    'expired 10.0.0.1 0 at 203.0.113.9',
     'prohibited 169.254.169.254 0',
     'host 192.168.65.77 0',
     'host 10.0.0.99 0',
   ]);
 });
 
-t.test('a host that lets nobody ping is unreachable, not silent', async (t) => {
+t.test('a host that lets nobody ping says so, and is not silent', async (t) => {
   const none = [async () => undefined, () => Promise.reject(new Error('no koffi'))];
   for (const load of none) {
     const { netstack, ping, loaded } = world(undefined, load);
@@ -95,11 +98,14 @@ t.test('a host that lets nobody ping is unreachable, not silent', async (t) => {
     ping('10.0.0.1', 7, 2);
     t.same(netstack.unreachable, ['host 10.0.0.1 0', 'host 10.0.0.1 0']);
   }
-  const { netstack, ping, loaded, host, policy } = world();
-  host.available = false;
+  const { netstack, ping, loaded, host, policy, proxy } = world();
+  host.refusal = 'EACCES';
   ping('10.0.0.1', 7, 1);
   await loaded();
-  t.same(netstack.unreachable, ['host 10.0.0.1 0']);
+  host.refusal = 'EMFILE';
+  ping('10.0.0.1', 7, 2);
+  t.same(netstack.unreachable, ['prohibited 10.0.0.1 0', 'host 10.0.0.1 0']);
+  t.match(proxy.drops, { 'host-forbids': 1, 'host-failed': 1 });
   t.equal(policy.held('icmp', 1), 0);
 });
 

@@ -7,8 +7,17 @@ import { DatagramQueue } from '../../src/proxy/adapter/linux-datagram-queue.ts';
 import { LinuxReadiness } from '../../src/proxy/adapter/linux-readiness.ts';
 import {
   AF_INET,
+  bindSocket,
   close,
+  decodePort,
+  encodeAddress,
+  getsockname,
+  IOVEC,
+  IPPROTO_IP,
+  MSG_DONTWAIT,
+  MSGHDR,
   Place,
+  recvmsg,
   SOCK_DGRAM,
   SOL_SOCKET,
   setsockopt,
@@ -25,6 +34,8 @@ const loopback = parseAddress('127.0.0.1')!;
 const everybody = parseAddress('255.255.255.255')!;
 /** Without SO_NO_CHECK the kernel sums; with it, it refuses to cut. */
 const SO_NO_CHECK = 11;
+/** Says with each datagram how many hops it has left. */
+const IP_RECVTTL = 12;
 
 const datagrams = new LinuxDatagrams(new LinuxReadiness());
 
@@ -185,7 +196,7 @@ t.test('where runs cannot be cut, their datagrams go one by one', async (t) => {
   const failures: string[] = [];
   const sender = { fd, cuts: true, unsent: (code: string) => failures.push(code) };
   const queue = new DatagramQueue();
-  for (let i = 0; i < 5; i++) t.ok(queue.add(sender, fragmentsOf(filled(i < 4 ? 100 : 50, i)), loopback, at.port));
+  for (let i = 0; i < 5; i++) t.ok(queue.add(sender, fragmentsOf(filled(i < 4 ? 100 : 50, i)), loopback, at.port, 0));
   queue.flush();
   t.ok(queue.isEmpty);
   await peer.until(5);
@@ -197,6 +208,42 @@ t.test('where runs cannot be cut, their datagrams go one by one', async (t) => {
   t.same(failures, []);
   close(fd);
   at.close();
+});
+
+t.test('each datagram has the hops that it was given, runs too', async (t) => {
+  const fd = socket(AF_INET, SOCK_DGRAM, 0);
+  const name = new Place(16);
+  t.equal(bindSocket(fd, name.address, encodeAddress(name, loopback, 0)), 0);
+  const word = new Place(4);
+  word.view.setInt32(0, 1, true);
+  t.equal(setsockopt(fd, IPPROTO_IP, IP_RECVTTL, word.address, 4), 0);
+  word.view.setUint32(0, 16, true);
+  getsockname(fd, name.address, word.address);
+  const port = decodePort(name.view, 0);
+  const sender = datagrams.bind(4, new Received());
+  const hops = [7, 7, 3, 3, 3, 7, 255, undefined, 1];
+  for (const hopLimit of hops) t.ok(sender.send(fragmentsOf(filled(10, 1)), loopback, port, hopLimit));
+  datagrams.flush();
+
+  const [message, vector, payload, control] = [new Place(MSGHDR), new Place(IOVEC), new Place(64), new Place(64)];
+  vector.setPointer(0, payload.address);
+  vector.setPointer(8, 64);
+  message.setPointer(16, vector.address);
+  message.setPointer(24, 1);
+  message.setPointer(32, control.address);
+  const arrived: number[] = [];
+  for (;;) {
+    message.setPointer(40, 64);
+    if (recvmsg(fd, message.address, MSG_DONTWAIT) < 0) break;
+    arrived.push(control.view.getInt32(16, true));
+  }
+  t.same(
+    arrived,
+    hops.map((hopLimit) => hopLimit ?? 7),
+    'what says nothing has what the first had',
+  );
+  sender.close();
+  close(fd);
 });
 
 t.test('a port that is taken, an address that is none, a family that does not fit', async (t) => {

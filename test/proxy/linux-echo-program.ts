@@ -26,7 +26,10 @@ const socket: HostEchoSocket = echo.open({
   failed: (_, to, sequence, code) => {
     replies.push(`${formatAddress(to)} ${sequence} ${code}`);
   },
-})!;
+  expired: (_, to, sequence, router) => {
+    replies.push(`${formatAddress(to)} ${sequence} expired at ${formatAddress(router)}`);
+  },
+}) as HostEchoSocket;
 sentToProhibited = socket.send(address('10.9.0.2'), 9, 64, fragmentsOf());
 socket.send(address('10.9.0.1'), 1, 64, fragmentsOf(Buffer.from('pi'), Buffer.from('ng')));
 socket.send(address('10.9.0.1'), 2, 5, fragmentsOf(new Uint8Array(30_000)));

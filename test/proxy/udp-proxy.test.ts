@@ -118,6 +118,23 @@ t.test('an ICMP error is passed on about the peer that it was about', async (t) 
   t.equal(proxy.drops['host-failed'], 2);
 });
 
+t.test('what a router says of a datagram that is out of hops is passed on as its word', async (t) => {
+  const { host, netstack, proxy, settle } = world();
+  const bound: HostDatagramSocket[] = [];
+  const bind = host.bindDatagram.bind(host);
+  host.bindDatagram = (family, handler) => {
+    bound.push(bind(family, handler));
+    return bound.at(-1)!;
+  };
+  host.blackHoles.add('10.0.0.1');
+  proxy.udp(datagram(guest, 5000, '10.0.0.1', 33434, text('out of hops')));
+  settle();
+  const mapped = bound[0]!;
+  proxy.expired(mapped, address('203.0.113.1'), address('10.0.0.1'), 33434);
+  proxy.expired(mapped, address('127.0.0.1'), address('10.0.0.1'), 33435);
+  t.same(netstack.unreachable, ['expired 10.0.0.1 33434 at 203.0.113.1']);
+});
+
 t.test('rules are gone through once for each peer, and again when they change', async (t) => {
   const { host, netstack, policy, proxy, settle } = world();
   const peers = [await peer(host, '10.0.0.1', 53), await peer(host, '10.0.0.2', 53)];

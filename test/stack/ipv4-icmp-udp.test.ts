@@ -295,5 +295,10 @@ t.test('unreachable, as the proxy asks for it', async (t) => {
   };
   t.ok(world.netstack.sendUnreachable('port', about));
   t.equal(replies(world)[0]!.source, '10.0.0.1', 'as the far host itself would say it');
+  t.ok(world.netstack.sendTimeExceeded(about, address('203.0.113.7')));
+  const [expired] = replies(world);
+  t.equal(expired!.source, '203.0.113.7', 'as the router further on');
+  t.same([...expired!.payload.subarray(0, 2)], [11, 0]);
+  t.equal(new DataView(expired!.payload.buffer).getUint32(28), (1 << 16) | 2);
   t.same(asked, [true, true]);
 });

@@ -13,7 +13,20 @@
 import type { Address, FragmentList } from '../../stack/port.ts';
 import { equal, isIpv4 } from '../../stack/wire/address.ts';
 import type { HostErrorCode } from '../port.ts';
-import { codeOf, EAGAIN, encodeAddress, IOVEC, MMSGHDR, MSG_DONTWAIT, Place, sendmmsg } from './linux-socket.ts';
+import {
+  codeOf,
+  EAGAIN,
+  encodeAddress,
+  IOVEC,
+  IP_TTL,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_HOPLIMIT,
+  MMSGHDR,
+  MSG_DONTWAIT,
+  Place,
+  sendmmsg,
+} from './linux-socket.ts';
 
 /** Messages and octets that wait at most; together they are less than a link's batch, so that memory stays warm. */
 const MESSAGES = 128;
@@ -25,8 +38,9 @@ const RUN_OCTETS = 65000;
 const LONGEST_IN_RUN = { 4: 1472, 6: 1452 };
 
 const PEER = 32;
-/** struct cmsghdr with one uint16_t. */
+/** struct cmsghdr with one uint16_t or int; a message has room for two: its datagrams' length, and their hops. */
 const CONTROL = 24;
+const CONTROLS = 2 * CONTROL;
 const IPPROTO_UDP = 17;
 const UDP_SEGMENT = 103;
 
@@ -54,10 +68,12 @@ export class DatagramQueue {
   readonly #headers = new Place(MESSAGES * MMSGHDR);
   readonly #vectors = new Place(MESSAGES * IOVEC);
   readonly #peers: readonly Place[] = Array.from({ length: MESSAGES }, () => new Place(PEER));
-  readonly #controls = new Place(MESSAGES * CONTROL);
+  readonly #controls = new Place(MESSAGES * CONTROLS);
   readonly #senders: (QueueSender | undefined)[] = new Array(MESSAGES).fill(undefined);
   readonly #addresses: readonly Address[] = Array.from({ length: MESSAGES }, () => new Uint8Array(16));
   readonly #ports = new Uint16Array(MESSAGES);
+  /** Per message: hops that it may make; 0: as many as its socket says. */
+  readonly #hopLimits = new Uint8Array(MESSAGES);
   /** Per message: where its octets are, how many, its datagrams' length and number; the last of a run may be shorter. */
   readonly #offsets = new Uint32Array(MESSAGES);
   readonly #lengths = new Uint32Array(MESSAGES);
@@ -75,9 +91,10 @@ export class DatagramQueue {
       this.#headers.setPointer(at + VECTOR, this.#vectors.address + i * IOVEC);
       this.#headers.setPointer(at + VECTOR_LENGTH, 1);
       // Two octets of data behind the header of 16.
-      this.#controls.setPointer(i * CONTROL, 18);
-      view.setInt32(i * CONTROL + 8, IPPROTO_UDP, true);
-      view.setInt32(i * CONTROL + 12, UDP_SEGMENT, true);
+      this.#controls.setPointer(i * CONTROLS, 18);
+      view.setInt32(i * CONTROLS + 8, IPPROTO_UDP, true);
+      view.setInt32(i * CONTROLS + 12, UDP_SEGMENT, true);
+      this.#controls.setPointer(i * CONTROLS + CONTROL, 20);
     }
   }
 
@@ -86,14 +103,14 @@ export class DatagramQueue {
   }
 
   /** Copies a datagram; false: it came from within a flush that found no room. */
-  add(sender: QueueSender, payload: FragmentList, address: Address, port: number): boolean {
+  add(sender: QueueSender, payload: FragmentList, address: Address, port: number, hopLimit: number): boolean {
     const { octets } = payload;
-    if (this.#octets + octets > OCTETS || !this.#extendsRun(sender, octets, address, port)) {
+    if (this.#octets + octets > OCTETS || !this.#extendsRun(sender, octets, address, port, hopLimit)) {
       if (this.#count === MESSAGES || this.#octets + octets > OCTETS) {
         if (this.#flushing) return false;
         this.flush();
       }
-      this.#begin(sender, address, port);
+      this.#begin(sender, address, port, hopLimit);
     }
     const { bytes } = this.#payload;
     let end = this.#octets;
@@ -134,9 +151,10 @@ export class DatagramQueue {
     this.#octets = 0;
   }
 
-  #extendsRun(sender: QueueSender, octets: number, address: Address, port: number): boolean {
+  #extendsRun(sender: QueueSender, octets: number, address: Address, port: number, hopLimit: number): boolean {
     const i = this.#count - 1;
     if (i < 0 || this.#senders[i] !== sender || this.#flushing || this.#ports[i] !== port || !sender.cuts) return false;
+    if (this.#hopLimits[i] !== hopLimit) return false;
     const each = this.#datagramOctets[i]!;
     const datagrams = this.#datagrams[i]!;
     const length = this.#lengths[i]!;
@@ -147,11 +165,13 @@ export class DatagramQueue {
     return equal(this.#addresses[i]!, address);
   }
 
-  #begin(sender: QueueSender, address: Address, port: number): void {
+  #begin(sender: QueueSender, address: Address, port: number, hopLimit: number): void {
     const i = this.#count++;
     this.#senders[i] = sender;
     this.#addresses[i]!.set(address);
     this.#ports[i] = port;
+    this.#hopLimits[i] = hopLimit;
+    if (hopLimit !== 0) this.#describeHops(i, isIpv4(address), hopLimit);
     this.#offsets[i] = this.#octets;
     this.#lengths[i] = 0;
     this.#datagrams[i] = 0;
@@ -199,15 +219,24 @@ export class DatagramQueue {
     }
   }
 
+  #describeHops(i: number, ipv4: boolean, hopLimit: number): void {
+    const { view } = this.#controls;
+    const at = i * CONTROLS + CONTROL;
+    view.setInt32(at + 8, ipv4 ? IPPROTO_IP : IPPROTO_IPV6, true);
+    view.setInt32(at + 12, ipv4 ? IP_TTL : IPV6_HOPLIMIT, true);
+    view.setInt32(at + 16, hopLimit, true);
+  }
+
   /** Which octets message `i` has, and whether the kernel is to cut them. */
   #describe(i: number, offset: number, length: number, cut: boolean): void {
     this.#vectors.setPointer(i * IOVEC, this.#payload.address + offset);
     this.#vectors.view.setUint32(i * IOVEC + 8, length, true);
     const at = i * MMSGHDR;
-    if (cut) {
-      this.#controls.view.setUint16(i * CONTROL + 16, this.#datagramOctets[i]!, true);
-      this.#headers.setPointer(at + CONTROL_AT, this.#controls.address + i * CONTROL);
-      this.#headers.view.setUint32(at + CONTROL_LENGTH, CONTROL, true);
+    const hops = this.#hopLimits[i] !== 0;
+    if (cut) this.#controls.view.setUint16(i * CONTROLS + 16, this.#datagramOctets[i]!, true);
+    if (cut || hops) {
+      this.#headers.setPointer(at + CONTROL_AT, this.#controls.address + i * CONTROLS + (cut ? 0 : CONTROL));
+      this.#headers.view.setUint32(at + CONTROL_LENGTH, cut && hops ? CONTROLS : CONTROL, true);
     } else {
       this.#headers.setPointer(at + CONTROL_AT, 0);
       this.#headers.view.setUint32(at + CONTROL_LENGTH, 0, true);

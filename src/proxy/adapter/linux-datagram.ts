@@ -4,8 +4,8 @@
  * A socket that is ready is read until it is empty or has had its share of the turn; epoll then says so again. Where
  * the kernel has put datagrams of one peer together (UDP_GRO, udp(7)), they are handed on one by one. ICMP
  * errors come by the socket's error queue (IP_RECVERR, ip(7)) with the peer that the datagram was for, which an
- * unconnected socket would not hear of otherwise. Only "unreachable" is told: what else there is (time exceeded,
- * parameter problems) is no news about the peer.
+ * unconnected socket would not hear of otherwise. "Unreachable" is told, and out of hops with the router that says so;
+ * what else there is (parameter problems) is no news about the peer.
  *
  * The kernel's buffers are asked to be large, within its limits (net.core.rmem_max): what comes while the loop is busy
  * elsewhere has to wait there.
@@ -24,6 +24,7 @@ import {
   bindSocket,
   close,
   codeOf,
+  decodeAddress,
   decodePort,
   EAGAIN,
   EPOLLERR,
@@ -33,9 +34,11 @@ import {
   getsockname,
   IOVEC,
   IP_RECVERR,
+  IP_TTL,
   IPPROTO_IP,
   IPPROTO_IPV6,
   IPV6_RECVERR,
+  IPV6_UNICAST_HOPS,
   IPV6_V6ONLY,
   MMSGHDR,
   MSG_DONTWAIT,
@@ -89,6 +92,10 @@ const SO_EE_ORIGIN_ICMP = 2;
 const SO_EE_ORIGIN_ICMP6 = 3;
 const ICMP_UNREACHABLE = 3;
 const ICMP6_UNREACHABLE = 1;
+const ICMP_TIME_EXCEEDED = 11;
+const ICMP6_TIME_EXCEEDED = 3;
+/** SO_EE_OFFENDER: whom the error came from. */
+const OFFENDER = ERROR_END;
 
 /** All datagram sockets of one adapter, and what they share. */
 export class LinuxDatagrams {
@@ -151,6 +158,12 @@ export class LinuxDatagrams {
   /** Sends what waits; the owner calls it when a batch from a link is done. Without that it is done before long. */
   flush(): void {
     this.queue.flush();
+  }
+
+  /** Gives a socket's datagrams this many hops, where they say nothing else. */
+  useHopLimit(of: LinuxDatagramSocket, hopLimit: number): void {
+    if (of.family === 4) this.#option(of.fd, IPPROTO_IP, IP_TTL, hopLimit);
+    else this.#option(of.fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, hopLimit);
   }
 
   /** Something waits to be sent. */
@@ -237,11 +250,16 @@ export class LinuxDatagrams {
       const origin = control.getUint8(ERROR + 4);
       const icmpType = control.getUint8(ERROR + 5);
       // What the kernel itself refused was told when it was sent.
-      const unreachable =
-        (origin === SO_EE_ORIGIN_ICMP && icmpType === ICMP_UNREACHABLE) ||
-        (origin === SO_EE_ORIGIN_ICMP6 && icmpType === ICMP6_UNREACHABLE);
+      const isIcmp = (type4: number, type6: number): boolean =>
+        (origin === SO_EE_ORIGIN_ICMP && icmpType === type4) || (origin === SO_EE_ORIGIN_ICMP6 && icmpType === type6);
       const port = this.#peerAt(0);
-      if (unreachable && port > 0) from.handler.failed(from, codeOf(control.getUint32(ERROR, true)), this.#peer, port);
+      if (port <= 0) continue;
+      if (isIcmp(ICMP_UNREACHABLE, ICMP6_UNREACHABLE))
+        from.handler.failed(from, codeOf(control.getUint32(ERROR, true)), this.#peer, port);
+      else if (isIcmp(ICMP_TIME_EXCEEDED, ICMP6_TIME_EXCEEDED)) {
+        const router = decodeAddress(control, OFFENDER);
+        if (router) from.handler.expired?.(from, router, this.#peer, port);
+      }
     }
   }
 
@@ -301,6 +319,8 @@ class LinuxDatagramSocket implements HostDatagramSocket, ReadyHandler, QueueSend
   isOpen = false;
   cuts = true;
   #port = 0;
+  /** 0: the host's own, until somebody asks for another. */
+  #hopLimit = 0;
 
   constructor(datagrams: LinuxDatagrams, family: 4 | 6, handler: HostDatagramHandler) {
     this.#datagrams = datagrams;
@@ -319,9 +339,12 @@ class LinuxDatagramSocket implements HostDatagramSocket, ReadyHandler, QueueSend
     return this.#port;
   }
 
-  send(payload: FragmentList, address: Address, port: number): boolean {
+  send(payload: FragmentList, address: Address, port: number, hopLimit = this.#hopLimit): boolean {
     if (!this.isOpen || payload.octets > LARGEST || port === 0) return false;
-    if (!this.#datagrams.queue.add(this, payload, address, port)) return false;
+    // What the first has, the others have as a rule: it becomes the socket's own.
+    if (this.#hopLimit === 0 && hopLimit > 0) this.#datagrams.useHopLimit(this, (this.#hopLimit = hopLimit));
+    const own = hopLimit === this.#hopLimit ? 0 : hopLimit;
+    if (!this.#datagrams.queue.add(this, payload, address, port, own)) return false;
     this.#datagrams.queued();
     return true;
   }

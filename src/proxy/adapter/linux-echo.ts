@@ -15,6 +15,7 @@ import {
   AF_INET,
   close,
   codeOf,
+  decodeAddress,
   EPOLLIN,
   encodeAddress,
   IOVEC,
@@ -37,9 +38,12 @@ import {
 } from './linux-socket.ts';
 
 const SO_EE_ORIGIN_ICMP = 2;
+/** SO_EE_OFFENDER: whom an error came from, behind struct cmsghdr and struct sock_extended_err. */
+const OFFENDER = 32;
 
 const ECHO_REQUEST = 8;
 const DESTINATION_UNREACHABLE = 3;
+const TIME_EXCEEDED = 11;
 const HEADER = 8;
 const LARGEST = 65507;
 const SOCKADDR_IN = 16;
@@ -88,15 +92,15 @@ export class LinuxEcho implements HostEchoPort {
     this.#vector.setPointer(8, this.#packet.bytes.length);
   }
 
-  open(handler: HostEchoHandler): HostEchoSocket | undefined {
+  open(handler: HostEchoHandler): HostEchoSocket | HostErrorCode {
     const fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_ICMP);
-    if (fd < 0) return undefined;
+    if (fd < 0) return codeOf(fd);
     this.#option(fd, IP_RECVERR, 1);
     const opened = new LinuxEchoSocket(fd, handler, this);
     opened.registration = this.#readiness.add(fd, EPOLLIN, opened, false);
     if (opened.registration >= 0) return opened;
     close(fd);
-    return undefined;
+    return codeOf(opened.registration);
   }
 
   send(from: LinuxEchoSocket, address: Address, sequence: number, hopLimit: number, payload: FragmentList): boolean {
@@ -170,14 +174,20 @@ export class LinuxEcho implements HostEchoPort {
       const isError = control.getInt32(8, true) === IPPROTO_IP && control.getInt32(12, true) === IP_RECVERR;
       if (octets < HEADER || !isError || message.view.getUint32(40, true) < 32) continue;
       const [origin, type, code] = [control.getUint8(20), control.getUint8(21), control.getUint8(22)];
-      const reason = origin === SO_EE_ORIGIN_ICMP ? icmpCode(type, code) : codeOf(control.getUint32(16, true));
       const to = ofIpv4(this.#peer.view.getInt32(4));
-      if (reason !== undefined) socket.handler.failed(socket, to, this.#packet.view.getUint16(6), reason);
+      const sequence = this.#packet.view.getUint16(6);
+      if (origin === SO_EE_ORIGIN_ICMP && type === TIME_EXCEEDED) {
+        const router = decodeAddress(control, OFFENDER);
+        if (router) socket.handler.expired(socket, to, sequence, router);
+        continue;
+      }
+      const reason = origin === SO_EE_ORIGIN_ICMP ? icmpCode(type, code) : codeOf(control.getUint32(16, true));
+      if (reason !== undefined) socket.handler.failed(socket, to, sequence, reason);
     }
   }
 }
 
-/** RFC 1122 3.2.2.1; undefined: not about reachability, such as time exceeded. */
+/** RFC 1122 3.2.2.1; undefined: not about reachability. */
 function icmpCode(type: number, code: number): HostErrorCode | undefined {
   if (type !== DESTINATION_UNREACHABLE) return undefined;
   if (code === 9 || code === 10 || code === 13) return 'EACCES';

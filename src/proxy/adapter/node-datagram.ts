@@ -4,7 +4,8 @@
  * socket takes another. Text forms of addresses are kept for the peer last spoken to, since most have one.
  *
  * An unconnected socket of Linux hears of ICMP errors only where it asks (IP_RECVERR, which Node does not, and
- * linux-datagram.ts does); what the kernel answers at once, such as EHOSTUNREACH or EMSGSIZE, comes through `failed`.
+ * linux-datagram.ts does); what the kernel answers at once, such as EHOSTUNREACH or EMSGSIZE, comes through `failed`. Hop limits are the host's
+ * own: without the error queue nobody would learn where a datagram expired.
  */
 
 import dgram from 'node:dgram';
