@@ -10,7 +10,7 @@ import { basename, join } from 'node:path';
 
 const root = join(import.meta.dirname, '..');
 /** The likeliest to notice come first. */
-const tests = ['rfc9293', 'rfc5961', 'model', 'rfc1122', 'rfc6298', 'rfc7323'].map(
+const tests = ['rfc9293', 'rfc5961', 'rfc7323', 'rfc2018', 'model', 'rfc1122', 'rfc6298'].map(
   (name) => `test/rfc/${name}.test.ts`,
 );
 

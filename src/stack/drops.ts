@@ -33,6 +33,7 @@ const reasons = [
   'tcp-no-ack',
   'tcp-unacceptable' /** outside the window. RFC 9293 3.10.7.4 */,
   'tcp-ack-unacceptable' /** RFC 5961 5.2 */,
+  'tcp-timestamps' /** with an older one than the last, or none. RFC 7323 3.2, 5.3 */,
   'tcp-challenged' /** RST or SYN answered by a challenge ACK. RFC 5961 3.2, 4.2 */,
   'tcp-after-close' /** data for an end that no longer reads */,
   'tcp-out-of-order' /** no room to keep it until the gap is filled */,

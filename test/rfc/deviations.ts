@@ -116,8 +116,7 @@ export const deviations: readonly Deviation[] = [
     'The first measurement is taken from the data instead; see 2.4',
   ),
   at(6691, '2', 'An MSS below 88 counts as 88', 'Headers would cost more than the payload'),
-  at(7323, '3', 'No timestamps are offered or sent', 'Not implemented: round trips are measured once per flight'),
-  at(7323, '5', 'No PAWS', 'Not implemented: the link keeps nothing for the time in which sequence numbers wrap'),
+  at(7323, '3.2', 'A reset carries no timestamps', 'It is believed by its number alone'),
   at(9293, '3.6.1', 'TIME-WAIT lasts for 10 s, not twice the MSL of 2 minutes', 'As RFC 1122 4.2.2.13'),
   at(
     9293,
@@ -164,8 +163,7 @@ export const deviations: readonly Deviation[] = [
 
 /** RFCs of this layer of which nothing is implemented. */
 export const absent: readonly (readonly [string, string])[] = [
-  ['RFC 2018, RFC 6675 (selective acknowledgement)', 'Recovery is NewReno’s: one hole a round trip'],
-  ['RFC 8985 (RACK-TLP)', 'As above'],
+  ['RFC 6675, RFC 8985 (recovery by selective acknowledgements)', 'Recovery is NewReno’s: one hole a round trip'],
   ['RFC 3168 (ECN)', 'The host’s kernel does it on the real path'],
   ['RFC 7413 (Fast Open), RFC 5925 (authentication)', 'As above'],
 ];

@@ -16,7 +16,7 @@ t.test('2: the option says the MTU less the fixed headers, whatever options segm
 t.test('2: our own SYN says the same', async (t) => {
   const s = opening(t, { mtu: 9000 });
   s.advanceUntilSent();
-  s.expect('S 0:0(0) <mss 8960,wscale 7>');
+  s.expect('S 0:0(0) <mss 8960,wscale 7,sackOK,TS val 1000 ecr 0>');
 });
 
 t.test('2: segments never exceed what the guest said, nor the MTU', async (t) => {
@@ -32,6 +32,13 @@ t.test('2: segments never exceed what the guest said, nor the MTU', async (t) =>
     s.write(2 * most);
     s.expect(`. 1:${1 + most}(${most}) ack 1`, `P. ${1 + most}:${1 + 2 * most}(${most}) ack 1`);
   }
+});
+
+t.test('2: what timestamps take is deducted from each segment', async (t) => {
+  const s = new TcpScript(t);
+  s.establish('<mss 1000,wscale 7,TS val 1 ecr 0>');
+  s.write(2000);
+  s.expect('. 1:989(988) ack 1', '. 989:1977(988) ack 1', 'P. 1977:2001(24) ack 1');
 });
 
 t.test('2: a segment of the MSS that carries options of its own is taken', async (t) => {

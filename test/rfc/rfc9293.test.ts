@@ -56,7 +56,7 @@ t.test('3.1: the MSS option stands in every SYN that is sent (SHLD-5)', async (t
   s.expect('S. 0:0(0) ack 1 <mss 1460,wscale 7>');
   const active = opening(t);
   active.advanceUntilSent();
-  active.expect('S 0:0(0) <mss 1460,wscale 7>');
+  active.expect('S 0:0(0) <mss 1460,wscale 7,sackOK,TS val 1000 ecr 0>');
 });
 
 t.test('3.4: sequence numbers wrap, in both directions, at 2^32 and at 2^31', async (t) => {

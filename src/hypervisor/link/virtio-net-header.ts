@@ -17,8 +17,8 @@ const CHECKSUM_GOOD = 2;
 const SEGMENT_TCP4 = 1;
 const SEGMENT_TCP6 = 4;
 const ETHERNET_HEADER = 14;
-/** TCP without options. */
-const TCP_HEADER = 20;
+/** Where a TCP header has its own length. */
+const TCP_DATA_OFFSET = 12;
 
 /** What the sender of a frame says of its checksum: CHECKSUM_*. */
 export function checksumState(view: DataView, at: number): number {
@@ -53,7 +53,8 @@ export function emitHeader(
   if (segmentOctets > 0) {
     const version = frame.getUint8(frameAt + ETHERNET_HEADER) >> 4;
     view.setUint8(at + SEGMENTATION, version === 6 ? SEGMENT_TCP6 : SEGMENT_TCP4);
-    view.setUint16(at + HEADER_OCTETS, checksumStart + TCP_HEADER, true);
+    const tcpOctets = (frame.getUint8(frameAt + checksumStart + TCP_DATA_OFFSET) >> 4) << 2;
+    view.setUint16(at + HEADER_OCTETS, checksumStart + tcpOctets, true);
     view.setUint16(at + SEGMENT_OCTETS, segmentOctets, true);
   }
 }

@@ -38,6 +38,7 @@ import type { TcpLimits } from './limits.ts';
 import { Prediction } from './prediction.ts';
 import { deliver } from './receive.ts';
 import { sendReset } from './reset.ts';
+import { SackBlocks } from './sack.ts';
 import { Segment } from './segment.ts';
 import { Arrival, readSynOptions, segmentArrives } from './segment-arrives.ts';
 import { prepare } from './segment-writer.ts';
@@ -86,6 +87,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   readonly #listeners = new Map<number, Accept>();
   readonly #segment = new Segment();
   readonly #arrival = new Arrival();
+  readonly #blocks = new SackBlocks();
   readonly #prediction = new Prediction();
   /** Connections with octets to hand over, and lists that are free. */
   readonly #arrivals: Connection[] = [];
@@ -183,7 +185,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
       const c = sender as Connection;
       if (c.state === 'CLOSED') continue;
       const most = Math.min(QUANTUM_OCTETS, budget - sent);
-      const octets = output(c, nowMs, most);
+      const octets = output(c, this.#blocks, nowMs, most);
       sent += octets;
       if (port.blocked) {
         port.putBack(c);
@@ -219,8 +221,8 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
       return;
     }
     if (code === icmpWire.FRAGMENTATION_NEEDED) {
-      const mss = mtu - HEADERS_OCTETS;
-      if (mss < 536 || mss >= c.sndMss) return;
+      const mss = mtu - HEADERS_OCTETS - c.optionOctets;
+      if (mss < 536 - c.optionOctets || mss >= c.sndMss) return;
       c.sndMss = mss;
       c.sndNxt = c.sndUna;
       c.timing = false;
@@ -396,6 +398,8 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     const c = new Connection(this, limits.sendQueueOctets, guest, guestPort, peer, peerPort, ingress);
     c.queueMost = limits.sendQueueMostOctets;
     c.rcvLimit = limits.receiveWindowOctets;
+    c.timestamps = limits.timestamps;
+    c.sackPermitted = limits.sack;
     c.guestWord = ipv4Word(guest);
     c.peerWord = ipv4Word(peer);
     c.portsWord = (peerPort << 16) | guestPort;
@@ -410,6 +414,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     c.rcvMss = port.mtu - HEADERS_OCTETS;
     c.sndMss = Math.min(c.sndMss, c.rcvMss);
     prepare(c, mac, this.#identity.mac);
+    c.tsOffset = this.#tuples.timestampOffset(c);
     c.iss = this.#tuples.initialSequence(c, this.nowMs);
     c.sndUna = c.iss;
     c.sndNxt = c.iss;
@@ -503,7 +508,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     c.rcvAdv = c.rcvNxt;
     c.rcvAcked = s.seq;
     c.rcvWndShift = this.#windowShift();
-    readSynOptions(c, s, this.#arrival.options);
+    readSynOptions(c, s, this.nowMs);
     // Unscaled: RFC 7323 2.2. For how much may be sent once the handshake is through.
     c.sndWnd = s.window;
     c.state = 'SYN-RECEIVED';
@@ -521,9 +526,16 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     else this.#options.forwarder.tcp(c);
   }
 
-  /** Whether a segment for a connection in TIME-WAIT is a new SYN that may take its place. RFC 1122 4.2.2.13. */
+  /** Whether a segment for a connection in TIME-WAIT is a new SYN that may take its place. RFC 1122 4.2.2.13, RFC 6191 2. */
   #reopens(c: Connection, s: Segment): boolean {
-    return (s.flags & (tcp.SYN | tcp.ACK | tcp.RST | tcp.FIN)) === tcp.SYN && seqGt(s.seq, c.rcvNxt);
+    if ((s.flags & (tcp.SYN | tcp.ACK | tcp.RST | tcp.FIN)) !== tcp.SYN) return false;
+    s.readOptions();
+    if (s.hasTimestamps) {
+      if (!c.timestamps) return true;
+      const later = (s.timestampValue - c.tsRecent) | 0;
+      if (later !== 0) return later > 0;
+    }
+    return seqGt(s.seq, c.rcvNxt);
   }
 
   /** Takes a connection out of everything. Its owner is not told. */

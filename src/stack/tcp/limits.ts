@@ -1,4 +1,4 @@
-/** What TCP may take: numbers of connections, memory, windows. */
+/** What TCP may take: numbers of connections, memory, windows; and what it offers. */
 
 export interface TcpLimits {
   /** Connections in any state. */
@@ -14,6 +14,9 @@ export interface TcpLimits {
   readonly sendQueueMostOctets: number;
   /** The widest receive window. */
   readonly receiveWindowOctets: number;
+  /** Whether timestamps (RFC 7323) and selective acknowledgements (RFC 2018) are offered, and accepted. */
+  readonly timestamps: boolean;
+  readonly sack: boolean;
 }
 
 const MEBI = 1 << 20;
@@ -27,4 +30,6 @@ export const defaultLimits: TcpLimits = {
   sendQueueOctets: MEBI >> 2,
   sendQueueMostOctets: 2 * MEBI,
   receiveWindowOctets: 4 * MEBI,
+  timestamps: true,
+  sack: true,
 };

@@ -2,16 +2,19 @@
  * Segments that came before their turn. RFC 9293 3.10.7.4 (SHLD-31: keep them). Copied into chunks of the shared pool,
  * one after another, with a sorted list of what lies where; where segments overlap, what came first stays. Everything
  * is inside the window that was offered. Limits: `MAX_CHUNKS` chunks and `MAX_SEGMENTS` segments; beyond them a segment
- * is dropped, and its sender repeats it.
+ * is dropped, and its sender repeats it. What waits is told to the sender in blocks, the newest first: RFC 2018 4.
  */
 
 import type { Chunk, ChunkPool } from '../chunk-pool.ts';
 import { CHUNK_OCTETS } from '../chunk-pool.ts';
 import type { Fragments } from '../fragment-list.ts';
-import { type Seq, seqAdd, seqGt, seqLeq, seqLt, seqSub } from './seq.ts';
+import type { SackBlocks } from './sack.ts';
+import { type Seq, seqAdd, seqGeq, seqGt, seqLeq, seqLt, seqSub } from './seq.ts';
 
 const MAX_CHUNKS = 16;
 const MAX_SEGMENTS = 1024;
+/** Blocks that are remembered in the order of their news. */
+const MAX_RECENT = 16;
 
 interface Piece {
   start: Seq;
@@ -24,6 +27,8 @@ export class TcpReassembly {
   readonly #pool: ChunkPool;
   readonly #chunks: Chunk[] = [];
   readonly #pieces: Piece[] = [];
+  /** A number in each of the blocks that had something new last, newest first. */
+  readonly #recent: Seq[] = [];
   /** Octets used of the last chunk. */
   #used = 0;
 
@@ -61,6 +66,29 @@ export class TcpReassembly {
     return true;
   }
 
+  /** What came at `at` is news of its block. */
+  note(at: Seq): void {
+    const recent = this.#recent;
+    const first = this.#firstOf(at);
+    if (first < 0) return;
+    const left = this.#pieces[first]!.start;
+    const right = this.#end(this.#lastOf(first));
+    let kept = 0;
+    for (const other of recent) if (seqLt(other, left) || seqGeq(other, right)) recent[kept++] = other;
+    recent.length = Math.min(kept, MAX_RECENT - 1);
+    recent.unshift(at);
+  }
+
+  /** Adds blocks to `into` until `most` are there, the newest first but for `skip` of them. */
+  blocks(into: SackBlocks, skip: number, most: number): void {
+    for (const at of this.#recent) {
+      if (into.count >= most) return;
+      const first = this.#firstOf(at);
+      if (first < 0 || skip-- > 0) continue;
+      into.push(this.#pieces[first]!.start, this.#end(this.#lastOf(first)));
+    }
+  }
+
   /** Moves what now follows on from `next` to `into`; returns the first number that is missing still. */
   take(next: Seq, into: Fragments): Seq {
     let at = next;
@@ -84,8 +112,27 @@ export class TcpReassembly {
 
   clear(): void {
     this.#pieces.length = 0;
+    this.#recent.length = 0;
     this.#used = 0;
     for (let chunk = this.#chunks.pop(); chunk; chunk = this.#chunks.pop()) this.#pool.give(chunk);
+  }
+
+  /** The first piece of the run without a gap that `at` lies in; -1: there is none. */
+  #firstOf(at: Seq): number {
+    const pieces = this.#pieces;
+    let index = pieces.length - 1;
+    while (index >= 0 && seqGt(pieces[index]!.start, at)) index--;
+    if (index < 0 || seqLeq(this.#end(index), at)) return -1;
+    while (index > 0 && this.#end(index - 1) === pieces[index]!.start) index--;
+    return index;
+  }
+
+  /** The last piece of the run that begins with piece `first`. */
+  #lastOf(first: number): number {
+    const pieces = this.#pieces;
+    let index = first;
+    while (index + 1 < pieces.length && this.#end(index) === pieces[index + 1]!.start) index++;
+    return index;
   }
 
   #end(index: number): Seq {

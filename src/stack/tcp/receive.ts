@@ -8,6 +8,7 @@ import type { Fragments } from '../fragment-list.ts';
 import { FIN } from '../wire/tcp.ts';
 import { TcpReassembly } from './reassembly.ts';
 import { offered } from './receive-window.ts';
+import { reportTwice } from './sack.ts';
 import type { Segment } from './segment.ts';
 import { DELAYED_ACK_MS } from './send.ts';
 import { type Seq, seqAdd, seqMax, seqSub } from './seq.ts';
@@ -33,6 +34,7 @@ export function text(c: Tcb, s: Segment, scratch: Fragments, nowMs: number): voi
     return;
   }
   if (before >= 0) {
+    if (skip > 0) cameTwice(c, s);
     if (skip > 0 || beyond > 0) acknowledgeNow(c);
     if (octets > 0) receive(c, s, skip, octets, nowMs);
     if (fin) receiveEnd(c, seqAdd(s.seq, s.octets), nowMs);
@@ -46,6 +48,7 @@ export function text(c: Tcb, s: Segment, scratch: Fragments, nowMs: number): voi
   scratch.clear();
   s.packet.payload(s.headerOctets + skip, octets, scratch);
   if (!c.reassembly.insert(seqAdd(s.seq, skip), scratch)) c.context.drops.count('tcp-out-of-order');
+  if (c.sackPermitted) c.reassembly.note(seqAdd(s.seq, skip));
 }
 
 /** `octets` of payload at RCV.NXT. */
@@ -103,13 +106,18 @@ function scheduleAck(c: Tcb): void {
   if (c.ackDue) return;
   const octets = seqSub(c.rcvNxt, c.rcvAcked);
   if (octets <= 0) return;
-  if (octets >= 2 * c.rcvMss || !c.pingPong) {
+  if (octets >= 2 * (c.rcvMss - c.optionOctets) || !c.pingPong) {
     acknowledgeNow(c);
     return;
   }
   if (c.ackAtMs !== NEVER) return;
   c.ackAtMs = c.lastReceivedAtMs + DELAYED_ACK_MS;
   c.context.schedule(c);
+}
+
+/** Octets of `s` that had been taken before are reported. RFC 2883 4. */
+export function cameTwice(c: Tcb, s: Segment): void {
+  reportTwice(c, s.seq, Math.min(s.octets, seqSub(c.rcvNxt, s.seq)));
 }
 
 export function acknowledgeNow(c: Tcb): void {

@@ -1,6 +1,6 @@
 /**
- * SEGMENT ARRIVES: RFC 9293 3.10.7.3 and 3.10.7.4, with RFC 5961 (blind attacks), RFC 1337 (TIME-WAIT) and RFC 7323 2
- * (window scale): the checks and the states. What an acknowledgement does is in acknowledge.ts, what payload and FIN do
+ * SEGMENT ARRIVES: RFC 9293 3.10.7.3 and 3.10.7.4, with RFC 5961 (blind attacks), RFC 1337 (TIME-WAIT) and RFC 7323
+ * (window scale, timestamps): the checks and the states. What an acknowledgement does is in acknowledge.ts, what payload and FIN do
  * in receive.ts.
  *
  * Nothing is sent from here: what is due is noted, and `poll` sends it, once for all segments of a batch.
@@ -8,15 +8,16 @@
 
 import { Fragments } from '../fragment-list.ts';
 import * as tcp from '../wire/tcp.ts';
-import { parse, TcpOptions } from '../wire/tcp-options.ts';
+import { parse, TIMESTAMPS_OCTETS } from '../wire/tcp-options.ts';
 import { acknowledge, setWindow } from './acknowledge.ts';
 import * as congestion from './congestion.ts';
-import { acknowledgeNow, deliver, receive, text } from './receive.ts';
+import { acknowledgeNow, cameTwice, deliver, receive, text } from './receive.ts';
 import { MAX_FIELD, offered } from './receive-window.ts';
 import { acknowledged as rttAcknowledged } from './rtt.ts';
 import type { Segment } from './segment.ts';
 import { seqAdd, seqGeq, seqGt, seqLeq, seqLt, seqSub } from './seq.ts';
 import type { Tcb } from './tcb.ts';
+import { isOld, remember } from './timestamps.ts';
 
 const NEVER: number = Number.POSITIVE_INFINITY;
 const { FIN, SYN, RST, ACK } = tcp;
@@ -30,12 +31,12 @@ const LEAST_MSS = 88;
 
 /** What `segmentArrives` works with besides the connection. One per endpoint. */
 export class Arrival {
-  readonly options = new TcpOptions();
   readonly list = new Fragments();
 }
 
-/** Takes from a SYN what it offers. RFC 9293 3.7.1, RFC 7323 2.2. */
-export function readSynOptions(c: Tcb, s: Segment, options: TcpOptions): void {
+/** Takes from a SYN what it offers. RFC 9293 3.7.1, RFC 7323 2.2 and 3.2, RFC 2018 2. */
+export function readSynOptions(c: Tcb, s: Segment, nowMs: number): void {
+  const { options } = s;
   const { view, transportAt } = s.packet;
   parse(view, transportAt + tcp.HEADER_OCTETS, s.headerOctets - tcp.HEADER_OCTETS, options);
   const mss = options.maximumSegmentSize < 0 ? DEFAULT_MSS : options.maximumSegmentSize;
@@ -44,9 +45,19 @@ export function readSynOptions(c: Tcb, s: Segment, options: TcpOptions): void {
     c.rcvWndShift = -1;
     c.sndWndShift = 0;
   } else c.sndWndShift = options.windowScale;
+  c.sackPermitted &&= options.sackPermitted;
+  c.timestamps &&= options.hasTimestamps;
+  if (!c.timestamps) return;
+  c.tsRecent = options.timestampValue | 0;
+  c.tsRecentAtMs = nowMs;
+  // RFC 6691 2: the option counts without options; what they take, the sender deducts.
+  c.optionOctets = TIMESTAMPS_OCTETS;
+  c.sndMss -= TIMESTAMPS_OCTETS;
 }
 
 export function segmentArrives(c: Tcb, s: Segment, arrival: Arrival, nowMs: number): void {
+  if (s.headerOctets > tcp.HEADER_OCTETS || c.timestamps) s.readOptions();
+  else s.sackBlocks = 0;
   // Header prediction: what nearly every segment of an established connection is.
   if (
     c.state === 'ESTABLISHED' &&
@@ -54,15 +65,17 @@ export function segmentArrives(c: Tcb, s: Segment, arrival: Arrival, nowMs: numb
     s.seq === c.rcvNxt &&
     s.octets <= offered(c) &&
     seqGeq(s.ack, c.sndUna) &&
-    seqLeq(s.ack, c.sndMax)
+    seqLeq(s.ack, c.sndMax) &&
+    (!c.timestamps || (s.hasTimestamps && ((s.timestampValue - c.tsRecent) | 0) >= 0))
   ) {
+    if (c.timestamps) remember(c, s, nowMs);
     acknowledge(c, s, nowMs);
     // The owner may have given up in `writable`.
     if (s.octets > 0 && c.state === 'ESTABLISHED') receive(c, s, 0, s.octets, nowMs);
     return;
   }
   if (c.state === 'SYN-SENT') {
-    synSent(c, s, arrival, nowMs);
+    synSent(c, s, nowMs);
     return;
   }
   if (c.held) {
@@ -82,7 +95,7 @@ function heldSyn(c: Tcb, s: Segment): void {
 }
 
 /** RFC 9293 3.10.7.3 */
-function synSent(c: Tcb, s: Segment, arrival: Arrival, nowMs: number): void {
+function synSent(c: Tcb, s: Segment, nowMs: number): void {
   const { context } = c;
   const hasAck = (s.flags & ACK) !== 0;
   // A connection that waits for its neighbour has sent nothing that could be acknowledged.
@@ -100,7 +113,7 @@ function synSent(c: Tcb, s: Segment, arrival: Arrival, nowMs: number): void {
   c.rcvNxt = seqAdd(s.seq, 1);
   c.rcvAdv = seqAdd(c.rcvNxt, Math.min(MAX_FIELD, c.rcvMost));
   c.rcvAcked = s.seq;
-  readSynOptions(c, s, arrival.options);
+  readSynOptions(c, s, nowMs);
   if (hasAck) {
     c.sndUna = s.ack;
     establish(c, s, 0, nowMs);
@@ -143,6 +156,7 @@ function timeWait(c: Tcb, s: Segment, nowMs: number): void {
 function established(c: Tcb, s: Segment, arrival: Arrival, nowMs: number): void {
   const { context } = c;
   const { flags } = s;
+  if (c.timestamps && (flags & RST) === 0 && !timely(c, s, nowMs)) return;
   // The first SYN again: our SYN-ACK was lost. RFC 9293 would acknowledge; sending it again does that and more.
   if (c.state === 'SYN-RECEIVED' && (flags & (SYN | ACK | RST)) === SYN && s.seq === c.irs) {
     c.synDue = true;
@@ -158,9 +172,13 @@ function established(c: Tcb, s: Segment, arrival: Arrival, nowMs: number): void 
       if (!acknowledgeChecked(c, s, nowMs)) return;
       if (c.state === 'CLOSED') return;
       acknowledgeNow(c);
-    } else if (s.length > 0 || challengeAllowed(c, nowMs)) acknowledgeNow(c);
+    } else if (s.length > 0 || challengeAllowed(c, nowMs)) {
+      cameTwice(c, s);
+      acknowledgeNow(c);
+    }
     return;
   }
+  if (c.timestamps && s.hasTimestamps) remember(c, s, nowMs);
   // Second, RST. RFC 5961 3.2: only the exact number resets, others within the window are challenged.
   if ((flags & RST) !== 0) {
     if (s.seq !== c.rcvNxt) {
@@ -197,6 +215,17 @@ function established(c: Tcb, s: Segment, arrival: Arrival, nowMs: number): void 
   if ((c.state as string) === 'CLOSED') return;
   // Seventh, the payload; eighth, FIN. Sixth, URG, is heard as ordinary octets: RFC 6093 3.2.
   if (s.octets > 0 || (flags & FIN) !== 0) text(c, s, arrival.list, nowMs);
+}
+
+/** RFC 7323 3.2: what has no timestamp is dropped; 5.3 R1: what has an old one as well, and is acknowledged. */
+function timely(c: Tcb, s: Segment, nowMs: number): boolean {
+  if (s.hasTimestamps && !isOld(c, s, nowMs)) return true;
+  c.context.drops.count('tcp-timestamps');
+  if (s.hasTimestamps && (s.length > 0 || challengeAllowed(c, nowMs))) {
+    cameTwice(c, s);
+    acknowledgeNow(c);
+  }
+  return false;
 }
 
 /** RFC 9293 3.10.7.4, table 6. */

@@ -13,18 +13,23 @@ import * as ethernet from '../wire/ethernet.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import * as tcp from '../wire/tcp.ts';
 import * as options from '../wire/tcp-options.ts';
-import type { Seq } from './seq.ts';
+import type { SackBlocks } from './sack.ts';
+import { type Seq, seq } from './seq.ts';
 import type { Tcb } from './tcb.ts';
 
 const IP_AT = ethernet.HEADER_OCTETS;
 const TCP_AT = IP_AT + ipv4.HEADER_OCTETS;
-/** Octets before the payload of a segment without options. */
-export const HEADER_OCTETS = TCP_AT + tcp.HEADER_OCTETS;
-const DATA_AT = HEADER_OCTETS;
-const DATA_OFFSET = (tcp.HEADER_OCTETS / 4) << 28;
+/** Where options begin, or the payload of a segment without any. */
+const OPTIONS_AT = TCP_AT + tcp.HEADER_OCTETS;
 const TTL_PROTOCOL = (HOP_LIMIT << 8) | ipv4.PROTOCOL_TCP;
 
+/** Two no-operations, then timestamps: RFC 7323 appendix A. */
+const TIMESTAMPS_WORD = 0x0101080a;
+const TIMESTAMPS_SUM = 0x0101 + 0x080a;
+
 const halves = (word: number): number => (word >>> 16) + (word & 0xffff);
+/** The data offset where it stands in its word. */
+const dataOffset = (headerOctets: number): number => headerOctets << 26;
 
 /** Makes ready what every segment of the connection begins with. `to`: the guest's MAC address, `from`: ours. */
 export function prepare(c: Tcb, to: number, from: number): void {
@@ -53,7 +58,8 @@ function writeHeaders(c: Tcb, view: DataView, at: number, ipOctets: number): voi
 }
 
 /**
- * A segment without options, with `octets` of the send queue from octet `from` on; false: the link has no room.
+ * A segment with timestamps where the connection has them, and no other options, and with `octets` of the send queue
+ * from octet `from` on; false: the link has no room.
  * `window`: SEG.WND as it stands in the field.
  */
 export function writeSegment(
@@ -66,28 +72,37 @@ export function writeSegment(
   octets: number,
 ): boolean {
   const { port } = c;
-  if (!port.reserve(DATA_AT + octets)) return false;
+  const { optionOctets } = c;
+  const dataAt = OPTIONS_AT + optionOctets;
+  if (!port.reserve(dataAt + octets)) return false;
   const { link } = port;
   const { view } = link.txArena;
   const at = link.txOffset;
-  const tcpOctets = tcp.HEADER_OCTETS + octets;
+  const headerOctets = tcp.HEADER_OCTETS + optionOctets;
+  const tcpOctets = headerOctets + octets;
   writeHeaders(c, view, at, ipv4.HEADER_OCTETS + tcpOctets);
   view.setInt32(at + TCP_AT + tcp.SEQUENCE, sequence);
   view.setInt32(at + TCP_AT + tcp.ACKNOWLEDGEMENT, acknowledgement);
-  const flagsWindow = DATA_OFFSET | (flags << 16) | window;
+  const flagsWindow = dataOffset(headerOctets) | (flags << 16) | window;
   view.setInt32(at + TCP_AT + tcp.DATA_OFFSET_FLAGS, flagsWindow);
+  let sum = c.tcpSum + tcpOctets + halves(sequence) + halves(acknowledgement) + halves(flagsWindow);
+  if (optionOctets !== 0) {
+    view.setInt32(at + OPTIONS_AT, TIMESTAMPS_WORD);
+    view.setInt32(at + OPTIONS_AT + 4, c.tsVal);
+    view.setInt32(at + OPTIONS_AT + 8, c.tsRecent);
+    sum += TIMESTAMPS_SUM + halves(c.tsVal) + halves(c.tsRecent);
+  }
   const { offload } = link;
   if (offload.checksum) {
-    copy(c, from, octets, link.txArena.bytes, at + DATA_AT);
+    copy(c, from, octets, link.txArena.bytes, at + dataAt);
     const partial = fold(pseudoHeaderSum(c.peerWord, c.guestWord, ipv4.PROTOCOL_TCP, tcpOctets));
     view.setInt32(at + TCP_AT + tcp.CHECKSUM, partial << 16);
-    port.commitOffloaded(DATA_AT + octets, TCP_AT, tcp.CHECKSUM, octets > c.sndMss ? c.sndMss : 0);
+    port.commitOffloaded(dataAt + octets, TCP_AT, tcp.CHECKSUM, octets > c.sndMss ? c.sndMss : 0);
     return true;
   }
-  let sum = c.tcpSum + tcpOctets + halves(sequence) + halves(acknowledgement) + halves(flagsWindow);
-  if (octets > 0) sum += copyAndSumQueue(c, from, octets, link.txArena, at + DATA_AT);
+  if (octets > 0) sum += copyAndSumQueue(c, from, octets, link.txArena, at + dataAt);
   view.setInt32(at + TCP_AT + tcp.CHECKSUM, finish(sum) << 16);
-  port.commit(DATA_AT + octets);
+  port.commit(dataAt + octets);
   return true;
 }
 
@@ -118,26 +133,50 @@ function copy(c: Tcb, from: number, octets: number, into: Uint8Array, at: number
   }
 }
 
-/** SYN or SYN-ACK, with MSS and, where `shift` is not negative, window scale; false: the link has no room. */
-export function writeSyn(c: Tcb, flags: number, window: number, mss: number, shift: number): boolean {
-  const optionOctets = options.MAXIMUM_SEGMENT_SIZE_OCTETS + (shift >= 0 ? options.WINDOW_SCALE_OCTETS : 0);
+/** SYN or SYN-ACK, with MSS and what the connection offers; false: the link has no room. */
+export function writeSyn(c: Tcb, flags: number, window: number): boolean {
+  const { port, rcvWndShift: shift } = c;
+  let optionOctets = options.MAXIMUM_SEGMENT_SIZE_OCTETS;
+  if (shift >= 0) optionOctets += options.WINDOW_SCALE_OCTETS;
+  if (c.sackPermitted) optionOctets += options.SACK_PERMITTED_OCTETS;
+  if (c.timestamps) optionOctets += options.TIMESTAMPS_OCTETS;
+  if (!port.reserve(OPTIONS_AT + optionOctets)) return false;
+  const { view } = port.arena;
+  let at = options.emitMaximumSegmentSize(view, port.at + OPTIONS_AT, c.rcvMss);
+  if (shift >= 0) at = options.emitWindowScale(view, at, shift);
+  if (c.sackPermitted) at = options.emitSackPermitted(view, at);
+  const answer = (flags & tcp.ACK) !== 0;
+  if (c.timestamps) options.emitTimestamps(view, at, c.tsVal, answer ? c.tsRecent : 0);
+  commitBare(c, c.iss, answer ? c.rcvNxt : seq(0), flags, window, optionOctets);
+  return true;
+}
+
+/** An acknowledgement with the blocks that `blocks` holds; false: the link has no room. RFC 2018 3. */
+export function writeSack(c: Tcb, window: number, blocks: SackBlocks): boolean {
   const { port } = c;
-  if (!port.reserve(DATA_AT + optionOctets)) return false;
+  const optionOctets = c.optionOctets + options.sackOctets(blocks.count);
+  if (!port.reserve(OPTIONS_AT + optionOctets)) return false;
+  const { view } = port.arena;
+  let at = port.at + OPTIONS_AT;
+  if (c.timestamps) at = options.emitTimestamps(view, at, c.tsVal, c.tsRecent);
+  options.emitSack(view, at, blocks.count, blocks.left, blocks.right);
+  commitBare(c, c.sndMax, c.rcvNxt, tcp.ACK, window, optionOctets);
+  return true;
+}
+
+/** Completes and commits a segment without payload whose options have been written. */
+function commitBare(c: Tcb, sequence: Seq, acknowledgement: Seq, flags: number, window: number, octets: number): void {
+  const { port } = c;
   const { view } = port.arena;
   const { at } = port;
-  const tcpOctets = tcp.HEADER_OCTETS + optionOctets;
+  const tcpOctets = tcp.HEADER_OCTETS + octets;
   writeHeaders(c, view, at, ipv4.HEADER_OCTETS + tcpOctets);
-  const acknowledgement = (flags & tcp.ACK) === 0 ? 0 : c.rcvNxt;
-  view.setInt32(at + TCP_AT + tcp.SEQUENCE, c.iss);
+  view.setInt32(at + TCP_AT + tcp.SEQUENCE, sequence);
   view.setInt32(at + TCP_AT + tcp.ACKNOWLEDGEMENT, acknowledgement);
-  const flagsWindow = ((tcpOctets / 4) << 28) | (flags << 16) | window;
+  const flagsWindow = dataOffset(tcpOctets) | (flags << 16) | window;
   view.setInt32(at + TCP_AT + tcp.DATA_OFFSET_FLAGS, flagsWindow);
-  view.setInt32(at + TCP_AT + tcp.CHECKSUM, 0);
-  const after = options.emitMaximumSegmentSize(view, at + DATA_AT, mss);
-  if (shift >= 0) options.emitWindowScale(view, after, shift);
-  let sum = c.tcpSum + tcpOctets + halves(c.iss) + halves(acknowledgement) + halves(flagsWindow);
-  for (let i = 0; i < optionOctets; i += 4) sum += halves(view.getInt32(at + DATA_AT + i));
-  view.setUint16(at + TCP_AT + tcp.CHECKSUM, finish(sum));
-  port.commit(DATA_AT + optionOctets);
-  return true;
+  let sum = c.tcpSum + tcpOctets + halves(sequence) + halves(acknowledgement) + halves(flagsWindow);
+  for (let i = 0; i < octets; i += 4) sum += halves(view.getInt32(at + OPTIONS_AT + i));
+  view.setInt32(at + TCP_AT + tcp.CHECKSUM, finish(sum) << 16);
+  port.commit(OPTIONS_AT + octets);
 }

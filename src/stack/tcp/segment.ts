@@ -2,7 +2,12 @@
 
 import type { Packet } from '../packet.ts';
 import * as tcp from '../wire/tcp.ts';
+import { parse, TcpOptions } from '../wire/tcp-options.ts';
 import { type Seq, seq } from './seq.ts';
+
+/** Two no-operations and timestamps, as nearly every segment has them. RFC 7323 appendix A. */
+const ALIGNED_TIMESTAMPS = 0x0101080a;
+const ALIGNED_OCTETS = tcp.HEADER_OCTETS + 12;
 
 export class Segment {
   declare packet: Packet;
@@ -16,6 +21,13 @@ export class Segment {
   headerOctets = 0;
   /** Octets of payload. */
   octets = 0;
+  /** What `readOptions` found: SEG.TSval and SEG.TSecr. */
+  hasTimestamps = false;
+  timestampValue = 0;
+  timestampEcho = 0;
+  /** Blocks of `options`; 0 also where these were not read. */
+  sackBlocks = 0;
+  readonly options = new TcpOptions();
   sourcePort = 0;
   destinationPort = 0;
 
@@ -31,6 +43,27 @@ export class Segment {
     this.flags = word & 0xff;
     this.window = view.getUint16(at + tcp.WINDOW);
     this.octets = packet.transportOctets - this.headerOctets;
+  }
+
+  /** Reads what options a segment of a connection with timestamps or SACK has. */
+  readOptions(): void {
+    const { headerOctets, options } = this;
+    const { view, transportAt } = this.packet;
+    const at = transportAt + tcp.HEADER_OCTETS;
+    this.sackBlocks = 0;
+    if (headerOctets === ALIGNED_OCTETS && view.getInt32(at) === ALIGNED_TIMESTAMPS) {
+      this.hasTimestamps = true;
+      this.timestampValue = view.getInt32(at + 4);
+      this.timestampEcho = view.getInt32(at + 8);
+      return;
+    }
+    this.hasTimestamps = false;
+    if (headerOctets === tcp.HEADER_OCTETS) return;
+    parse(view, at, headerOctets - tcp.HEADER_OCTETS, options);
+    this.hasTimestamps = options.hasTimestamps;
+    this.timestampValue = options.timestampValue | 0;
+    this.timestampEcho = options.timestampEcho | 0;
+    this.sackBlocks = options.sackBlocks;
   }
 
   /** SEG.LEN: payload, SYN and FIN. */

@@ -7,9 +7,11 @@ import { FIN, PSH, ACK as TCP_ACK, SYN as TCP_SYN } from '../wire/tcp.ts';
 import { limitedTransmit } from './congestion.ts';
 import { advertise, MAX_FIELD, offered } from './receive-window.ts';
 import { time, timeoutMs } from './rtt.ts';
-import { writeSegment, writeSyn } from './segment-writer.ts';
+import { gather, hasBlocks, type SackBlocks } from './sack.ts';
+import { writeSack, writeSegment, writeSyn } from './segment-writer.ts';
 import { type Seq, seqAdd, seqGt, seqLt, seqSub } from './seq.ts';
 import type { Tcb } from './tcb.ts';
+import { tick } from './timestamps.ts';
 
 /** Delay of an acknowledgement that an answer is expected to carry. RFC 9293 3.8.6.3 allows 500 ms. */
 export const DELAYED_ACK_MS = 20;
@@ -21,11 +23,12 @@ export const queueEnd = (c: Tcb): Seq => seqAdd(c.sndUna, c.queue.octets);
 
 /**
  * Sends until nothing more may go, `budget` octets have gone or the link has no room; returns the octets sent.
- * `c.port.blocked` tells whether it was the link; what is due then is still due.
+ * `c.port.blocked` tells whether it was the link; what is due then is still due. `blocks`: room to work in.
  */
-export function output(c: Tcb, nowMs: number, budget: number): number {
+export function output(c: Tcb, blocks: SackBlocks, nowMs: number, budget: number): number {
+  if (c.timestamps) tick(c, nowMs);
   if (c.synDue) sendSyn(c, nowMs);
-  if (c.state === 'SYN-RECEIVED' && c.ackDue) sendHandshakeAck(c);
+  if (c.state === 'SYN-RECEIVED' && c.ackDue) sendHandshakeAck(c, blocks);
   if (c.state === 'SYN-SENT' || c.state === 'SYN-RECEIVED' || c.state === 'CLOSED' || c.state === 'LISTEN') return 0;
   const window = advertise(c);
   let sent = 0;
@@ -42,8 +45,8 @@ export function output(c: Tcb, nowMs: number, budget: number): number {
     c.keepaliveDue = false;
   }
   if (c.ackDue) {
-    for (; c.extraAcks > 0; c.extraAcks--) if (!sendAck(c, window)) return sent;
-    sendAck(c, window);
+    for (; c.extraAcks > 0; c.extraAcks--) if (!sendAck(c, blocks, window)) return sent;
+    sendAck(c, blocks, window);
   }
   return sent;
 }
@@ -53,7 +56,7 @@ function sendSyn(c: Tcb, nowMs: number): void {
   // The window of a SYN is never scaled. RFC 7323 2.2.
   const window = Math.min(MAX_FIELD, c.handler.room(c.connection), c.rcvLimit);
   const flags = answer ? TCP_SYN | TCP_ACK : TCP_SYN;
-  if (!writeSyn(c, flags, window, c.rcvMss, c.rcvWndShift)) return;
+  if (!writeSyn(c, flags, window)) return;
   c.synDue = false;
   if (answer) {
     c.rcvAdv = seqAdd(c.rcvNxt, window);
@@ -72,19 +75,29 @@ function sendSyn(c: Tcb, nowMs: number): void {
  * In SYN-RECEIVED what is not acceptable is acknowledged too (RFC 9293 3.10.7.4, first): in a simultaneous open it is
  * this that the peer waits for. The window stays the one that the SYN offered, rounded up to the scale's unit.
  */
-function sendHandshakeAck(c: Tcb): void {
+function sendHandshakeAck(c: Tcb, blocks: SackBlocks): void {
   // Nothing of ours has been sent yet.
   if (c.sndMax === c.iss) return;
   const shift = Math.max(0, c.rcvWndShift);
   const field = Math.min(MAX_FIELD, (offered(c) + (1 << shift) - 1) >> shift);
-  if (sendAck(c, field)) c.rcvAdv = seqAdd(c.rcvNxt, field << shift);
+  if (sendAck(c, blocks, field)) c.rcvAdv = seqAdd(c.rcvNxt, field << shift);
 }
 
-function sendAck(c: Tcb, window: number): boolean {
+function sendAck(c: Tcb, blocks: SackBlocks, window: number): boolean {
+  if (hasBlocks(c) && gather(c, blocks, c.extraAcks)) {
+    if (!writeSack(c, window, blocks)) return false;
+    acked(c);
+    return true;
+  }
   // SND.NXT that a timeout has set back would be taken for old by the peer: RFC 9293 3.10.7.4 wants the latest.
   if (!writeSegment(c, c.sndMax, c.rcvNxt, TCP_ACK, window, 0, 0)) return false;
   acked(c);
   return true;
+}
+
+/** A segment with data acknowledged all there is; blocks need one of their own. */
+function ackCarried(c: Tcb): void {
+  if (!c.ackDue || !hasBlocks(c)) acked(c);
 }
 
 /** What went out acknowledged all there is. */
@@ -99,7 +112,7 @@ function largest(c: Tcb): number {
   const most = c.port.link.offload.segmentOctets;
   if (most === 0) return c.sndMss;
   // Whole segments only, so that the link's last cut is not a short one in the middle of a stream.
-  return Math.max(c.sndMss, Math.floor((most - 40) / c.sndMss) * c.sndMss);
+  return Math.max(c.sndMss, Math.floor((most - 40 - c.optionOctets) / c.sndMss) * c.sndMss);
 }
 
 function sendData(c: Tcb, window: number, nowMs: number, budget: number): number {
@@ -126,7 +139,7 @@ function sendData(c: Tcb, window: number, nowMs: number, budget: number): number
     const fin = last && c.finQueued;
     const flags = TCP_ACK | (last && octets > 0 ? PSH : 0) | (fin ? FIN : 0);
     if (!writeSegment(c, c.sndNxt, c.rcvNxt, flags, window, inFlight, octets)) break;
-    acked(c);
+    ackCarried(c);
     const beyond = c.sndWnd - inFlight < octets;
     const next = seqAdd(c.sndNxt, octets + (fin ? 1 : 0));
     if (c.sndMax === c.sndUna) c.progressAtMs = nowMs;
@@ -171,7 +184,7 @@ function sendFirstAgain(c: Tcb, window: number, nowMs: number): number {
   const fin = c.finSent && octets === c.queue.octets && inFlight > octets;
   const flags = TCP_ACK | (octets === c.queue.octets && octets > 0 ? PSH : 0) | (fin ? FIN : 0);
   if (!writeSegment(c, c.sndUna, c.rcvNxt, flags, window, 0, octets)) return -1;
-  acked(c);
+  ackCarried(c);
   c.retransmitDue = false;
   c.retransmissions++;
   armRetransmit(c, nowMs);

@@ -16,4 +16,5 @@ export const seqLt = (a: Seq, b: Seq): boolean => ((a - b) | 0) < 0;
 export const seqLeq = (a: Seq, b: Seq): boolean => ((a - b) | 0) <= 0;
 export const seqGt = (a: Seq, b: Seq): boolean => ((a - b) | 0) > 0;
 export const seqGeq = (a: Seq, b: Seq): boolean => ((a - b) | 0) >= 0;
+export const seqMin = (a: Seq, b: Seq): Seq => (((a - b) | 0) <= 0 ? a : b);
 export const seqMax = (a: Seq, b: Seq): Seq => (((a - b) | 0) >= 0 ? a : b);

@@ -1,6 +1,6 @@
 /**
  * The transmission control block: what TCP knows about one connection. RFC 9293 3.3.1, with the variables of
- * RFC 5681, 6298, 6582 and 7323 beside it. Nothing here acts: segment-arrives.ts, send.ts and timeout.ts do.
+ * RFC 2018, 5681, 6298, 6582 and 7323 beside it. Nothing here acts: segment-arrives.ts, send.ts and timeout.ts do.
  */
 
 import type { ChunkPool } from '../chunk-pool.ts';
@@ -76,7 +76,7 @@ export abstract class Tcb implements Sender, TimerOwner {
   /** MAX.SND.WND: RFC 5961 5.2, RFC 9293 3.8.6.2.1. */
   sndWndMax = 0;
   sndWndShift = 0;
-  /** Largest payload of a segment we send. RFC 9293 3.7.1. */
+  /** Largest payload of a segment we send: less the options that each has. RFC 9293 3.7.1, RFC 6691. */
   sndMss = 536;
 
   // Receive sequence space.
@@ -93,8 +93,25 @@ export abstract class Tcb implements Sender, TimerOwner {
   rcvLimit = 0;
   /** The most the owner ever promised. */
   rcvMost = 0;
-  /** Largest payload of a segment the peer sends: what we told it. */
+  /** What we told the peer that a segment without options may carry. */
   rcvMss = 536;
+
+  // Options: before the handshake what we offer, then what both sides have.
+  /** RFC 7323 3.2, Snd.TS.OK. */
+  timestamps = false;
+  /** RFC 2018 2 */
+  sackPermitted = false;
+  /** Octets of options in every segment: those of timestamps. */
+  optionOctets = 0;
+  /** TS.Recent: what is echoed; and when it was taken. RFC 7323 4.3. */
+  tsRecent = 0;
+  tsRecentAtMs = 0;
+  /** What our clock begins with on this tuple; TSval of the segments that are being written. */
+  tsOffset = 0;
+  tsVal = 0;
+  /** Octets that came twice, to be reported once. RFC 2883 4. */
+  duplicateLeft: Seq = seq(0);
+  duplicateRight: Seq = seq(0);
 
   // Octets.
   readonly queue: SendQueue;

@@ -91,6 +91,11 @@ export class Tuples {
     return seqAdd(seq(this.#hash.strong(this.#keyOf(c), KEY_WORDS)), clock | 0);
   }
 
+  /** RFC 7323 5.4: where the tuple's clock begins; the same for a later connection of it. */
+  timestampOffset(c: Connection): number {
+    return this.#hash.strong(this.#keyOf(c), KEY_WORDS - 1);
+  }
+
   /** 32 bits. */
   random(): number {
     const bytes = this.#randomWord;

@@ -232,10 +232,12 @@ t.test('frames to the guest: in place, over merged buffers, with headers', async
   const small = Array.from({ length: 6 }, () => offerBuffer(frontEnd, 100, 1436));
   const frame = randomBytes(1400);
   frame.writeUInt8(0x45, 14);
+  frame.writeUInt8(0x50, 34 + 12);
   t.ok(send(link, frame, 34, 16, 700));
   t.ok(send(link, frame));
   const merged = randomBytes(5000);
   merged.writeUInt8(0x60, 14);
+  merged.writeUInt8(0x50, 54 + 12);
   t.ok(send(link, merged, 54, 16, 1440));
   t.equal(rx.takeUsed().length, 0);
   // Reserved more than is sent: what is not needed stays.

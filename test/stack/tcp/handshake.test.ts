@@ -233,7 +233,7 @@ t.test('connect: SYN, SYN-ACK, ACK', async (t) => {
   s.world.netstack.pinNeighbor(address(s.guest), s.world.ingress, Uint8Array.of(2, 0, 0, 0, 0, 3));
   s.connect(8080);
   t.equal(s.connection.state, 'SYN-SENT');
-  s.expect('S 0:0(0) win 65535 <mss 1460,wscale 7>');
+  s.expect('S 0:0(0) win 65535 <mss 1460,wscale 7,sackOK,TS val 0 ecr 0>');
   t.ok(s.peerPort >= 49152, 'RFC 6056: a dynamic port');
   t.equal(s.connection.peerPort, s.peerPort);
   const g = Object.assign(s, { guestPort: 8080 });

@@ -4,7 +4,8 @@
  *     script.guest('S 0:0(0) win 65535 <mss 1460,wscale 7>');
  *     script.expect('S. 0:0(0) ack 1 <mss 1460,wscale 7>');
  *
- * Sequence numbers are relative to each side's initial one. Flags: S F R P U and . for ACK. `win` is the field as it
+ * Sequence numbers are relative to each side's initial one, our timestamps to our first; the guest's are as written.
+ * Options: mss N, wscale N, sackOK, TS val N ecr N, sack L:R L:R, nop. Flags: S F R P U and . for ACK. `win` is the field as it
  * stands. An expectation without `win` does not look at it, one without options does not look at them. Payload is a
  * pattern that depends on the sequence number, and is checked.
  */
@@ -51,15 +52,22 @@ function parseLine(text: string): Parsed {
   };
 }
 
-function encodeOptions(text: string | undefined): Uint8Array {
+const word = (value: number): number[] => [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255];
+
+/** `ourIsn` and `ourTicks`: what numbers of blocks and echoes are relative to. */
+function encodeOptions(text: string | undefined, ourIsn: number, ourTicks: number): Uint8Array {
   const bytes: number[] = [];
   for (const option of text?.split(',') ?? []) {
-    const [name, value] = option.trim().split(' ');
+    const [name, value, ...rest] = option.trim().split(' ');
     if (name === 'mss') bytes.push(2, 4, Number(value) >> 8, Number(value) & 255);
     else if (name === 'wscale') bytes.push(1, 3, 3, Number(value));
     else if (name === 'nop') bytes.push(1);
     else if (name === 'sackOK') bytes.push(1, 1, 4, 2);
-    else if (name?.startsWith('raw:')) bytes.push(...Buffer.from(name.slice(4), 'hex'));
+    else if (name === 'TS') bytes.push(1, 1, 8, 10, ...word(Number(rest[0])), ...word(ourTicks + Number(rest[2])));
+    else if (name === 'sack') {
+      const edges = [value, ...rest].flatMap((block) => block!.split(':').map(Number));
+      bytes.push(1, 1, 5, 2 + 4 * edges.length, ...edges.flatMap((edge) => word(ourIsn + edge)));
+    } else if (name?.startsWith('raw:')) bytes.push(...Buffer.from(name.slice(4), 'hex'));
     else throw new Error(`unknown option ${option}`);
   }
   while (bytes.length % 4 !== 0) bytes.push(0);
@@ -146,6 +154,8 @@ export class TcpScript {
   peerPort: number;
   /** Our initial sequence number, seen in our first SYN. */
   ourIsn: number | undefined = undefined;
+  /** TSval of our first segment that had one. */
+  ourTicks: number | undefined = undefined;
   /** Octets written for the guest so far. */
   written = 0;
 
@@ -166,7 +176,7 @@ export class TcpScript {
 
   frame(text: string): Uint8Array {
     const { flags, seq, octets, ack, window, options } = parseLine(text);
-    const encoded = encodeOptions(options);
+    const encoded = encodeOptions(options, this.ourIsn ?? 0, this.ourTicks ?? 0);
     const bytes = new Uint8Array(20 + encoded.length + octets);
     const view = new DataView(bytes.buffer);
     view.setUint16(0, this.guestPort);
@@ -228,7 +238,7 @@ export class TcpScript {
     this.connection.accept(this.owner);
     this.world.poll();
     this.#describe(this.world.link.take().at(-1)!.bytes);
-    this.guestSends(`. 1:1(0) ack 1 win ${window}`);
+    this.guestSends(`. 1:1(0) ack 1 win ${window}${options.includes('TS') ? ' <TS val 1 ecr 0>' : ''}`);
     this.world.poll();
     this.owner.take();
     this.world.link.take();
@@ -287,6 +297,16 @@ export class TcpScript {
     const shown: string[] = [];
     if (options.maximumSegmentSize >= 0) shown.push(`mss ${options.maximumSegmentSize}`);
     if (options.windowScale >= 0) shown.push(`wscale ${options.windowScale}`);
+    if (options.sackPermitted) shown.push('sackOK');
+    if (options.hasTimestamps) {
+      this.ourTicks ??= options.timestampValue;
+      shown.push(`TS val ${(options.timestampValue - this.ourTicks) | 0} ecr ${options.timestampEcho}`);
+    }
+    if (options.sackBlocks > 0) {
+      const edge = (numbers: Uint32Array, i: number): number => (numbers[i]! - this.#guestIsn) | 0;
+      const blocks = Array.from({ length: options.sackBlocks }, (_, i) => i);
+      shown.push(`sack ${blocks.map((i) => `${edge(options.sackLeft, i)}:${edge(options.sackRight, i)}`).join(' ')}`);
+    }
     return {
       text: `${flags} ${seq}:${seq + octets}(${octets})${ack}`,
       window: tcp.window(view, 0),
