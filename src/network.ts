@@ -302,14 +302,20 @@ export class Network {
     this.#request('useNameServers', nameServers, () => this.#outside.useNameServers(nameServers));
   }
 
-  /** Decides by these from now on; flows that are open stay. */
+  /** Decides by these from now on; flows that are open and would be denied end. */
   usePolicyRules(rules: readonly PolicyRule[]): void {
-    this.#request('usePolicyRules', rules, () => this.#policy.useRules(rules));
+    this.#request('usePolicyRules', rules, () => {
+      this.#policy.useRules(rules);
+      this.#recheck();
+    });
   }
 
-  /** Lets guests have these ports of the host from now on. */
+  /** Lets guests have these ports of the host from now on; flows to others end. */
   useHostPorts(ports: HostPorts): void {
-    this.#request('useHostPorts', ports, () => this.#policy.useHostPorts(ports));
+    this.#request('useHostPorts', ports, () => {
+      this.#policy.useHostPorts(ports);
+      this.#recheck();
+    });
   }
 
   /** The policy in force, how often each rule decided, and what was denied lately. */
@@ -323,7 +329,10 @@ export class Network {
   }
 
   flows(): readonly FlowRecord[] {
-    return this.#netstack.flows();
+    const tcp = this.#netstack.flows(
+      (connection) => this.#tcp.originOf(connection) ?? this.#forwarder.originOf(connection),
+    );
+    return [...tcp, ...this.#udp.flows(), ...this.#forwarder.flows(), ...this.#icmp.flows()];
   }
 
   /** Frames, datagrams and flows that went nowhere, by reason. */
@@ -363,6 +372,15 @@ export class Network {
 
   #request<T>(name: string, argument: unknown, run: () => T): T {
     return this.#outside.request({ name, argument }, run);
+  }
+
+  /** The policy has changed. */
+  #recheck(): void {
+    this.#tcp.recheck();
+    this.#udp.recheck();
+    this.#forwarder.recheck();
+    void this.#guestProxy?.then((proxy) => proxy.recheck());
+    this.#pipeline.wake();
   }
 
   #loadGuestProxy(): Promise<GuestProxy> {

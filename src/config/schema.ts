@@ -269,7 +269,7 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     restarts: 'nothing',
     summary: 'what the guest may reach, such as deny 10.0.0.0/8; allow *.example.org port 443; deny any',
     details:
-      'A rule is `allow|deny [out|in] [tcp|udp|icmp] [ADDRESS|CIDR|NAME|any] [port PORT[-LAST],...]`; rules are set apart by `;` or line ends, `#` begins a comment. The first that is about a flow decides; what none is about is allowed. `in` is about what comes to published ports: the client and the port of the host. `example.org` is one name, `*.example.org` all below it, `.example.org` both; a name means the addresses that the guest was told for it, until their time is over. Flows that are open stay. `slipway net policy check ADDRESS PORT` says which rule decides.',
+      'A rule is `allow|deny [out|in] [tcp|udp|icmp] [ADDRESS|CIDR|NAME|any] [port PORT[-LAST],...]`; rules are set apart by `;` or line ends, `#` begins a comment. The first that is about a flow decides; what none is about is allowed. `in` is about what comes to published ports: the client and the port of the host. `example.org` is one name, `*.example.org` all below it, `.example.org` both; a name means the addresses that the guest was told for it, until their time is over. Flows that are open and would be denied now end. `slipway net policy check ADDRESS PORT` says which rule decides.',
     check: checkRules,
   },
   'policy.hostLoopback': {

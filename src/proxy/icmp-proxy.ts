@@ -13,9 +13,12 @@
  * No timers: the owner calls `expire` now and then.
  */
 
-import type { Address, Clock, EchoRequest, NetstackPort, UnreachableKind } from '../stack/port.ts';
+import type { Address, Clock, EchoRequest, FlowRecord, NetstackPort, UnreachableKind } from '../stack/port.ts';
+import { formatAddress, formatEndpoint } from '../stack/wire/address.ts';
 import { type EndpointKey, endpointKey } from './endpoint-key.ts';
+import { originOf } from './flow-origin.ts';
 import { gather, SingleFragment } from './fragment-list.ts';
+import type { PolicyRule } from './policy/rule.ts';
 import type { Policy } from './policy.ts';
 import type { HostEchoHandler, HostEchoPort, HostEchoSocket, HostErrorCode } from './port.ts';
 
@@ -24,7 +27,7 @@ const WAITING = 16;
 const LARGEST = 65507;
 
 export interface IcmpProxyOptions {
-  readonly policy: Pick<Policy, 'destination' | 'acquire' | 'release'>;
+  readonly policy: Pick<Policy, 'destination' | 'ruleOf' | 'acquire' | 'release'>;
   readonly netstack: Pick<NetstackPort, 'sendEchoReply' | 'sendUnreachable' | 'sendTimeExceeded'>;
   readonly clock: Clock;
   /** Loads what sends echo requests on the host; undefined, also by rejection: the host cannot. */
@@ -50,7 +53,12 @@ interface Session {
   readonly guestAddress: Address;
   readonly identifier: number;
   readonly socket: HostEchoSocket;
+  /** Who was asked last. */
+  readonly peerAddress: Address;
+  by: PolicyRule | undefined;
   usedAtMs: number;
+  octetsToGuest: number;
+  octetsToHost: number;
 }
 
 export class IcmpProxy implements HostEchoHandler {
@@ -74,11 +82,12 @@ export class IcmpProxy implements HostEchoHandler {
   /** An echo request of the guest's (`Forwarder.echo`). */
   echo(request: EchoRequest): void {
     const { policy, netstack, clock } = this.#options;
-    const { allowed, answer, address } = policy.destination(request.peerAddress, {
+    const verdict = policy.destination(request.peerAddress, {
       protocol: 'icmp',
       port: 0,
       ingress: request.ingress,
     });
+    const { allowed, answer, address } = verdict;
     if (!allowed) {
       this.drops.denied++;
       netstack.sendUnreachable(answer === 'prohibited' ? 'prohibited' : 'host', request);
@@ -95,6 +104,9 @@ export class IcmpProxy implements HostEchoHandler {
       return;
     }
     session.usedAtMs = clock.nowMs();
+    session.peerAddress.set(request.peerAddress);
+    session.by = policy.ruleOf(verdict);
+    session.octetsToHost += request.payload.octets;
     // The gateway is a hop itself. RFC 1812 5.3.1.
     if (session.socket.send(address, request.sequence, request.hopLimit - 1, request.payload)) return;
     this.drops['host-failed']++;
@@ -102,7 +114,9 @@ export class IcmpProxy implements HostEchoHandler {
   }
 
   replied(socket: HostEchoSocket, peerAddress: Address, sequence: number, payload: Uint8Array): void {
-    const { guestAddress, identifier } = socket.owner as Session;
+    const session = socket.owner as Session;
+    const { guestAddress, identifier } = session;
+    session.octetsToGuest += payload.length;
     this.#options.netstack.sendEchoReply({ guestAddress, peerAddress, identifier, sequence }, payload);
   }
 
@@ -116,6 +130,23 @@ export class IcmpProxy implements HostEchoHandler {
     const { guestAddress, identifier, ingress } = socket.owner as Session;
     const about = { guestAddress, guestPort: 0, peerAddress, peerPort: 0, ingress, identifier, sequence };
     this.#options.netstack.sendTimeExceeded(about, router);
+  }
+
+  flows(): FlowRecord[] {
+    const nowMs = this.#options.clock.nowMs();
+    return [...this.#sessions.values()].flatMap((sessions) =>
+      [...sessions.values()].map((session) => ({
+        protocol: 'icmp',
+        ...originOf('out', session.by),
+        guest: formatEndpoint(session.guestAddress, session.identifier),
+        peer: formatAddress(session.peerAddress),
+        state: 'open',
+        octetsToGuest: session.octetsToGuest,
+        octetsToHost: session.octetsToHost,
+        idleMs: nowMs - session.usedAtMs,
+        waitsFor: 'nothing',
+      })),
+    );
   }
 
   /** Gives up what has been idle for too long. */
@@ -180,7 +211,18 @@ export class IcmpProxy implements HostEchoHandler {
       return socket === 'EACCES' || socket === 'EPERM' ? 'host-forbids' : 'host-failed';
     }
     const guestAddress = Uint8Array.from(request.guestAddress);
-    const session: Session = { key, ingress, guestAddress, identifier, socket, usedAtMs: 0 };
+    const session: Session = {
+      key,
+      ingress,
+      guestAddress,
+      identifier,
+      socket,
+      peerAddress: Uint8Array.from(request.peerAddress),
+      by: undefined,
+      usedAtMs: 0,
+      octetsToGuest: 0,
+      octetsToHost: 0,
+    };
     socket.owner = session;
     sessions.set(key, session);
     return session;

@@ -15,7 +15,7 @@
  *
  * A name in a rule means the addresses that the network's resolver gave this guest for it (policy/resolved-names.ts).
  * Names that the guest itself claims (SNI, Host) can only narrow that: an `allow` wants them to match as well, for a
- * `deny` they are enough.
+ * `deny` they are enough. A flow that is open keeps the name that it was let through for, for as long as a rule says so.
  *
  * State: rules and how often each decided, what was denied lately, counts per switch port and kind against limits. No
  * timers.
@@ -42,6 +42,7 @@ import {
   formatPolicyRule,
   inRuleSubnet,
   isAbout,
+  isSameRule,
   isWholeFamily,
   type PolicyProtocol,
   type PolicyRule,
@@ -68,6 +69,8 @@ export interface PolicyFlow {
   readonly resolvedName?: string;
   /** The name that the guest says it speaks to: SNI, Host. */
   readonly claimedName?: string;
+  /** Of a flow that is open: the rule that let it through. A name in it was the address's then, and is so still. */
+  readonly allowedBy?: PolicyRule | undefined;
 }
 
 /** Which ports of the host guests may have. */
@@ -208,11 +211,16 @@ export class Policy {
     return this.#rules.length > 0;
   }
 
+  /** The rule that decided; undefined: none did. */
+  ruleOf({ rule }: Verdict): PolicyRule | undefined {
+    return rule === undefined ? undefined : this.#rules[rule - 1];
+  }
+
   get rules(): readonly PolicyRule[] {
     return this.#rules;
   }
 
-  /** From now on; flows that are open stay. */
+  /** From now on. Flows that are open are their owners' to ask about again (`recheck`). */
   useRules(rules: readonly PolicyRule[]): void {
     this.#rules = rules;
     this.#decided = rules.map(() => 0);
@@ -220,7 +228,7 @@ export class Policy {
     this.generation++;
   }
 
-  /** From now on; flows that are open stay. */
+  /** From now on. Flows that are open are their owners' to ask about again (`recheck`). */
   useHostPorts(ports: HostPorts): void {
     if (this.#host === 'closed') return;
     this.#host = ports;
@@ -233,6 +241,12 @@ export class Policy {
    */
   destination(address: Address, flow?: PolicyFlow): Verdict {
     return this.#count(this.check(address, flow), flow);
+  }
+
+  /** What is said now of a flow that is open; counted when it is denied, as it ends then. */
+  recheck(address: Address, flow: PolicyFlow): Verdict {
+    const verdict = this.check(address, flow);
+    return verdict.allowed ? verdict : this.#count(verdict, flow);
   }
 
   /** Whether what comes from `address` on the host's side may enter by a published port. */
@@ -327,7 +341,8 @@ export class Policy {
       const inner = rule.action === 'deny' ? embedded(address) : undefined;
       return inner !== undefined && inRuleSubnet(target.subnet, inner);
     }
-    const { claimedName } = flow ?? {};
+    const { claimedName, allowedBy } = flow ?? {};
+    if (rule.action === 'allow' && allowedBy && isSameRule(rule, allowedBy)) return true;
     const claimed = claimedName === undefined ? undefined : matchesName(target.name, plain(claimedName));
     if (rule.action === 'deny') return claimed === true || this.#isNamed(target.name, address, flow);
     return claimed !== false && this.#isNamed(target.name, address, flow);

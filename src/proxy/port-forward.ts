@@ -6,16 +6,26 @@
  * are Docker's words, with the code beside them. A wildcard of a family that the host has not is granted without a
  * listener.
  *
- * A client that the policy does not let in is reset, its datagrams are dropped; both are the policy's to count. A TCP
+ * A client that the policy does not let in, or not any more, is reset, its datagrams are dropped; both are the policy's to count. A TCP
  * client is accepted, then the guest is dialled; a guest that refuses is a reset for the client. Datagrams: each
  * client has a port of the gateway to itself, by which its replies are told apart, for `IDLE_MS` after the last datagram
  * either way; a listener has at most `CLIENTS` of them, and gives up the one unused longest. No timers: the owner calls
  * `expire` now and then.
  */
 
-import type { Address, Clock, NetstackPort, UdpDatagram } from '../stack/port.ts';
-import { equal, parseAddress } from '../stack/wire/address.ts';
+import type {
+  Address,
+  Clock,
+  FlowOrigin,
+  FlowRecord,
+  NetstackPort,
+  TcpConnection,
+  UdpDatagram,
+} from '../stack/port.ts';
+import { equal, formatEndpoint, parseAddress } from '../stack/wire/address.ts';
 import { type EndpointKey, endpointKey } from './endpoint-key.ts';
+import { originOf } from './flow-origin.ts';
+import type { PolicyRule } from './policy/rule.ts';
 import type { Policy } from './policy.ts';
 import type {
   HostDatagramHandler,
@@ -53,12 +63,29 @@ export interface PortForwarderOptions {
   readonly clock: Clock;
   readonly gateway: Address;
   /** Undefined: every client is let in. */
-  readonly policy?: Pick<Policy, 'arrival' | 'generation'>;
+  readonly policy?: Pick<Policy, 'arrival' | 'recheck' | 'ruleOf' | 'generation'>;
 }
 
 /** Whom a stream is from; :: for one that has gone before it could be asked. */
 const addressOf = ({ remoteAddress }: HostStream): Address =>
   parseAddress(remoteAddress.replace(/%.*/, '')) ?? new Uint8Array(16);
+
+/** A client's connection. */
+class Arrival extends TcpSplice {
+  readonly clientAddress: Address;
+  readonly clientPort: number;
+  readonly port: number;
+  /** The rule that let it in. */
+  by: PolicyRule | undefined = undefined;
+
+  constructor(stream: HostStream, onClosed: () => void) {
+    super(onClosed);
+    this.clientAddress = addressOf(stream);
+    this.clientPort = stream.remotePort;
+    this.port = stream.localPort;
+    this.joinStream(stream);
+  }
+}
 
 /** A client that is not let in. */
 const refused: StreamHandler = { connected() {}, readable() {}, writable() {}, closed() {} };
@@ -68,7 +95,7 @@ export class PortForwarder {
   readonly #datagramPorts = new Set<DatagramPort>();
   readonly #gatewayPorts = new GatewayPorts();
   readonly #open = new Set<ExposedPort>();
-  readonly #splices = new Set<TcpSplice>();
+  readonly #arrivals = new Set<Arrival>();
 
   constructor(options: PortForwarderOptions) {
     this.#options = options;
@@ -92,7 +119,32 @@ export class PortForwarder {
   /** Takes back everything that is exposed, and resets the connections that came in by it. */
   close(): void {
     for (const exposed of [...this.#open]) exposed.close();
-    for (const splice of [...this.#splices]) splice.connection?.abort();
+    for (const arrival of [...this.#arrivals]) arrival.connection?.abort();
+  }
+
+  /** The policy has changed: ends what it denies now. */
+  recheck(): void {
+    const { policy } = this.#options;
+    if (!policy) return;
+    for (const arrival of [...this.#arrivals]) {
+      const { clientAddress, port, by: allowedBy } = arrival;
+      const verdict = policy.recheck(clientAddress, { direction: 'in', protocol: 'tcp', port, allowedBy });
+      if (verdict.allowed) arrival.by = policy.ruleOf(verdict);
+      else if (arrival.connection) arrival.connection.abort();
+      else arrival.stream?.abort();
+    }
+    for (const port of this.#datagramPorts) port.recheck();
+  }
+
+  /** How a connection came to be; undefined: it is none of these. */
+  originOf({ owner }: TcpConnection): FlowOrigin | undefined {
+    if (!(owner instanceof Arrival)) return undefined;
+    return originOf('in', owner.by, formatEndpoint(owner.clientAddress, owner.clientPort));
+  }
+
+  /** Clients of UDP ports; of TCP's the stack keeps the records. */
+  flows(): FlowRecord[] {
+    return [...this.#datagramPorts].flatMap((port) => port.flows());
   }
 
   /** Gives up clients of UDP ports that have been idle for too long. */
@@ -103,14 +155,15 @@ export class PortForwarder {
   async #exposeTcp({ hostAddress, hostPort }: ExposeRequest, guest: Guest): Promise<ExposedPort> {
     const { host, netstack, gateway, policy } = this.#options;
     const listener = await host.listen(hostAddress, hostPort, (stream) => {
-      if (policy && !policy.arrival(addressOf(stream), 'tcp', stream.localPort).allowed) {
+      const arrival: Arrival = new Arrival(stream, () => this.#arrivals.delete(arrival));
+      const verdict = policy?.arrival(arrival.clientAddress, 'tcp', arrival.port);
+      if (verdict && !verdict.allowed) {
         stream.abort();
         return refused;
       }
-      const splice: TcpSplice = new TcpSplice(() => this.#splices.delete(splice));
-      this.#splices.add(splice);
-      splice.joinStream(stream);
-      splice.joinConnection(netstack.connect({ ...guest, peerAddress: gateway, peerPort: 0 }, guestSide));
+      arrival.by = verdict && policy?.ruleOf(verdict);
+      this.#arrivals.add(arrival);
+      arrival.joinConnection(netstack.connect({ ...guest, peerAddress: gateway, peerPort: 0 }, guestSide));
       return hostSide;
     });
     return this.#exposed(listener);
@@ -184,9 +237,12 @@ interface Client {
   readonly address: Address;
   readonly port: number;
   readonly endpoints: Guest & { readonly peerAddress: Address; readonly peerPort: number };
-  /** The policy's generation when it was let in. */
+  /** The policy's generation when it was let in, and the rule that did. */
   askedIn: number;
+  by: PolicyRule | undefined;
   usedAtMs: number;
+  octetsToGuest: number;
+  octetsToHost: number;
 }
 
 class DatagramPort implements HostDatagramHandler {
@@ -208,20 +264,52 @@ class DatagramPort implements HostDatagramHandler {
     const key = endpointKey(address, port);
     let client = this.#clients.get(key);
     if (!client || (policy && client.askedIn !== policy.generation)) {
-      if (policy && !policy.arrival(address, 'udp', socket.port).allowed) {
+      const verdict = policy?.arrival(address, 'udp', socket.port);
+      if (verdict && !verdict.allowed) {
         if (client) this.#remove(client);
         return;
       }
-      if (client) client.askedIn = policy?.generation ?? 0;
-      else client = this.#open(key, address, port);
+      client ??= this.#open(key, address, port);
+      if (!client) return;
+      client.askedIn = policy?.generation ?? 0;
+      client.by = verdict && policy?.ruleOf(verdict);
     }
-    if (!client) return;
     client.usedAtMs = this.#options.clock.nowMs();
+    client.octetsToGuest += payload.length;
     this.#options.netstack.sendUdp(client.endpoints, payload);
   }
 
   /** The client does not listen any more; it may again. */
   failed(): void {}
+
+  recheck(): void {
+    const { policy } = this.#options;
+    const port = this.#socket?.port;
+    if (!policy || port === undefined) return;
+    for (const client of this.#clients.values()) {
+      const flow = { direction: 'in', protocol: 'udp', port, allowedBy: client.by } as const;
+      const verdict = policy.recheck(client.address, flow);
+      client.askedIn = policy.generation;
+      client.by = policy.ruleOf(verdict);
+      if (!verdict.allowed) this.#remove(client);
+    }
+  }
+
+  flows(): FlowRecord[] {
+    const nowMs = this.#options.clock.nowMs();
+    const { guestAddress, guestPort } = this.#guest;
+    return [...this.#clients.values()].map((client) => ({
+      protocol: 'udp',
+      ...originOf('in', client.by, formatEndpoint(client.address, client.port)),
+      guest: formatEndpoint(guestAddress, guestPort),
+      peer: formatEndpoint(client.endpoints.peerAddress, client.endpoints.peerPort),
+      state: 'open',
+      octetsToGuest: client.octetsToGuest,
+      octetsToHost: client.octetsToHost,
+      idleMs: nowMs - client.usedAtMs,
+      waitsFor: 'nothing',
+    }));
+  }
 
   expire(): void {
     const limit = this.#options.clock.nowMs() - IDLE_MS;
@@ -234,12 +322,21 @@ class DatagramPort implements HostDatagramHandler {
 
   #open(key: EndpointKey, address: Address, port: number): Client | undefined {
     if (this.#clients.size >= CLIENTS) this.#removeOldest();
-    const { netstack, gateway, policy } = this.#options;
-    const askedIn = policy?.generation ?? 0;
+    const { netstack, gateway } = this.#options;
     for (let tries = 0; tries < PORTS; tries++) {
       const peerPort = this.#ports.next();
       const endpoints = { ...this.#guest, peerAddress: gateway, peerPort };
-      const client = { key, address: Uint8Array.from(address), port, endpoints, askedIn, usedAtMs: 0 };
+      const client: Client = {
+        key,
+        address: Uint8Array.from(address),
+        port,
+        endpoints,
+        askedIn: 0,
+        by: undefined,
+        usedAtMs: 0,
+        octetsToGuest: 0,
+        octetsToHost: 0,
+      };
       try {
         netstack.listenUdp(gateway, peerPort, (datagram) => this.#reply(client, datagram));
       } catch {
@@ -255,6 +352,7 @@ class DatagramPort implements HostDatagramHandler {
     const { guestAddress, guestPort } = this.#guest;
     if (datagram.guestPort !== guestPort || !equal(datagram.guestAddress, guestAddress)) return;
     client.usedAtMs = this.#options.clock.nowMs();
+    client.octetsToHost += datagram.payload.octets;
     this.#socket?.send(datagram.payload, client.address, client.port);
   }
 

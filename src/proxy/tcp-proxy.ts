@@ -5,10 +5,13 @@
  * the two.
  *
  * Dials do not wait for each other. A guest may have `DIALS` of them under way; one more gives up its oldest, so that
- * a scan of silent addresses blocks nobody, and connections in all are the policy's to count.
+ * a scan of silent addresses blocks nobody, and connections in all are the policy's to count. A connection that the policy
+ * denies after it has changed is reset on both sides.
  */
 
-import type { TcpConnection } from '../stack/port.ts';
+import type { FlowOrigin, TcpConnection } from '../stack/port.ts';
+import { originOf } from './flow-origin.ts';
+import type { PolicyRule } from './policy/rule.ts';
 import type { Policy } from './policy.ts';
 import type { HostErrorCode, HostNetPort } from './port.ts';
 import { guestSide, hostSide, TcpSplice } from './tcp-splice.ts';
@@ -29,11 +32,13 @@ const refusals: Readonly<Record<HostErrorCode, Refusal>> = {
   ETIMEDOUT: 'silent',
 };
 
-export type TcpProxyPolicy = Pick<Policy, 'destination' | 'acquire' | 'release'>;
+export type TcpProxyPolicy = Pick<Policy, 'destination' | 'recheck' | 'ruleOf' | 'acquire' | 'release'>;
 
 /** A connection that the host is dialled for, and then an ordinary splice. */
 class Dial extends TcpSplice {
   readonly #dialling: Set<Dial>;
+  /** The rule that let it through. */
+  by: PolicyRule | undefined;
 
   constructor(dialling: Set<Dial>, connection: TcpConnection, onClosed: () => void) {
     super(onClosed);
@@ -53,6 +58,15 @@ class Dial extends TcpSplice {
       this.connection = undefined;
     }
     super.streamClosed(code);
+  }
+
+  /** The policy does not let it be any more. */
+  deny(answer: Refusal): void {
+    if (!this.#dialling.delete(this)) this.connection?.abort();
+    else {
+      this.connection?.reject(answer);
+      this.#forget();
+    }
   }
 
   giveUp(): void {
@@ -76,6 +90,7 @@ export class TcpProxy {
   readonly #policy: TcpProxyPolicy;
   /** Dials under way per switch port, oldest first. */
   readonly #dialling = new Map<number, Set<Dial>>();
+  readonly #open = new Set<Dial>();
 
   constructor(host: HostNetPort, policy: TcpProxyPolicy) {
     this.#host = host;
@@ -103,8 +118,29 @@ export class TcpProxy {
       connection.reject('reset');
       return;
     }
-    const dial = new Dial(dials, connection, () => this.#policy.release('tcp', ingress));
+    const dial: Dial = new Dial(dials, connection, () => {
+      this.#open.delete(dial);
+      this.#policy.release('tcp', ingress);
+    });
+    dial.by = this.#policy.ruleOf(verdict);
+    this.#open.add(dial);
     dial.joinStream(this.#host.connect(verdict.address, peerPort, hostSide));
+  }
+
+  /** The policy has changed: ends what it denies now. */
+  recheck(): void {
+    for (const dial of this.#open) {
+      if (!dial.connection) continue;
+      const { peerAddress, peerPort: port, ingress } = dial.connection;
+      const verdict = this.#policy.recheck(peerAddress, { protocol: 'tcp', port, ingress, allowedBy: dial.by });
+      if (verdict.allowed) dial.by = this.#policy.ruleOf(verdict);
+      else dial.deny(verdict.answer ?? 'prohibited');
+    }
+  }
+
+  /** How a connection came to be; undefined: it is none of these. */
+  originOf({ owner }: TcpConnection): FlowOrigin | undefined {
+    return owner instanceof Dial ? originOf('out', owner.by) : undefined;
   }
 
   /** The guest gave up a SYN that is still held, or its link is gone (`Forwarder.tcpGone`). */

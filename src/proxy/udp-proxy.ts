@@ -14,9 +14,11 @@
  * destination unreachable; the stack bounds how often. No timers: the owner calls `expire` now and then.
  */
 
-import type { Address, Clock, NetstackPort, UdpDatagram, UnreachableKind } from '../stack/port.ts';
-import { equal, isIpv4, kind } from '../stack/wire/address.ts';
+import type { Address, Clock, FlowRecord, NetstackPort, UdpDatagram, UnreachableKind } from '../stack/port.ts';
+import { equal, formatEndpoint, isIpv4, kind } from '../stack/wire/address.ts';
 import { type EndpointKey, endpointKey } from './endpoint-key.ts';
+import { originOf } from './flow-origin.ts';
+import type { PolicyRule } from './policy/rule.ts';
 import type { Policy, Verdict } from './policy.ts';
 import type { HostDatagramHandler, HostDatagramSocket, HostErrorCode, HostNetPort } from './port.ts';
 
@@ -26,7 +28,7 @@ const PEERS = 64;
 
 export interface UdpProxyOptions {
   readonly host: HostNetPort;
-  readonly policy: Pick<Policy, 'destination' | 'generation' | 'ruled' | 'acquire' | 'release'>;
+  readonly policy: Pick<Policy, 'destination' | 'recheck' | 'ruleOf' | 'generation' | 'ruled' | 'acquire' | 'release'>;
   readonly netstack: Pick<NetstackPort, 'sendUdp' | 'sendUnreachable' | 'sendTimeExceeded'>;
   readonly clock: Clock;
   /** Stand for the host's loopback towards the guest. */
@@ -49,6 +51,15 @@ const failures: Readonly<Record<HostErrorCode, UnreachableKind>> = {
   EPERM: 'prohibited',
 };
 
+/** A peer that the gate has let a source speak to. */
+interface Peer {
+  readonly address: Address;
+  readonly port: number;
+  /** The host's address for it. */
+  readonly dialled: Address;
+  by: PolicyRule | undefined;
+}
+
 /** A guest's source, the sockets it has on the host, and the peer it spoke to last. */
 class Mapping {
   readonly key: EndpointKey;
@@ -59,15 +70,15 @@ class Mapping {
   readonly peerAddress: Address = new Uint8Array(16);
   peerPort = 0;
   usedAtMs = 0;
+  octetsToGuest = 0;
+  octetsToHost = 0;
   sockets: { 4?: HostDatagramSocket; 6?: HostDatagramSocket } = {};
-  /** The peer that the gate was asked about last, and the host's address for it. */
-  readonly askedAbout: Address = new Uint8Array(16);
-  askedPort = 0;
-  /** The policy's generation then. */
+  /** The peer that was spoken to last. */
+  last: Peer | undefined = undefined;
+  /** The policy's generation when the gate was asked. */
   askedIn = 0;
-  dialled: Address | undefined = undefined;
   /** Peers that rules have allowed, by their addresses and ports, since `askedIn`: flows that last as the mapping does. */
-  readonly allowed = new Map<EndpointKey, Address>();
+  readonly allowed = new Map<EndpointKey, Peer>();
 
   constructor(key: EndpointKey, datagram: UdpDatagram) {
     this.key = key;
@@ -103,12 +114,14 @@ export class UdpProxy implements HostDatagramHandler {
   udp(datagram: UdpDatagram): void {
     const key = endpointKey(datagram.guestAddress, datagram.guestPort);
     let mapping = this.#mappings.get(datagram.ingress)?.get(key);
-    const address = this.#gate(datagram, mapping);
-    if (!address) return;
+    const peer = this.#gate(datagram, mapping);
+    if (!peer) return;
     mapping ??= this.#open(key, datagram);
     if (!mapping) return;
-    if (address !== mapping.dialled) this.#remember(mapping, datagram, address);
+    if (peer !== mapping.last) this.#remember(mapping, peer);
+    const address = peer.dialled;
     mapping.usedAtMs = this.#options.clock.nowMs();
+    mapping.octetsToHost += datagram.payload.octets;
     mapping.peerAddress.set(datagram.peerAddress);
     mapping.peerPort = datagram.peerPort;
     // The gateway is a hop itself. RFC 1812 5.3.1.
@@ -125,6 +138,7 @@ export class UdpProxy implements HostDatagramHandler {
       return;
     }
     mapping.usedAtMs = this.#options.clock.nowMs();
+    mapping.octetsToGuest += payload.length;
     mapping.peerAddress.set(peer);
     mapping.peerPort = port;
     this.#options.netstack.sendUdp(mapping, payload);
@@ -153,6 +167,29 @@ export class UdpProxy implements HostDatagramHandler {
     this.#options.netstack.sendTimeExceeded(mapping, router);
   }
 
+  /** The policy has changed: ends what it denies now. Who speaks to others as well has a new mapping with them. */
+  recheck(): void {
+    for (const mappings of this.#mappings.values())
+      for (const mapping of mappings.values()) if (!this.#isAllowed(mapping)) this.#remove(mapping);
+  }
+
+  flows(): FlowRecord[] {
+    const nowMs = this.#options.clock.nowMs();
+    return [...this.#mappings.values()].flatMap((mappings) =>
+      [...mappings.values()].map((mapping) => ({
+        protocol: 'udp',
+        ...originOf('out', mapping.last?.by),
+        guest: formatEndpoint(mapping.guestAddress, mapping.guestPort),
+        peer: formatEndpoint(mapping.peerAddress, mapping.peerPort),
+        state: 'open',
+        octetsToGuest: mapping.octetsToGuest,
+        octetsToHost: mapping.octetsToHost,
+        idleMs: nowMs - mapping.usedAtMs,
+        waitsFor: 'nothing',
+      })),
+    );
+  }
+
   /** Gives up what has been idle for too long. */
   expire(): void {
     const limit = this.#options.clock.nowMs() - IDLE_MS;
@@ -164,38 +201,51 @@ export class UdpProxy implements HostDatagramHandler {
     for (const mappings of this.#mappings.values()) for (const mapping of mappings.values()) this.#remove(mapping);
   }
 
-  /** Where to send it on the host; undefined: denied, and answered. */
-  #gate(datagram: UdpDatagram, mapping: Mapping | undefined): Address | undefined {
+  /** Whom it is for, as the gate lets it through; undefined: denied, and answered. */
+  #gate(datagram: UdpDatagram, mapping: Mapping | undefined): Peer | undefined {
     const { policy } = this.#options;
-    const { ingress, peerPort: port } = datagram;
-    if (
-      mapping?.dialled &&
-      mapping.askedPort === port &&
-      mapping.askedIn === policy.generation &&
-      equal(mapping.askedAbout, datagram.peerAddress)
-    )
-      return mapping.dialled;
-    if (mapping && mapping.allowed.size > 0 && mapping.askedIn === policy.generation) {
-      const known = mapping.allowed.get(endpointKey(datagram.peerAddress, port));
+    const { ingress, peerAddress: address, peerPort: port } = datagram;
+    if (mapping && mapping.askedIn === policy.generation) {
+      const { last } = mapping;
+      if (last && last.port === port && equal(last.address, address)) return last;
+      const known = mapping.allowed.size > 0 && mapping.allowed.get(endpointKey(address, port));
       if (known) return known;
     }
-    const verdict = policy.destination(datagram.peerAddress, { protocol: 'udp', port, ingress });
-    if (verdict.allowed) return verdict.address;
+    const verdict = policy.destination(address, { protocol: 'udp', port, ingress });
+    if (verdict.allowed)
+      return {
+        address: Uint8Array.from(address),
+        port,
+        dialled: Uint8Array.from(verdict.address),
+        by: policy.ruleOf(verdict),
+      };
     this.drops.denied++;
     this.#options.netstack.sendUnreachable(answers[verdict.answer ?? 'prohibited'], datagram);
     return undefined;
   }
 
-  #remember(mapping: Mapping, { peerAddress, peerPort }: UdpDatagram, address: Address): void {
+  #remember(mapping: Mapping, peer: Peer): void {
     const { policy } = this.#options;
     if (mapping.askedIn !== policy.generation) mapping.allowed.clear();
-    mapping.askedAbout.set(peerAddress);
-    mapping.askedPort = peerPort;
+    mapping.last = peer;
     mapping.askedIn = policy.generation;
-    mapping.dialled = Uint8Array.from(address);
     if (!policy.ruled) return;
     if (mapping.allowed.size === PEERS) mapping.allowed.delete(mapping.allowed.keys().next().value!);
-    mapping.allowed.set(endpointKey(peerAddress, peerPort), mapping.dialled);
+    mapping.allowed.set(endpointKey(peer.address, peer.port), peer);
+  }
+
+  /** Whether the policy lets a mapping be, with every peer that is known of it. */
+  #isAllowed(mapping: Mapping): boolean {
+    const { policy } = this.#options;
+    const { ingress, last, allowed } = mapping;
+    for (const peer of last ? new Set([last, ...allowed.values()]) : []) {
+      const flow = { protocol: 'udp', port: peer.port, ingress, allowedBy: peer.by } as const;
+      const verdict = policy.recheck(peer.address, flow);
+      if (!verdict.allowed) return false;
+      peer.by = policy.ruleOf(verdict);
+    }
+    mapping.askedIn = policy.generation;
+    return true;
   }
 
   #open(key: EndpointKey, datagram: UdpDatagram): Mapping | undefined {

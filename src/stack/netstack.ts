@@ -22,6 +22,7 @@ import type {
   ArenaSource,
   Clock,
   Endpoints,
+  FlowOrigin,
   FlowRecord,
   Forwarder,
   LinkPort,
@@ -280,9 +281,10 @@ export class Netstack implements NetstackPort {
     if (port) this.#neighbors.route(ipv4Word(network), mask, port, ethernet.macOfBytes(macAddress));
   }
 
-  flows(): readonly FlowRecord[] {
+  flows(tell?: (connection: TcpConnection) => FlowOrigin | undefined): readonly FlowRecord[] {
     const records: FlowRecord[] = [];
-    for (const connection of this.#tcp.connections()) records.push(flowRecord(connection));
+    for (const connection of this.#tcp.connections())
+      records.push({ ...flowRecord(connection), ...tell?.(connection) });
     return records;
   }
 

@@ -257,19 +257,33 @@ export interface NetstackPort {
   sendTimeExceeded(about: Endpoints, router: Address): boolean;
   /** Every drop has a reason and a counter. */
   readonly drops: Readonly<Record<string, number>>;
-  /** A record per live flow, for pages, metrics and tests. */
-  flows(): readonly FlowRecord[];
+  /** A record per live connection, for pages, metrics and tests; `tell` adds what its owner knows. */
+  flows(tell?: (connection: TcpConnection) => FlowOrigin | undefined): readonly FlowRecord[];
 }
 
-export interface FlowRecord {
+/** How a flow came to be. */
+export interface FlowOrigin {
+  /** `in`: by a published port. Undefined: with a service of the network's own. */
+  readonly direction?: 'out' | 'in';
+  /** The client of a published port, where the guest sees the gateway. */
+  readonly client?: string;
+  /** The rule of the policy that let it through; undefined: none was about it. */
+  readonly rule?: string;
+}
+
+export interface FlowRecord extends FlowOrigin {
   readonly protocol: 'tcp' | 'udp' | 'icmp';
+  /** Address and port; of ICMP the identifier stands for it. */
   readonly guest: string;
+  /** Of a UDP flow, which has many, the last one; of ICMP an address alone. */
   readonly peer: string;
   readonly state: string;
   readonly octetsToGuest: number;
   readonly octetsToHost: number;
   readonly rttMs?: number;
   readonly retransmissions?: number;
+  /** Since the last datagram or echo, either way. */
+  readonly idleMs?: number;
   /** What it waits for. */
   readonly waitsFor?: 'guest window' | 'host socket' | 'link' | 'neighbour' | 'nothing';
 }

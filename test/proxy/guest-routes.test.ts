@@ -30,3 +30,26 @@ t.test('a name without an address goes to the proxy only where the rules let it'
   t.match((await route('10.9.0.1')).key, /^proxy /);
   t.match(policy.report().denials, [{ address: 'elsewhere.example', port: 80, rule: 'deny any' }]);
 });
+
+t.test('connections whose last target the policy denies now are told apart from those it lets be', async (t) => {
+  const policy = new Policy({ subnets: [], gateways: [], hostAliases: [], clock: { nowMs: () => 0 } });
+  const known: Record<string, string> = { 'www.example.org': '203.0.113.1', 'other.example.org': '203.0.113.2' };
+  const upstream = parseProxyUrl('http://127.0.0.1:9');
+  const names = { addressesOf: async (name: string) => (known[name] ? [parseAddress(known[name])!] : []) };
+  const routes = new GuestRoutes(policy, names, { https: upstream, noProxy: NoProxy.parse('') });
+  const lead = async (host: string): Promise<PassThrough> => {
+    const stream = new PassThrough();
+    routes.introduce(stream, { ingress: 1 });
+    await routes.route({ host, port: 443 } as Parameters<GuestRoutes['route']>[0], stream);
+    return stream;
+  };
+  policy.useRules(parsePolicyRules('allow *.example.org; deny any'));
+  const streams = [await lead('www.example.org'), await lead('other.example.org'), new PassThrough()];
+  const allowed = (rules: string): boolean[] => {
+    policy.useRules(parsePolicyRules(rules));
+    return streams.map((stream) => routes.isAllowed(stream));
+  };
+  t.same(allowed('allow www.example.org; deny any'), [true, false, true], 'by the name it was led by');
+  t.same(allowed('deny 203.0.113.1; allow any'), [false, true, true]);
+  t.same(allowed(''), [true, true, true]);
+});

@@ -145,3 +145,15 @@ t.test('a real ping socket', async (t) => {
     afterClose: false,
   });
 });
+
+t.test('each identifier is a flow to see', async (t) => {
+  const { host, ping, loaded, proxy, clock } = world();
+  ping('10.0.0.1', 7, 1);
+  await loaded();
+  const { socket, handler } = host.sent[0]!;
+  handler.replied(socket, address('10.0.0.1'), 1, Buffer.from('pong!'));
+  clock.now = 40;
+  t.match(proxy.flows(), [
+    { protocol: 'icmp', guest: `${guest}:7`, peer: '10.0.0.1', octetsToHost: 4, octetsToGuest: 5, idleMs: 40 },
+  ]);
+});

@@ -1,7 +1,10 @@
 /** The guest's connections to the outside, over a host that exists in memory: nothing here waits for a clock. */
 
+import { encode } from 'dns-packet';
 import t from 'tap';
 import { FakeHostNet } from '../../src/proxy/adapter/fake-host-net.ts';
+import { Query } from '../../src/proxy/dns/message.ts';
+import { parsePolicyRules } from '../../src/proxy/policy/rule.ts';
 import { Policy } from '../../src/proxy/policy.ts';
 import { TcpProxy } from '../../src/proxy/tcp-proxy.ts';
 import { parseSubnet } from '../../src/stack/wire/address.ts';
@@ -11,10 +14,12 @@ import { HostPeer } from './host-peer.ts';
 function world(limits?: { tcp: number }) {
   const events: (() => void)[] = [];
   const host = new FakeHostNet((event) => events.push(event));
+  const clock = { now: 0, nowMs: () => clock.now };
   const policy = new Policy({
     subnets: [parseSubnet('192.168.65.0/24')!],
     gateways: [address('192.168.65.1')],
     hostAliases: [address('192.168.65.2')],
+    clock,
     ...(limits && { limits }),
   });
   const proxy = new TcpProxy(host, policy);
@@ -35,7 +40,7 @@ function world(limits?: { tcp: number }) {
     proxy.tcp(connection);
     return connection;
   };
-  return { host, policy, proxy, serve, accepted, settle, dial };
+  return { host, policy, proxy, clock, serve, accepted, settle, dial };
 }
 
 t.test('the host is dialled before the guest is answered', async (t) => {
@@ -237,3 +242,61 @@ t.test('more connections than the policy allows are refused, and the others stay
   settle();
   t.equal(next.state, 'ESTABLISHED');
 });
+
+t.test('when the policy changes, what it denies now is reset on both sides, and counted', async (t) => {
+  const { serve, settle, dial, accepted, policy, proxy, host } = world();
+  await serve('10.1.1.1');
+  await serve('10.1.1.2');
+  host.blackHoles.add('10.1.1.3');
+  policy.useRules(parsePolicyRules('allow 10.1.1.2; allow tcp port 80'));
+  const [ended, kept, dialling] = [dial('10.1.1.1'), dial('10.1.1.2'), dial('10.1.1.3')];
+  settle();
+  t.match(proxy.originOf(kept), { direction: 'out', rule: 'allow 10.1.1.2' });
+  t.match(proxy.originOf(ended), { direction: 'out', rule: 'allow tcp port 80' });
+  policy.useRules(parsePolicyRules('deny 10.1.1.3; allow 10.1.1.2; deny any'));
+  proxy.recheck();
+  settle();
+  t.ok(ended.aborted);
+  t.equal(accepted[0]!.code, 'ECONNRESET', 'the host’s side too');
+  t.equal(dialling.refused, 'reset', 'a dial under way is refused as a new one would be');
+  t.equal(kept.state, 'ESTABLISHED');
+  t.match(policy.report(), {
+    denied: { rule: 2 },
+    denials: [
+      { address: '10.1.1.3', rule: 'deny 10.1.1.3' },
+      { address: '10.1.1.1', rule: 'deny any' },
+    ],
+    rules: [{ decided: 1 }, { decided: 0 }, { decided: 1 }],
+  });
+  t.equal(policy.held('tcp', 1), 1);
+  policy.useHostPorts({ mode: 'ask' });
+  proxy.recheck();
+  t.equal(kept.state, 'ESTABLISHED', 'no port of the host');
+});
+
+t.test(
+  'a connection that a name let through stays for as long as that rule does, whatever the name’s TTL',
+  async (t) => {
+    const { serve, settle, dial, policy, proxy, clock } = world();
+    await serve('10.1.1.1');
+    policy.useRules(parsePolicyRules('allow *.example.org; deny any'));
+    const question = { type: 'A', class: 'IN', name: 'www.example.org' } as const;
+    const answers = [{ type: 'A', name: 'www.example.org', ttl: 30, data: '10.1.1.1' } as const];
+    const asked = encode({ type: 'query', id: 1, questions: [question] });
+    const answer = encode({ type: 'response', id: 1, questions: [question], answers });
+    const query = new Query();
+    query.parse(asked, asked.length, 1);
+    policy.resolved.heard(answer, answer.length, query, 1);
+    const connection = dial('10.1.1.1');
+    settle();
+    t.equal(connection.state, 'ESTABLISHED');
+    clock.now += 3600_000;
+    policy.useRules(parsePolicyRules('allow 10.9.9.9; allow *.example.org; deny any'));
+    proxy.recheck();
+    t.equal(connection.state, 'ESTABLISHED');
+    t.equal(dial('10.1.1.1').refused, 'reset', 'a new one needs the name anew');
+    policy.useRules(parsePolicyRules('deny any'));
+    proxy.recheck();
+    t.ok(connection.aborted);
+  },
+);

@@ -27,7 +27,7 @@ function world(limits?: { udp: number }) {
   const hostAliases = [address('192.168.65.2')];
   const proxy = new UdpProxy({ host, policy, netstack, clock, hostAliases });
   const gateway = address('192.168.65.1');
-  const forwarder = new PortForwarder({ host, netstack, clock, gateway });
+  const forwarder = new PortForwarder({ host, netstack, clock, gateway, policy });
   const settle = (): void => {
     for (let event = events.shift(); event; event = events.shift()) event();
   };
@@ -272,7 +272,7 @@ t.test('published UDP: each client has a port of the gateway, and its replies', 
 });
 
 t.test('published TCP: the guest sees the gateway, and a refusal is a reset', async (t) => {
-  const { host, netstack, forwarder, settle } = world();
+  const { host, netstack, forwarder, policy, settle } = world();
   const request = { protocol: 'tcp', hostAddress: '127.0.0.1', guestAddress: guest, guestPort: 80 } as const;
   const exposed = await forwarder.expose({ ...request, hostPort: 0 });
   const client = new HostPeer();
@@ -298,15 +298,28 @@ t.test('published TCP: the guest sees the gateway, and a refusal is a reset', as
     code: 'EADDRINUSE',
     message: `listen tcp4 127.0.0.1:${exposed.port}: bind: address already in use`,
   });
+  const denied = new HostPeer();
+  denied.stream = host.connect(address('127.0.0.1'), exposed.port, denied);
+  settle();
+  t.match(forwarder.originOf(netstack.connected[2]!), { direction: 'in', client: /^127\.0\.0\.1:\d+$/ });
+  policy.useRules(parsePolicyRules('deny in 127.0.0.1'));
+  forwarder.recheck();
+  settle();
+  t.equal(denied.code, 'ECONNRESET', 'rules that change are about clients that are there too');
+  t.equal(client.code, 'ECONNRESET');
+  policy.useRules([]);
+  const last = new HostPeer();
+  last.stream = host.connect(address('127.0.0.1'), exposed.port, last);
+  settle();
   exposed.close();
   const late = new HostPeer();
   host.connect(address('127.0.0.1'), exposed.port, late);
   settle();
   t.equal(late.code, 'ECONNREFUSED');
-  t.notOk(client.isClosed, 'what is under way stays');
+  t.notOk(last.isClosed, 'what is under way stays');
   forwarder.close();
   settle();
-  t.equal(client.code, 'ECONNRESET', 'until everything is taken back');
+  t.equal(last.code, 'ECONNRESET', 'until everything is taken back');
 });
 
 t.test('a wildcard of a family that the host has not is granted without a listener', async (t) => {
@@ -335,4 +348,67 @@ t.test('a datagram socket that could not be had is tried again', async (t) => {
   proxy.udp(datagram(guest, 5000, '10.0.0.1', 53, text('b')));
   settle();
   t.equal(netstack.sent.length, 1);
+});
+
+t.test('when the policy changes, sources lose the sockets that reach whom it denies now', async (t) => {
+  const { host, netstack, policy, proxy, settle } = world();
+  const peers = [await peer(host, '10.0.0.1', 7), await peer(host, '10.0.0.2', 7)];
+  for (const [port, to] of [
+    [5000, '10.0.0.1'],
+    [5000, '10.0.0.2'],
+    [5001, '10.0.0.2'],
+  ] as const)
+    proxy.udp(datagram(guest, port, to, 7, text('a')));
+  settle();
+  const before = peers[0]!.got[0]!.port;
+  policy.useRules(parsePolicyRules('deny 10.0.0.2 port 9; allow any'));
+  proxy.recheck();
+  t.equal(proxy.mappings, 2);
+  proxy.udp(datagram(guest, 5000, '10.0.0.1', 7, text('a')));
+  settle();
+  t.equal(peers[0]!.got[1]!.port, before, 'what is allowed as before keeps its port');
+  policy.useRules(parsePolicyRules('deny 10.0.0.1'));
+  proxy.recheck();
+  t.equal(proxy.mappings, 1);
+  t.match(policy.report().denials, [{ protocol: 'udp', address: '10.0.0.1', port: 7 }]);
+  netstack.sent.length = 0;
+  peers[0]!.socket.send(text('late'), address('192.0.2.1'), before);
+  settle();
+  t.same(netstack.sent, [], 'and what its peers still send comes nowhere');
+});
+
+t.test('each source, and each client of a published port, is a flow to see', async (t) => {
+  const { host, policy, proxy, forwarder, clock, settle } = world();
+  await peer(host, '10.0.0.1', 7);
+  policy.useRules(parsePolicyRules('allow udp 10.0.0.0/8'));
+  proxy.udp(datagram(guest, 5000, '10.0.0.1', 7, text('four')));
+  settle();
+  clock.now = 5000;
+  t.same(proxy.flows(), [
+    {
+      protocol: 'udp',
+      direction: 'out',
+      rule: 'allow udp 10.0.0.0/8',
+      guest: `${guest}:5000`,
+      peer: '10.0.0.1:7',
+      state: 'open',
+      octetsToGuest: 8,
+      octetsToHost: 4,
+      idleMs: 5000,
+      waitsFor: 'nothing',
+    },
+  ]);
+  const exposed = await forwarder.expose({
+    protocol: 'udp',
+    hostAddress: '127.0.0.1',
+    hostPort: 0,
+    guestAddress: guest,
+    guestPort: 53,
+  });
+  const client = host.bindDatagram(4, { received() {}, failed() {} });
+  client.send(text('query'), address('127.0.0.1'), exposed.port);
+  settle();
+  t.match(forwarder.flows(), [
+    { protocol: 'udp', direction: 'in', client: /^127\.0\.0\.1:/, guest: `${guest}:53`, octetsToGuest: 5 },
+  ]);
 });

@@ -30,7 +30,7 @@ const partOfMethod = /^[A-Z-]{0,32}$/;
 const request = /^(?!PRI )[A-Z-]{3,32} /;
 
 export interface GuestProxyParts {
-  readonly policy: Pick<Policy, 'check' | 'destination' | 'unresolved' | 'acquire' | 'release'>;
+  readonly policy: Pick<Policy, 'check' | 'destination' | 'recheck' | 'ruleOf' | 'unresolved' | 'acquire' | 'release'>;
   readonly names: NameLookupPort;
   /** Undefined: no upstream proxy. */
   readonly settings: ProxySettings | undefined;
@@ -74,6 +74,11 @@ export class GuestProxy {
     const stream = this.#take(connection, peerAddress.slice());
     if (stream) this.#lead(stream, peerPort).catch(() => stream.destroy());
     return true;
+  }
+
+  /** The policy has changed: ends the connections whose last target it denies now. */
+  recheck(): void {
+    for (const stream of this.#streams) if (!this.#routes.isAllowed(stream)) stream.destroy();
   }
 
   close(): void {

@@ -12,7 +12,8 @@
 import type { Duplex } from 'node:stream';
 import type { Address } from '../../stack/port.ts';
 import { equal, formatAddress, parseAddress } from '../../stack/wire/address.ts';
-import type { Policy } from '../policy.ts';
+import type { PolicyRule } from '../policy/rule.ts';
+import type { Policy, PolicyFlow } from '../policy.ts';
 import { HttpRefusal, type HttpTarget } from './message.ts';
 import { NoProxy } from './no-proxy.ts';
 import type { NameLookupPort } from './port.ts';
@@ -43,6 +44,16 @@ export interface Client {
 
 export const defaultRefusal = 'the policy of this machine does not let containers reach %s';
 
+type GatePolicy = Pick<Policy, 'destination' | 'recheck' | 'ruleOf' | 'unresolved'>;
+
+/** What the gate was asked about, and let through. */
+interface Led {
+  readonly flow: PolicyFlow;
+  /** With the rules that let them through; empty: a name that only an upstream proxy knows. */
+  readonly addresses: readonly { readonly address: Address; readonly by: PolicyRule | undefined }[];
+  readonly host: string;
+}
+
 /** How a target is to be reached. */
 interface Way {
   /** Undefined: at `address`. */
@@ -51,12 +62,14 @@ interface Way {
 }
 
 export class GuestRoutes implements HttpRoutes {
-  readonly #policy: Pick<Policy, 'destination' | 'unresolved'>;
+  readonly #policy: GatePolicy;
   readonly #names: NameLookupPort;
   readonly #clients = new WeakMap<Duplex, Client>();
+  /** Per connection, what the gate has let through last. */
+  readonly #led = new WeakMap<Duplex, Led>();
   settings: ProxySettings;
 
-  constructor(policy: Pick<Policy, 'destination' | 'unresolved'>, names: NameLookupPort, settings: ProxySettings) {
+  constructor(policy: GatePolicy, names: NameLookupPort, settings: ProxySettings) {
     this.#policy = policy;
     this.#names = names;
     this.settings = settings;
@@ -65,6 +78,16 @@ export class GuestRoutes implements HttpRoutes {
   /** Says whose a connection is, before anything is asked for it. */
   introduce(stream: Duplex, client: Client): void {
     this.#clients.set(stream, client);
+  }
+
+  /** Whether the policy, which has changed, lets a connection be. */
+  isAllowed(stream: Duplex): boolean {
+    const led = this.#led.get(stream);
+    if (!led) return true;
+    if (led.addresses.length === 0) return this.#policy.unresolved(led.host, led.flow).allowed;
+    return led.addresses.every(
+      ({ address, by }) => this.#policy.recheck(address, { ...led.flow, allowedBy: by }).allowed,
+    );
   }
 
   async route(target: HttpTarget, stream: Duplex): Promise<HttpRoute> {
@@ -105,6 +128,12 @@ export class GuestRoutes implements HttpRoutes {
     if (verdicts.length > 0 && !(all ? verdicts.every((verdict) => verdict.allowed) : here)) throw this.#refused(host);
     if (known.length === 0 && (!dialled || proxy) && !this.#policy.unresolved(host, flow).allowed)
       throw this.#refused(host);
+
+    const held = all ? verdicts : here ? [here] : [];
+    const led = addresses.flatMap((address, i) =>
+      held.includes(verdicts[i]!) ? [{ address, by: this.#policy.ruleOf(verdicts[i]!) }] : [],
+    );
+    this.#led.set(stream, { flow: named, addresses: led, host });
 
     // The host alias leads elsewhere: it is ours alone.
     const isOwn = here !== undefined && !addresses.some((address) => equal(address, here.address));

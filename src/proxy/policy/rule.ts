@@ -111,6 +111,9 @@ export function formatPolicyRule({ action, direction, protocol, target, ports }:
   return words.join(' ');
 }
 
+export const isSameRule = (a: PolicyRule, b: PolicyRule): boolean =>
+  a === b || formatPolicyRule(a) === formatPolicyRule(b);
+
 /** Of IPv4 alone. */
 const ipv4Only = ({ address, prefix }: Subnet): boolean => prefix >= 96 && isIpv4(address);
 

@@ -1,7 +1,7 @@
 /** A connection's record for pages, metrics and tests. */
 
 import type { FlowRecord } from '../port.ts';
-import { formatAddress } from '../wire/address.ts';
+import { formatEndpoint } from '../wire/address.ts';
 import type { Connection } from './connection.ts';
 import { offered } from './receive-window.ts';
 import { seqSub } from './seq.ts';
@@ -18,8 +18,8 @@ function waitsFor(c: Connection): NonNullable<FlowRecord['waitsFor']> {
 export function flowRecord(c: Connection): FlowRecord {
   return {
     protocol: 'tcp',
-    guest: `${formatAddress(c.guestAddress)}:${c.guestPort}`,
-    peer: `${formatAddress(c.peerAddress)}:${c.peerPort}`,
+    guest: formatEndpoint(c.guestAddress, c.guestPort),
+    peer: formatEndpoint(c.peerAddress, c.peerPort),
     state: c.state,
     octetsToGuest: c.octetsToGuest,
     octetsToHost: c.octetsToHost,

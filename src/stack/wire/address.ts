@@ -189,3 +189,9 @@ export function kind(address: Address): AddressKind {
   if (first >> 9 === 0xfc00 >> 9) return 'private';
   return 'global';
 }
+
+/** Address and port as text; an IPv6 address in brackets. RFC 3986 3.2.2. */
+export function formatEndpoint(address: Address, port: number): string {
+  const text = formatAddress(address);
+  return text.includes(':') ? `[${text}]:${port}` : `${text}:${port}`;
+}
