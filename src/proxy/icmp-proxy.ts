@@ -14,7 +14,7 @@
  */
 
 import type { Address, Clock, EchoRequest, FlowRecord, NetstackPort, UnreachableKind } from '../stack/port.ts';
-import { formatAddress, formatEndpoint } from '../stack/wire/address.ts';
+import { formatAddress, formatEndpoint, isIpv4 } from '../stack/wire/address.ts';
 import { type EndpointKey, endpointKey } from './endpoint-key.ts';
 import { originOf } from './flow-origin.ts';
 import { gather, SingleFragment } from './fragment-list.ts';
@@ -205,7 +205,7 @@ export class IcmpProxy implements HostEchoHandler {
       this.#removeOldest(sessions);
       if (!policy.acquire('icmp', ingress)) return 'limit';
     }
-    const socket = this.#host.open(this);
+    const socket = this.#host.open(isIpv4(request.peerAddress) ? 4 : 6, this);
     if (typeof socket === 'string') {
       policy.release('icmp', ingress);
       return socket === 'EACCES' || socket === 'EPERM' ? 'host-forbids' : 'host-failed';

@@ -87,6 +87,8 @@ export interface Verdict {
   readonly allowed: boolean;
   /** The host's address to dial; when denied, what was asked for. */
   readonly address: Address;
+  /** Where to dial when nobody is there: the host's loopback has an address of each family, and servers at one of them. */
+  readonly otherwise?: Address;
   readonly reason?: DenyReason;
   /** The rule that decided, from 1; undefined: none did. */
   readonly rule?: number;
@@ -270,7 +272,8 @@ export class Policy {
     if (hostAliases.some((alias) => equal(alias, address))) {
       if (this.#host === 'closed') return deny(address, 'no-host-loopback', flow);
       if (!this.#mayHave(flow)) return deny(address, 'host-port', flow);
-      return this.#byRules(address, isIpv4(address) ? loopback4 : loopback6, flow);
+      const verdict = this.#byRules(address, isIpv4(address) ? loopback4 : loopback6, flow);
+      return verdict.allowed ? { ...verdict, otherwise: isIpv4(address) ? loopback6 : loopback4 } : verdict;
     }
     if (gateways.some((gateway) => equal(gateway, address))) return deny(address, 'gateway', flow);
     if (subnets.some((subnet) => contains(subnet.address, subnet.prefix, address)))

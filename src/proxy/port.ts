@@ -119,10 +119,10 @@ export interface HostEchoSocket {
   close(): void;
 }
 
-/** Echo requests from the host, where it lets its users send them. IPv4. */
+/** Echo requests from the host, where it lets its users send them. */
 export interface HostEchoPort {
-  /** A code: EACCES where the host lets nobody send them, EMFILE where it has no socket left ... */
-  open(handler: HostEchoHandler): HostEchoSocket | HostErrorCode;
+  /** For one family. A code: EACCES where the host lets nobody send them, EMFILE where it has no socket left ... */
+  open(family: 4 | 6, handler: HostEchoHandler): HostEchoSocket | HostErrorCode;
   /** No socket will be asked for any more: what serves them goes with the last. */
   close?(): void;
 }

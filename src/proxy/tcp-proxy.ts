@@ -4,6 +4,8 @@
  * is silence, so that the guest sees what it would see on the host's own network. From then on `tcp-splice.ts` joins
  * the two.
  *
+ * The host's loopback has an address of each family: where the one that was asked for is nobody's, the other is dialled.
+ *
  * Dials do not wait for each other. A guest may have `DIALS` of them under way; one more gives up its oldest, so that
  * a scan of silent addresses blocks nobody, and connections in all are the policy's to count. A connection that the policy
  * denies after it has changed is reset on both sides.
@@ -13,7 +15,7 @@ import type { FlowOrigin, TcpConnection } from '../stack/port.ts';
 import { originOf } from './flow-origin.ts';
 import type { PolicyRule } from './policy/rule.ts';
 import type { Policy } from './policy.ts';
-import type { HostErrorCode, HostNetPort } from './port.ts';
+import type { HostErrorCode, HostNetPort, HostStream } from './port.ts';
 import { guestSide, hostSide, TcpSplice } from './tcp-splice.ts';
 
 const DIALS = 4096;
@@ -27,6 +29,7 @@ const refusals: Readonly<Record<HostErrorCode, Refusal>> = {
   EHOSTDOWN: 'unreachable',
   ENETDOWN: 'unreachable',
   EADDRNOTAVAIL: 'unreachable',
+  EAFNOSUPPORT: 'unreachable',
   EACCES: 'prohibited',
   EPERM: 'prohibited',
   ETIMEDOUT: 'silent',
@@ -39,10 +42,18 @@ class Dial extends TcpSplice {
   readonly #dialling: Set<Dial>;
   /** The rule that let it through. */
   by: PolicyRule | undefined;
+  /** Dials where else it may be; undefined: nowhere, or it has been tried. */
+  #again: (() => HostStream) | undefined;
 
-  constructor(dialling: Set<Dial>, connection: TcpConnection, onClosed: () => void) {
+  constructor(
+    dialling: Set<Dial>,
+    connection: TcpConnection,
+    onClosed: () => void,
+    again: (() => HostStream) | undefined,
+  ) {
     super(onClosed);
     this.#dialling = dialling;
+    this.#again = again;
     this.joinConnection(connection);
     dialling.add(this);
   }
@@ -53,6 +64,12 @@ class Dial extends TcpSplice {
   }
 
   override streamClosed(code: HostErrorCode | undefined): void {
+    const again = this.#again;
+    this.#again = undefined;
+    if (again && this.connection && this.#dialling.has(this)) {
+      this.joinStream(again());
+      return;
+    }
     if (this.#dialling.delete(this)) {
       this.connection?.reject(refusals[code ?? ''] ?? 'reset');
       this.connection = undefined;
@@ -118,13 +135,16 @@ export class TcpProxy {
       connection.reject('reset');
       return;
     }
-    const dial: Dial = new Dial(dials, connection, () => {
+    const { address, otherwise } = verdict;
+    const again = otherwise && ((): HostStream => this.#host.connect(otherwise, peerPort, hostSide));
+    const closed = (): void => {
       this.#open.delete(dial);
       this.#policy.release('tcp', ingress);
-    });
+    };
+    const dial: Dial = new Dial(dials, connection, closed, again);
     dial.by = this.#policy.ruleOf(verdict);
     this.#open.add(dial);
-    dial.joinStream(this.#host.connect(verdict.address, peerPort, hostSide));
+    dial.joinStream(this.#host.connect(address, peerPort, hostSide));
   }
 
   /** The policy has changed: ends what it denies now. */

@@ -3,7 +3,8 @@
  *
  * One host socket per guest source (address and port) serves every peer (endpoint-independent mapping, REQ-1), and what
  * any peer sends to it is relayed with the peer's own address (endpoint-independent filtering, REQ-8). Peers on the
- * host's loopback appear as the host alias. A source that sends over both IP versions has a socket of each.
+ * host's loopback appear as the host alias, which stands for both of its addresses: what nobody takes at the one goes to
+ * the other. A source that sends over both IP versions has a socket of each.
  *
  * A mapping lives while datagrams pass, either way, and `IDLE_MS` longer (REQ-5 asks for 2 minutes at least, REQ-6
  * allows both directions to refresh). A guest with as many as the policy allows loses the one unused longest.
@@ -14,10 +15,19 @@
  * destination unreachable; the stack bounds how often. No timers: the owner calls `expire` now and then.
  */
 
-import type { Address, Clock, FlowRecord, NetstackPort, UdpDatagram, UnreachableKind } from '../stack/port.ts';
+import type {
+  Address,
+  Clock,
+  FlowRecord,
+  FragmentList,
+  NetstackPort,
+  UdpDatagram,
+  UnreachableKind,
+} from '../stack/port.ts';
 import { equal, formatEndpoint, isIpv4, kind } from '../stack/wire/address.ts';
 import { type EndpointKey, endpointKey } from './endpoint-key.ts';
 import { originOf } from './flow-origin.ts';
+import { gather, SingleFragment } from './fragment-list.ts';
 import type { PolicyRule } from './policy/rule.ts';
 import type { Policy, Verdict } from './policy.ts';
 import type { HostDatagramHandler, HostDatagramSocket, HostErrorCode, HostNetPort } from './port.ts';
@@ -25,6 +35,8 @@ import type { HostDatagramHandler, HostDatagramSocket, HostErrorCode, HostNetPor
 const IDLE_MS = 180_000;
 /** Peers of one source whose rules are not gone through again. */
 const PEERS = 64;
+/** Octets of a datagram that is kept until it is known whether somebody takes it. */
+const KEPT = 2048;
 
 export interface UdpProxyOptions {
   readonly host: HostNetPort;
@@ -47,6 +59,7 @@ const failures: Readonly<Record<HostErrorCode, UnreachableKind>> = {
   EHOSTDOWN: 'host',
   ENETUNREACH: 'network',
   EADDRNOTAVAIL: 'network',
+  EAFNOSUPPORT: 'network',
   EACCES: 'prohibited',
   EPERM: 'prohibited',
 };
@@ -56,8 +69,26 @@ interface Peer {
   readonly address: Address;
   readonly port: number;
   /** The host's address for it. */
-  readonly dialled: Address;
+  dialled: Address;
+  /** Where else it may be, as long as nobody has answered: the host's loopback has two addresses. */
+  otherwise: Address | undefined;
   by: PolicyRule | undefined;
+}
+
+const isLoopback = (address: Address | undefined): boolean => address !== undefined && kind(address) === 'loopback';
+
+/** A datagram to a port of the host's loopback, which may have to go to its other address. */
+interface Trial {
+  readonly peer: Peer;
+  readonly payload: Uint8Array | undefined;
+}
+
+/** Undefined: too long to be kept. */
+function copyOf(payload: FragmentList): Uint8Array | undefined {
+  if (payload.octets > KEPT) return undefined;
+  const octets = new Uint8Array(payload.octets);
+  gather(payload, octets);
+  return octets;
 }
 
 /** A guest's source, the sockets it has on the host, and the peer it spoke to last. */
@@ -77,6 +108,8 @@ class Mapping {
   last: Peer | undefined = undefined;
   /** The policy's generation when the gate was asked. */
   askedIn = 0;
+  /** What was sent last to where it may not be. */
+  trial: Trial | undefined = undefined;
   /** Peers that rules have allowed, by their addresses and ports, since `askedIn`: flows that last as the mapping does. */
   readonly allowed = new Map<EndpointKey, Peer>();
 
@@ -120,22 +153,25 @@ export class UdpProxy implements HostDatagramHandler {
     if (!mapping) return;
     if (peer !== mapping.last) this.#remember(mapping, peer);
     const address = peer.dialled;
+    if (peer.otherwise) mapping.trial = { peer, payload: copyOf(datagram.payload) };
     mapping.usedAtMs = this.#options.clock.nowMs();
     mapping.octetsToHost += datagram.payload.octets;
     mapping.peerAddress.set(datagram.peerAddress);
     mapping.peerPort = datagram.peerPort;
     // The gateway is a hop itself. RFC 1812 5.3.1.
-    const hopLimit = datagram.hopLimit - 1;
-    if (!this.#socket(mapping, isIpv4(address) ? 4 : 6).send(datagram.payload, address, datagram.peerPort, hopLimit))
-      this.drops['host-full']++;
+    this.#send(mapping, datagram.payload, address, datagram.peerPort, datagram.hopLimit - 1);
   }
 
   received(socket: HostDatagramSocket, payload: Uint8Array, address: Address, port: number): void {
     const mapping = socket.owner as Mapping;
-    const peer = this.#peer(address);
+    const peer = this.#peer(address, mapping);
     if (!peer) {
       this.drops['no-alias']++;
       return;
+    }
+    if (mapping.trial && peer !== address && port === mapping.trial.peer.port) {
+      mapping.trial.peer.otherwise = undefined;
+      mapping.trial = undefined;
     }
     mapping.usedAtMs = this.#options.clock.nowMs();
     mapping.octetsToGuest += payload.length;
@@ -145,13 +181,23 @@ export class UdpProxy implements HostDatagramHandler {
   }
 
   failed(socket: HostDatagramSocket, code: HostErrorCode, address?: Address, port?: number): void {
-    this.drops['host-failed']++;
     const mapping = socket.owner as Mapping | undefined;
+    const trial = mapping?.trial;
+    if (mapping && trial && (port === undefined || (port === trial.peer.port && isLoopback(address)))) {
+      this.#sendOtherwise(mapping, trial);
+      return;
+    }
+    this.drops['host-failed']++;
     const unreachable = failures[code];
     if (!mapping || !unreachable) return;
     if (address !== undefined && port !== undefined) {
-      const peer = this.#peer(address);
+      const peer = this.#peer(address, mapping);
       if (!peer) return;
+      if (peer !== address) {
+        // Somebody may be at the loopback's other address by the next time.
+        mapping.last = undefined;
+        mapping.allowed.delete(endpointKey(peer, port));
+      }
       mapping.peerAddress.set(peer);
       mapping.peerPort = port;
     }
@@ -160,7 +206,7 @@ export class UdpProxy implements HostDatagramHandler {
 
   expired(socket: HostDatagramSocket, router: Address, address: Address, port: number): void {
     const mapping = socket.owner as Mapping | undefined;
-    const peer = this.#peer(address);
+    const peer = mapping && this.#peer(address, mapping);
     if (!mapping || !peer || kind(router) === 'loopback') return;
     mapping.peerAddress.set(peer);
     mapping.peerPort = port;
@@ -201,6 +247,20 @@ export class UdpProxy implements HostDatagramHandler {
     for (const mappings of this.#mappings.values()) for (const mapping of mappings.values()) this.#remove(mapping);
   }
 
+  #send(mapping: Mapping, payload: FragmentList, address: Address, port: number, hopLimit?: number): void {
+    if (!this.#socket(mapping, isIpv4(address) ? 4 : 6).send(payload, address, port, hopLimit))
+      this.drops['host-full']++;
+  }
+
+  /** Nobody is at the loopback's address that was tried. */
+  #sendOtherwise(mapping: Mapping, { peer, payload }: Trial): void {
+    mapping.trial = undefined;
+    if (!peer.otherwise) return;
+    peer.dialled = peer.otherwise;
+    peer.otherwise = undefined;
+    if (payload) this.#send(mapping, new SingleFragment(payload), peer.dialled, peer.port);
+  }
+
   /** Whom it is for, as the gate lets it through; undefined: denied, and answered. */
   #gate(datagram: UdpDatagram, mapping: Mapping | undefined): Peer | undefined {
     const { policy } = this.#options;
@@ -217,6 +277,7 @@ export class UdpProxy implements HostDatagramHandler {
         address: Uint8Array.from(address),
         port,
         dialled: Uint8Array.from(verdict.address),
+        otherwise: verdict.otherwise,
         by: policy.ruleOf(verdict),
       };
     this.drops.denied++;
@@ -277,10 +338,10 @@ export class UdpProxy implements HostDatagramHandler {
     return socket;
   }
 
-  /** What the guest calls a peer; undefined: it has no name for the host's loopback of this IP version. */
-  #peer(address: Address): Address | undefined {
-    if (kind(address) !== 'loopback') return address;
-    return this.#options.hostAliases.find((alias) => isIpv4(alias) === isIpv4(address));
+  /** What the guest calls a peer; undefined: in its IP version it has no name for the host's loopback. */
+  #peer(address: Address, { guestAddress }: Mapping): Address | undefined {
+    if (!isLoopback(address)) return address;
+    return this.#options.hostAliases.find((alias) => isIpv4(alias) === isIpv4(guestAddress));
   }
 
   #removeOldest(mappings: Map<EndpointKey, Mapping>): void {

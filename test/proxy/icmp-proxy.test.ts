@@ -13,10 +13,12 @@ import { fragmentsOf } from './host-peer.ts';
 class FakeEcho implements HostEchoPort {
   readonly open_ = new Set<HostEchoSocket>();
   readonly sent: { socket: HostEchoSocket; handler: HostEchoHandler; text: string }[] = [];
+  readonly families: number[] = [];
   refusal: string | undefined;
 
-  open(handler: HostEchoHandler): HostEchoSocket | string {
+  open(family: 4 | 6, handler: HostEchoHandler): HostEchoSocket | string {
     if (this.refusal !== undefined) return this.refusal;
+    this.families.push(family);
     const socket: HostEchoSocket = {
       owner: undefined,
       send: (to, sequence, hopLimit, payload) => {
@@ -66,6 +68,20 @@ t.test('requests go out as they are, those that came before it was loaded too; r
   for (const { socket, handler } of [host.sent[1]!, host.sent[2]!])
     handler.replied(socket, address('10.0.0.1'), 2, Buffer.from('pong'));
   t.same(netstack.echoes, [`10.0.0.1 ${guest} 7 2 pong`, `10.0.0.1 ${guest} 8 2 pong`]);
+});
+
+t.test('each family has its sockets', async (t) => {
+  const { host, ping, loaded, proxy } = world();
+  ping('10.0.0.1', 7, 1);
+  proxy.echo({
+    ...datagram('fd00:1::3', 0, '2001:db8::1', 0, fragmentsOf()),
+    identifier: 7,
+    sequence: 1,
+    hopLimit: 64,
+  });
+  await loaded();
+  t.same(host.families, [4, 6]);
+  t.equal(host.sent[1]!.text, '2001:db8::1 1 63 ');
 });
 
 t.test('what is unreachable is said to be, and what may not be reached', async (t) => {
@@ -132,6 +148,8 @@ t.test('a real ping socket', async (t) => {
   const script = `
     echo '0 0' > /proc/sys/net/ipv4/ping_group_range &&
     ip link set lo up && ip addr add 10.9.0.1/32 dev lo && ip route add prohibit 10.9.0.2/32 &&
+    ip addr add fd99::1/128 dev lo && ip link add empty type bridge && ip link set empty up &&
+    ip addr add fd98::1/64 dev empty nodad && echo 1 > /proc/sys/net/ipv6/neigh/empty/mcast_solicit &&
     exec "$0" "$1"`;
   const { stdout, stderr, status } = spawnSync(
     'unshare',
@@ -139,11 +157,17 @@ t.test('a real ping socket', async (t) => {
     { encoding: 'utf8' },
   );
   t.equal(status, 0, stderr);
-  t.same(JSON.parse(stdout), {
-    replies: ['10.9.0.1 1 4', '10.9.0.1 2 30000', '127.0.0.1 3 0'],
-    sentToProhibited: false,
-    afterClose: false,
-  });
+  const { replies, ...others } = JSON.parse(stdout) as { replies: string[] };
+  t.same(replies.sort(), [
+    '10.9.0.1 1 4',
+    '10.9.0.1 2 30000',
+    '127.0.0.1 3 0',
+    '::1 3 0',
+    'fd98::2 4 EHOSTUNREACH',
+    'fd99::1 1 4',
+    'fd99::1 2 30000',
+  ]);
+  t.same(others, { sentToProhibited: false, afterClose: false });
 });
 
 t.test('each identifier is a flow to see', async (t) => {

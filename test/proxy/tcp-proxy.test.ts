@@ -16,9 +16,9 @@ function world(limits?: { tcp: number }) {
   const host = new FakeHostNet((event) => events.push(event));
   const clock = { now: 0, nowMs: () => clock.now };
   const policy = new Policy({
-    subnets: [parseSubnet('192.168.65.0/24')!],
-    gateways: [address('192.168.65.1')],
-    hostAliases: [address('192.168.65.2')],
+    subnets: [parseSubnet('192.168.65.0/24')!, parseSubnet('fd65::/64')!],
+    gateways: [address('192.168.65.1'), address('fd65::1')],
+    hostAliases: [address('192.168.65.2'), address('fd65::2')],
     clock,
     ...(limits && { limits }),
   });
@@ -80,6 +80,34 @@ t.test('the host alias is the way to the host loopback', async (t) => {
   settle();
   t.equal(connection.state, 'ESTABLISHED');
   t.equal(accepted.length, 1);
+});
+
+t.test("a port of the host's loopback may be at either of its addresses", async (t) => {
+  for (const alias of ['192.168.65.2', 'fd65::2'])
+    for (const at of ['127.0.0.1', '::1']) {
+      const { serve, settle, dial, accepted, policy, proxy } = world();
+      await serve(at, 8080);
+      const connection = dial(alias, 8080);
+      settle();
+      t.equal(connection.state, 'ESTABLISHED', `${alias} ${at}`);
+      t.equal(accepted.length, 1);
+      const refused = dial(alias, 8081);
+      settle();
+      t.equal(refused.refused, 'reset');
+      t.equal(proxy.dials, 0);
+      t.equal(policy.held('tcp', 1), 1);
+    }
+});
+
+t.test('who gives up while the second address is dialled leaves nothing', async (t) => {
+  const { host, settle, dial, policy, proxy } = world();
+  host.blackHoles.add('::1');
+  const connection = dial('192.168.65.2', 8080);
+  settle();
+  t.equal(proxy.dials, 1);
+  proxy.tcpGone(connection);
+  settle();
+  t.same([proxy.dials, policy.held('tcp', 1), host.streams.size], [0, 0, 0]);
 });
 
 t.test('half-close: the guest first, then the host', async (t) => {

@@ -18,13 +18,13 @@ function world(limits?: { udp: number }) {
   const host = new FakeHostNet((event) => events.push(event));
   const netstack = new FakeNetstack();
   const policy = new Policy({
-    subnets: [parseSubnet('192.168.65.0/24')!],
-    gateways: [address('192.168.65.1')],
-    hostAliases: [address('192.168.65.2')],
+    subnets: [parseSubnet('192.168.65.0/24')!, parseSubnet('fd65::/64')!],
+    gateways: [address('192.168.65.1'), address('fd65::1')],
+    hostAliases: [address('192.168.65.2'), address('fd65::2')],
     ...(limits && { limits }),
   });
   const clock = { now: 0, nowMs: () => clock.now };
-  const hostAliases = [address('192.168.65.2')];
+  const hostAliases = [address('192.168.65.2'), address('fd65::2')];
   const proxy = new UdpProxy({ host, policy, netstack, clock, hostAliases });
   const gateway = address('192.168.65.1');
   const forwarder = new PortForwarder({ host, netstack, clock, gateway, policy });
@@ -92,6 +92,63 @@ t.test('the host loopback is behind the alias, both ways', async (t) => {
   t.equal(netstack.sent[0]!.from, '192.168.65.2 7');
 });
 
+for (const [alias, at, other, name] of [
+  ['192.168.65.2', '127.0.0.1', '::1', guest],
+  ['fd65::2', '::1', '127.0.0.1', 'fd65::3'],
+] as const) {
+  t.test(`a port of the host's loopback may be at either of its addresses: ${alias}`, async (t) => {
+    const { host, netstack, proxy, settle } = world();
+    const first = await peer(host, at, 7);
+    const second = await peer(host, other, 8);
+    const send = (port: number, words: string): void => proxy.udp(datagram(name, 5000, alias, port, text(words)));
+    send(7, 'a');
+    send(8, 'b');
+    settle();
+    send(8, 'c');
+    settle();
+    send(7, 'd');
+    settle();
+    t.same(
+      [first, second].map(({ got }) => got.map(({ payload }) => payload)),
+      [
+        ['a', 'd'],
+        ['b', 'c'],
+      ],
+    );
+    t.same(
+      netstack.sent.map(({ from }) => from).sort(),
+      [7, 7, 8, 8].map((port) => `${alias} ${port}`),
+    );
+    t.same(netstack.unreachable, []);
+    send(9, 'nobody');
+    settle();
+    t.same(netstack.unreachable, [`port ${alias} 9`]);
+    await peer(host, other, 9);
+    send(9, 'e');
+    settle();
+    t.equal(netstack.sent.length, 5, 'and found when it is there');
+  });
+
+  t.test(`a host without one of the families has the other: ${alias}`, async (t) => {
+    const { host, netstack, proxy, settle } = world();
+    const { bindDatagram } = host;
+    host.bindDatagram = (family, handler) => {
+      if ((family === 6) === at.includes(':')) {
+        const socket = { owner: undefined, port: 0, send: () => false, close() {} };
+        setImmediate(() => handler.failed(socket, 'EAFNOSUPPORT'));
+        return socket;
+      }
+      return bindDatagram.call(host, family, handler);
+    };
+    const { got } = await peer(host, other, 7);
+    proxy.udp(datagram(name, 5000, alias, 7, text('a')));
+    await new Promise(setImmediate);
+    settle();
+    t.equal(got.length, 1);
+    t.equal(netstack.sent[0]!.from, `${alias} 7`);
+  });
+}
+
 t.test('what the gate denies and the host cannot send is answered', async (t) => {
   const { host, netstack, proxy, settle } = world();
   host.unreachable.add('10.0.0.9');
@@ -110,7 +167,7 @@ t.test('an ICMP error is passed on about the peer that it was about', async (t) 
   proxy.udp(datagram(guest, 5000, '10.0.0.8', 9, text('nor there')));
   proxy.udp(datagram(guest, 5000, '10.0.0.1', 7, text('but here')));
   settle();
-  t.same(netstack.unreachable, ['port 192.168.65.2 9', 'port 10.0.0.8 9']);
+  t.same(netstack.unreachable.toSorted(), ['port 10.0.0.8 9', 'port 192.168.65.2 9']);
   t.same(
     netstack.sent.map(({ from, to }) => `${from} to ${to}`),
     [`10.0.0.1 7 to ${guest} 5000`],
