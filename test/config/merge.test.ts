@@ -215,7 +215,7 @@ function repository(objects: MemoryObjects, name: string): string {
   const { pack } = makePack(packed);
   execFileSync('git', ['index-pack', '--stdin', '--strict'], {
     cwd: directory,
-    input: Buffer.concat(pack),
+    input: pack,
     stdio: 'pipe',
   });
   return directory;

@@ -79,8 +79,8 @@ export class BranchWriter {
         }
       }
       if (head !== from) {
-        if (head !== undefined) await batch.flush(head);
-        if (!(await this.#refs.move(this.#branch, from, head))) continue;
+        const write = head === undefined ? undefined : (): Promise<void> => batch.flush(head);
+        if (!(await this.#refs.move(this.#branch, from, head, write))) continue;
       }
       for (const tell of outcomes) tell();
       return;

@@ -1,37 +1,56 @@
-/** Files written so that they are there whole or not at all, whatever ends the process or the machine. */
+/**
+ * Files written so that they are there whole or not at all, whatever ends the process or the machine.
+ *
+ * Syncs are waited for; the calls that only touch the kernel's memory are made at once, as a few microseconds each are
+ * less than handing them to another thread costs.
+ */
 
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, rename, rm, statfs } from 'node:fs/promises';
+import { closeSync, fsync, openSync, renameSync, rmSync, writeFile, writeFileSync } from 'node:fs';
+import { mkdir, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
+
+const sync = promisify(fsync);
+const write = promisify(writeFile);
+
+/** What is written in one go; more would hold up the event loop. */
+const AT_ONCE_OCTETS = 64 * 1024;
 
 export function errorCode(error: unknown): string | undefined {
   return (error as NodeJS.ErrnoException).code;
 }
 
-/** Writes and syncs a new file of a name of its own in `folder`; its path. */
-export async function writeFresh(folder: string, prefix: string, parts: readonly Uint8Array[]): Promise<string> {
-  const path = join(folder, `${prefix}${process.pid}-${randomBytes(8).toString('hex')}`);
-  const file = await open(path, 'wx', 0o600);
+/** Writes and syncs a new file. */
+export async function writeNew(path: string, octets: Uint8Array): Promise<void> {
+  const file = openSync(path, 'wx', 0o600);
   try {
-    await file.writev(parts as Uint8Array[]);
-    await file.sync();
+    if (octets.length <= AT_ONCE_OCTETS) writeFileSync(file, octets);
+    else await write(file, octets);
+    await sync(file);
   } catch (error) {
-    await rm(path, { force: true });
+    rmSync(path, { force: true });
     throw error;
   } finally {
-    await file.close();
+    closeSync(file);
   }
+}
+
+/** Writes and syncs a new file of a name of its own in `folder`; its path. */
+export async function writeFresh(folder: string, prefix: string, octets: Uint8Array): Promise<string> {
+  const path = join(folder, `${prefix}${process.pid}-${randomBytes(8).toString('hex')}`);
+  await writeNew(path, octets);
   return path;
 }
 
 /** Gives a fresh file its name, making the folder when need be. One of the same name and content may be there. */
 export async function publish(fresh: string, path: string): Promise<void> {
   try {
-    await rename(fresh, path);
+    renameSync(fresh, path);
   } catch (error) {
     if (errorCode(error) !== 'ENOENT') throw error;
     await makeFolders(dirname(path));
-    await rename(fresh, path);
+    renameSync(fresh, path);
   }
 }
 
@@ -45,24 +64,24 @@ export async function hasOneLog(folder: string): Promise<boolean> {
 
 /** Makes the names in a folder last. */
 export async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r');
+  const folder = openSync(path, 'r');
   try {
-    await folder.sync();
+    await sync(folder);
   } catch (error) {
     if (errorCode(error) !== 'EINVAL') throw error;
   } finally {
-    await folder.close();
+    closeSync(folder);
   }
 }
 
 /** Replaces a file by one of this content. */
 export async function replaceFile(path: string, content: Uint8Array): Promise<void> {
   const folder = dirname(path);
-  const fresh = await writeFresh(folder, '.new-', [content]);
+  const fresh = await writeFresh(folder, '.new-', content);
   try {
-    await rename(fresh, path);
+    renameSync(fresh, path);
   } catch (error) {
-    await rm(fresh, { force: true });
+    rmSync(fresh, { force: true });
     throw error;
   }
   await syncFolder(folder);

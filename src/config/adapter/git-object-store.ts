@@ -1,5 +1,6 @@
 /**
- * The objects of a git repository on disk. Loose ones are read here, packed ones by git-pack-reader.ts; whatever has been read or written is kept, decoded, up to a bound. Objects are written through a batch: synced under
+ * The objects of a git repository on disk. Loose ones are read here, packed ones by git-pack-reader.ts; whatever has been
+ * read or written is kept, decoded, up to a bound. Objects are written through a batch: synced under
  * a name of their own, then renamed into place, so that an object which can be seen is whole. A small batch becomes
  * loose objects, a large one a pack.
  *
@@ -11,7 +12,7 @@ import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { deflateSync, inflateSync } from 'node:zlib';
+import { inflateSync } from 'node:zlib';
 import { type CommitRecord, DatabaseError } from '../database.ts';
 import {
   concat,
@@ -24,6 +25,7 @@ import {
   type RawEntry,
 } from '../git-object.ts';
 import type { ObjectReader, Objects } from '../objects.ts';
+import { deflated } from './deflated.ts';
 import { errorCode, hasOneLog, publish, syncFolder, writeFresh } from './durable-files.ts';
 import { GitPackReader } from './git-pack-reader.ts';
 import { makePack, type PackedObject } from './git-pack-writer.ts';
@@ -94,9 +96,7 @@ export class GitObjectStore implements ObjectReader {
     const folder = join(this.#directory, 'objects');
     const fresh = await settled(
       objects.map(({ type, content }) =>
-        writeFresh(folder, 'tmp_obj_', [
-          deflateSync(concat([objectHead(type, content.length), content]), { level: 1 }),
-        ]),
+        writeFresh(folder, 'tmp_obj_', deflated(concat([objectHead(type, content.length), content]))),
       ),
     );
     const paths = objects.map(({ hash }) => join(folder, hash.slice(0, 2), hash.slice(2)));

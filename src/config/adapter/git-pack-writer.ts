@@ -4,8 +4,9 @@
  */
 
 import { createHash } from 'node:crypto';
-import { crc32, deflateSync } from 'node:zlib';
+import { crc32 } from 'node:zlib';
 import type { ObjectType } from '../git-object.ts';
+import { deflated } from './deflated.ts';
 
 export interface PackedObject {
   readonly hash: string;
@@ -15,8 +16,8 @@ export interface PackedObject {
 
 export interface Pack {
   readonly name: string;
-  readonly pack: readonly Uint8Array[];
-  readonly index: readonly Uint8Array[];
+  readonly pack: Uint8Array;
+  readonly index: Uint8Array;
 }
 
 const typeNumber: Readonly<Record<ObjectType, number>> = { commit: 1, tree: 2, blob: 3, tag: 4 };
@@ -30,7 +31,7 @@ export function makePack(objects: readonly PackedObject[]): Pack {
   const rows: { hash: Buffer; offset: number; crc: number }[] = [];
   let offset = head.length;
   for (const { hash, type, content } of objects) {
-    const entry = Buffer.concat([entryHead(typeNumber[type], content.length), deflateSync(content, { level: 1 })]);
+    const entry = Buffer.concat([entryHead(typeNumber[type], content.length), deflated(content)]);
     rows.push({ hash: Buffer.from(hash, 'hex'), offset, crc: crc32(entry) });
     parts.push(entry);
     offset += entry.length;
@@ -38,10 +39,10 @@ export function makePack(objects: readonly PackedObject[]): Pack {
   const checksum = sha1(parts);
   parts.push(checksum);
   rows.sort((a, b) => a.hash.compare(b.hash));
-  return { name: checksum.toString('hex'), pack: parts, index: makeIndex(rows, checksum) };
+  return { name: checksum.toString('hex'), pack: Buffer.concat(parts), index: makeIndex(rows, checksum) };
 }
 
-function makeIndex(rows: readonly { hash: Buffer; offset: number; crc: number }[], checksum: Buffer): Buffer[] {
+function makeIndex(rows: readonly { hash: Buffer; offset: number; crc: number }[], checksum: Buffer): Buffer {
   const fanout = new Uint32Array(256);
   for (const { hash } of rows) fanout[hash[0]!]!++;
   const table = Buffer.alloc(8 + 1024);
@@ -58,7 +59,7 @@ function makeIndex(rows: readonly { hash: Buffer; offset: number; crc: number }[
     numbers.writeUInt32BE(offset, 4 * (rows.length + i));
   });
   const parts = [table, ...rows.map(({ hash }) => hash), numbers, checksum];
-  return [...parts, sha1(parts)];
+  return Buffer.concat([...parts, sha1(parts)]);
 }
 
 /** Type and size: four bits of the size, then seven at a time. */

@@ -82,18 +82,23 @@ export class GitRefs {
   /** What a branch is at now, on disk. */
   async read(branch: string): Promise<string | undefined> {
     checkBranch(branch);
-    return (await this.#readLoose(branch)) ?? (await this.#readPacked()).get(branch);
+    return this.#readLoose(branch) ?? (await this.#readPacked()).get(branch);
   }
 
   /**
    * Moves a branch from one commit (undefined: is not there) to another (undefined: is removed), unless it is not where
-   * it is said to be. It lasts when this resolves with true.
+   * it is said to be. It lasts when this resolves with true. `write`: writes and syncs the commit first.
    */
-  async move(branch: string, from: string | undefined, to: string | undefined): Promise<boolean> {
+  async move(
+    branch: string,
+    from: string | undefined,
+    to: string | undefined,
+    write?: () => Promise<void>,
+  ): Promise<boolean> {
     checkBranch(branch);
     const ref = join(this.#directory, PREFIX, branch);
     if (from === undefined) await this.#mustFit(branch);
-    const lock = await lockRef(ref, to === undefined ? '' : `${to}\n`, this.#pending);
+    const lock = await lockRef(ref, to === undefined ? '' : `${to}\n`, this.#pending, write?.());
     let held = true;
     try {
       if ((await this.read(branch)) !== from) return false;
@@ -116,7 +121,8 @@ export class GitRefs {
       this.#note(branch, to);
     } finally {
       if (held) removeIfThere(lock.path);
-      await Promise.all([lock.release(), held || syncFolder(dirname(ref))]);
+      lock.release();
+      if (!held) await syncFolder(dirname(ref));
     }
     if (to === undefined) await removeEmptyParents(dirname(ref), join(this.#directory, PREFIX));
     return true;
@@ -200,7 +206,7 @@ export class GitRefs {
       const name = prefix + entry.name;
       if (entry.isDirectory()) await this.#scan(`${name}/`, found);
       else if (!name.endsWith('.lock')) {
-        const commit = await this.#readLoose(name).catch(() => undefined);
+        const commit = this.#readLooseIfGood(name);
         if (commit !== undefined) found.set(name, commit);
       }
     }
@@ -237,17 +243,25 @@ export class GitRefs {
     this.#looking = setInterval(() => void this.refresh(), LOOK_MS);
   }
 
-  async #readLoose(branch: string): Promise<string | undefined> {
+  #readLoose(branch: string): string | undefined {
     const path = join(this.#directory, PREFIX, branch);
     let text: string;
     try {
-      text = (await readFile(path, 'latin1')).trim();
+      text = readFileSync(path, 'latin1').trim();
     } catch (error) {
       if (['ENOENT', 'ENOTDIR', 'EISDIR'].includes(errorCode(error) ?? '')) return undefined;
       throw new DatabaseError('STORAGE', `cannot read ${path}: ${errorCode(error)}`);
     }
     if (!isHash(text)) throw new DatabaseError('STORAGE', `${path} holds no commit; remove it or mend it`);
     return text;
+  }
+
+  #readLooseIfGood(branch: string): string | undefined {
+    try {
+      return this.#readLoose(branch);
+    } catch {
+      return undefined;
+    }
   }
 
   async #readPacked(): Promise<Map<string, string>> {
@@ -274,11 +288,11 @@ export class GitRefs {
       if (at >= 0) lines.splice(at, lines[at + 1]?.startsWith('^') ? 2 : 1);
       const rest = await lockRef(`${path}.new`, lines.join('\n'), this.#pending);
       renameSync(rest.path, path);
-      await rest.release();
+      rest.release();
       await syncFolder(this.#directory);
     } finally {
       removeIfThere(lock.path);
-      await lock.release();
+      lock.release();
     }
   }
 

@@ -6,12 +6,12 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { link, open, readdir, rename, rm, stat, unlink } from 'node:fs/promises';
+import { linkSync, readFileSync, rmSync } from 'node:fs';
+import { readdir, rename, rm, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { DatabaseError } from '../database.ts';
-import { errorCode, makeFolders } from './durable-files.ts';
+import { errorCode, makeFolders, writeNew } from './durable-files.ts';
 
 const PATIENCE_MS = 2000;
 /** Between looks at a lock of another's: from the first to the last of these, at random. */
@@ -21,29 +21,35 @@ export interface RefLock {
   /** REF.lock, to be renamed to REF or removed. */
   readonly path: string;
   /** To be called when it has been. */
-  release(): Promise<void>;
+  release(): void;
 }
 
-/** Holds `REF.lock` of the file `ref` with `content`. `pending`: a folder of the repository for files under way. */
-export async function lockRef(ref: string, content: string, pending: string): Promise<RefLock> {
+/**
+ * Holds `REF.lock` of the file `ref` with `content`, once `before` is done, which is done meanwhile. `pending`: a folder of
+ * the repository for files under way.
+ */
+export async function lockRef(ref: string, content: string, pending: string, before?: Promise<void>): Promise<RefLock> {
   const path = `${ref}.lock`;
   const fresh = join(pending, `${self()}-${randomBytes(8).toString('hex')}`);
-  await writeNew(fresh, content).catch(async (error) => {
+  const octets = Buffer.from(content);
+  const write = writeNew(fresh, octets).catch(async (error) => {
     if (errorCode(error) !== 'ENOENT') throw error;
     await makeFolders(pending);
-    await writeNew(fresh, content);
+    await writeNew(fresh, octets);
   });
-  const release = (): Promise<void> => rm(fresh, { force: true });
+  const release = (): void => rmSync(fresh, { force: true });
   try {
-    await take(path, fresh, content, pending);
+    for (const { reason } of (await Promise.allSettled([before, write])) as { reason?: unknown }[])
+      if (reason !== undefined) throw reason;
+    await take(path, fresh, octets, pending);
   } catch (error) {
-    await release();
+    release();
     throw error;
   }
   return { path, release };
 }
 
-async function take(path: string, fresh: string, content: string, pending: string): Promise<void> {
+async function take(path: string, fresh: string, content: Uint8Array, pending: string): Promise<void> {
   const deadlineMs = performance.now() + PATIENCE_MS;
   for (;;) {
     try {
@@ -66,9 +72,9 @@ async function take(path: string, fresh: string, content: string, pending: strin
   }
 }
 
-async function linkOrCreate(path: string, fresh: string, content: string): Promise<void> {
+async function linkOrCreate(path: string, fresh: string, content: Uint8Array): Promise<void> {
   try {
-    await link(fresh, path);
+    linkSync(fresh, path);
   } catch (error) {
     if (!['EPERM', 'ENOTSUP', 'ENOSYS'].includes(errorCode(error) ?? '')) throw error;
     await writeNew(path, content);
@@ -101,19 +107,6 @@ export async function sweepPending(pending: string): Promise<void> {
     if (isAlive(name)) continue;
     const file = await stat(join(pending, name)).catch(() => undefined);
     if (file?.nlink === 1) await rm(join(pending, name), { force: true });
-  }
-}
-
-async function writeNew(path: string, content: string): Promise<void> {
-  const file = await open(path, 'wx', 0o600);
-  try {
-    await file.writeFile(content);
-    await file.sync();
-  } catch (error) {
-    await rm(path, { force: true });
-    throw error;
-  } finally {
-    await file.close();
   }
 }
 
