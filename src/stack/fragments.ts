@@ -1,12 +1,12 @@
 /**
- * IPv4 reassembly. RFC 791 3.2, RFC 815 (holes), RFC 1122 3.3.2, RFC 1858 and 3128 (tiny fragments), RFC 5722 3
- * (overlaps; the rule made for IPv6 is as good here), RFC 8900 (why to be careful).
+ * Reassembly. IPv4: RFC 791 3.2, RFC 815 (holes), RFC 1122 3.3.2, RFC 1858 and 3128 (tiny fragments), RFC 8900 (why to
+ * be careful). IPv6: RFC 8200 4.5. Overlaps: RFC 5722 3, made for IPv6 and as good for IPv4.
  *
  * A datagram's fragments are copied into one of a few buffers of 64 KiB; holes are kept as a sorted list of pairs.
  * A fragment that overlaps another, without being its exact repetition, loses the whole datagram: no honest sender
  * makes any. Limits: `BUFFERS` datagrams at once, of which one ingress may hold all but one; when all are taken the
- * oldest goes. After `LIFETIME_MS` an unfinished datagram goes, and its sender is told where its first fragment is here
- * (RFC 1122 3.3.2). At most `MAX_HOLES` holes: fragments that come in an order that makes more are an attack.
+ * oldest goes. After `LIFETIME_MS` (`IPV6_LIFETIME_MS`) an unfinished datagram goes, and its sender is told where its
+ * first fragment is here (RFC 1122 3.3.2, RFC 8200 4.5). At most `MAX_HOLES` holes: fragments that come in an order that makes more are an attack.
  */
 
 import type { Drops } from './drops.ts';
@@ -17,21 +17,26 @@ import type { Arena } from './port.ts';
 import type { SwitchPort } from './switch-port.ts';
 import { Timer, type TimerWheel } from './timers.ts';
 import * as ipv4 from './wire/ipv4.ts';
+import * as ipv6 from './wire/ipv6.ts';
+import * as extension from './wire/ipv6-extension.ts';
 
 const BUFFERS = 32;
 const LIFETIME_MS = 15_000;
+const IPV6_LIFETIME_MS = 60_000;
 const MAX_HOLES = 64;
 const END_UNKNOWN = 65536;
-/** The payload begins here in a buffer: before it there is room for the header. */
-const PAYLOAD_AT = 60;
+/** The payload begins here in a buffer: before it there is room for the headers that are before a fragment's payload. */
+const PAYLOAD_AT = 256;
 
 class Datagram {
   readonly arena: Arena;
   readonly timer: Timer;
   port: SwitchPort | undefined = undefined;
-  source = 0;
-  destination = 0;
+  isIpv6 = false;
+  /** Source and destination. */
+  readonly words = new Int32Array(8);
   identification = 0;
+  /** IPv4 only: RFC 8200 4.5 does without. */
   protocol = 0;
   /** Octets of the first fragment's header; 0: it has not come. */
   headerOctets = 0;
@@ -76,14 +81,16 @@ export class Reassembly {
     return count;
   }
 
-  input(packet: Packet, nowMs: number): void {
-    const { view, ipAt, transportOctets: octets } = packet;
-    const begin = ipv4.fragmentOffset(view, ipAt);
-    const more = ipv4.moreFragments(view, ipAt);
+  /**
+   * What IP carries of `packet` is octets from `begin` on of what a datagram carries, with more behind them or not;
+   * `header` octets from the IP header on stay before it.
+   */
+  input(packet: Packet, begin: number, more: boolean, identification: number, header: number, nowMs: number): void {
+    const { ipAt, transportOctets: octets } = packet;
     const end = begin + octets;
-    const header = packet.transportAt - ipAt;
+    const most = packet.isIpv6 ? 65535 + ipv6.HEADER_OCTETS : 65535;
     // All but the last carry a multiple of 8 octets; none reaches beyond the largest datagram (the "ping of death").
-    if (octets === 0 || (more && (octets & 7) !== 0) || end + header > 65535) {
+    if (octets === 0 || (more && (octets & 7) !== 0) || end + header > most || header > PAYLOAD_AT) {
       this.#drop('fragment-malformed');
       return;
     }
@@ -93,7 +100,7 @@ export class Reassembly {
       this.#drop('fragment-malformed');
       return;
     }
-    const datagram = this.#find(packet, nowMs);
+    const datagram = this.#find(packet, identification, nowMs);
     if (!more) {
       // The end may be told twice, but not differently, and nothing may lie beyond it.
       if (datagram.end !== END_UNKNOWN && datagram.end !== end) {
@@ -146,8 +153,7 @@ export class Reassembly {
     for (const datagram of this.#buffers) if (datagram.port === port) this.#release(datagram);
   }
 
-  #find(packet: Packet, nowMs: number): Datagram {
-    const identification = ipv4.identification(packet.view, packet.ipAt);
+  #find(packet: Packet, identification: number, nowMs: number): Datagram {
     let free: Datagram | undefined;
     let oldest: Datagram | undefined;
     let oldestOfPort: Datagram | undefined;
@@ -161,13 +167,7 @@ export class Reassembly {
       if (datagram.port !== packet.port) continue;
       ofPort++;
       if (!oldestOfPort || datagram.age < oldestOfPort.age) oldestOfPort = datagram;
-      if (
-        datagram.identification === identification &&
-        datagram.source === packet.source3 &&
-        datagram.destination === packet.destination3 &&
-        datagram.protocol === packet.protocol
-      )
-        return datagram;
+      if (datagram.identification === identification && isOf(datagram, packet)) return datagram;
     }
     if (!free && this.#buffers.length < BUFFERS) {
       free = new Datagram((datagram, at) => this.#timeout(datagram, at));
@@ -179,15 +179,22 @@ export class Reassembly {
     }
     free.port = packet.port;
     free.identification = identification;
-    free.source = packet.source3;
-    free.destination = packet.destination3;
+    free.isIpv6 = packet.isIpv6;
+    free.words[0] = packet.source0;
+    free.words[1] = packet.source1;
+    free.words[2] = packet.source2;
+    free.words[3] = packet.source3;
+    free.words[4] = packet.destination0;
+    free.words[5] = packet.destination1;
+    free.words[6] = packet.destination2;
+    free.words[7] = packet.destination3;
     free.protocol = packet.protocol;
     free.headerOctets = 0;
     free.end = END_UNKNOWN;
     free.holes.length = 0;
     free.holes.push(0, END_UNKNOWN);
     free.age = this.#arrivals++;
-    this.#options.timers.arm(free.timer, nowMs + LIFETIME_MS);
+    this.#options.timers.arm(free.timer, nowMs + (packet.isIpv6 ? IPV6_LIFETIME_MS : LIFETIME_MS));
     return free;
   }
 
@@ -227,12 +234,14 @@ export class Reassembly {
 
   #complete(datagram: Datagram, nowMs: number): void {
     const port = datagram.port!;
-    const { view } = datagram.arena;
     const at = PAYLOAD_AT - datagram.headerOctets;
     const total = datagram.headerOctets + datagram.end;
-    view.setUint16(at + ipv4.TOTAL_LENGTH, total);
-    view.setUint16(at + ipv4.FLAGS_FRAGMENT, 0);
-    ipv4.fillChecksum(view, at);
+    // The first fragment's headers may be longer than the others'.
+    if (total > (datagram.isIpv6 ? 65535 + ipv6.HEADER_OCTETS : 65535)) {
+      this.#abandon(datagram, 'fragment-malformed');
+      return;
+    }
+    unite(datagram, at, total);
     this.#release(datagram);
     // The buffer is free, but nothing takes it before this returns: fragments come one at a time.
     this.#batch.clear();
@@ -246,6 +255,7 @@ export class Reassembly {
     const first = datagram.holes[0]!;
     this.#abandon(datagram, 'fragment-timeout');
     if (headerOctets === 0) return;
+    unite(datagram, PAYLOAD_AT - headerOctets, headerOctets + first);
     this.#batch.clear();
     this.#batch.push(arena, PAYLOAD_AT - headerOctets, headerOctets + first, CHECKSUM_UNKNOWN);
     this.#options.timedOut(port, this.#batch, nowMs);
@@ -267,4 +277,41 @@ export class Reassembly {
   #drop(reason: 'fragment-overlap' | 'fragment-evicted' | 'fragment-timeout' | 'fragment-malformed'): void {
     this.#options.drops.count(reason);
   }
+}
+
+function isOf(datagram: Datagram, packet: Packet): boolean {
+  const { words } = datagram;
+  return (
+    words[3] === packet.source3 &&
+    words[7] === packet.destination3 &&
+    datagram.isIpv6 === packet.isIpv6 &&
+    (packet.isIpv6
+      ? words[2] === packet.source2 &&
+        words[1] === packet.source1 &&
+        words[0] === packet.source0 &&
+        words[6] === packet.destination2 &&
+        words[5] === packet.destination1 &&
+        words[4] === packet.destination0
+      : datagram.protocol === packet.protocol)
+  );
+}
+
+/** Makes the first fragment's header at `at` that of a packet of `total` octets. */
+function unite(datagram: Datagram, at: number, total: number): void {
+  const { view } = datagram.arena;
+  if (!datagram.isIpv6) {
+    view.setUint16(at + ipv4.TOTAL_LENGTH, total);
+    view.setUint16(at + ipv4.FLAGS_FRAGMENT, 0);
+    ipv4.fillChecksum(view, at);
+    return;
+  }
+  view.setUint16(at + ipv6.PAYLOAD_LENGTH, total - ipv6.HEADER_OCTETS);
+  // The field that named the fragment header now names what followed it. The headers have been walked before.
+  let field = at + ipv6.NEXT_HEADER;
+  let header = at + ipv6.HEADER_OCTETS;
+  while (view.getUint8(field) !== extension.FRAGMENT && header < PAYLOAD_AT) {
+    field = header + extension.NEXT_HEADER;
+    header += (view.getUint8(header + extension.LENGTH) + 1) * 8;
+  }
+  view.setUint8(field, datagram.protocol);
 }

@@ -4,33 +4,45 @@
  * Echo requests to our own addresses are answered here, those to others go to the forwarder, which answers for them
  * with `sendEchoReply`. Errors: never about an ICMP error, a fragment but the first, a broadcast, or a source that is
  * not one host (RFC 1122 3.2.2); they quote up to 548 octets of what they are about (RFC 1812 4.3.2.3) and are limited
- * to `ERRORS_PER_SECOND` with a burst of `ERROR_BURST` (4.3.2.8). An error that a guest sends reaches TCP, which
+ * (4.3.2.8). An error that a guest sends reaches TCP, which
  * believes it only about its own segments in flight (RFC 5927 4).
  */
 
 import type { Drops } from './drops.ts';
+import { ErrorRate } from './error-rate.ts';
 import { Fragments } from './fragment-list.ts';
 import { sum } from './frame-memory.ts';
 import type { Identity } from './identity.ts';
 import type { Ipv4Output, Transport } from './ipv4.ts';
 import type { Neighbors } from './neighbor.ts';
 import type { Packet } from './packet.ts';
-import type { Arena, EchoRequest, Forwarder, UnreachableKind } from './port.ts';
-import { ADDRESS_OCTETS, setIpv4 } from './wire/address.ts';
+import type { Address, Arena, EchoRequest, Forwarder, UnreachableKind } from './port.ts';
+import { ADDRESS_OCTETS, ofIpv4 } from './wire/address.ts';
 import * as checksum from './wire/checksum.ts';
 import * as ethernet from './wire/ethernet.ts';
 import { SOUND } from './wire/fault.ts';
 import * as icmp from './wire/icmp.ts';
 import * as ipv4 from './wire/ipv4.ts';
 
-const ERRORS_PER_SECOND = 1000;
-const ERROR_BURST = 200;
 /** Of the packet an error is about: 576 octets less the headers. RFC 1812 4.3.2.3. */
 const QUOTE_OCTETS = 548;
 
-/** Told of an error about a TCP segment of ours. Words are of the quoted header. */
+/** An error about a TCP segment of ours, from either ICMP. */
+export interface TcpError {
+  readonly kind: 'too-big' | 'refused' | 'unreachable';
+  /** The quoted TCP header, of which 8 octets are there at least. */
+  readonly view: DataView;
+  readonly at: number;
+  /** Of the quoted IP header. */
+  readonly guest: Address;
+  readonly peer: Address;
+  readonly ingress: number;
+  /** Of the next hop, for 'too-big'. */
+  readonly mtu: number;
+}
+
 export interface TcpErrorSink {
-  icmpError(packet: Packet, type: number, code: number, quotedAt: number, mtu: number): void;
+  icmpError(error: TcpError): void;
 }
 
 class Echo implements EchoRequest {
@@ -58,8 +70,7 @@ export class Icmp implements Transport {
   readonly #drops: Drops;
   readonly #echo = new Echo();
   readonly #quote: Arena;
-  #errorTokens = ERROR_BURST;
-  #errorTokensAtMs = 0;
+  readonly #rate = new ErrorRate();
   /** Set once: TCP is made after ICMP, which it needs. */
   tcp: TcpErrorSink | undefined = undefined;
 
@@ -176,7 +187,7 @@ export class Icmp implements Transport {
     octets: number,
     nowMs: number,
   ): boolean {
-    if (!this.#errorAllowed(nowMs)) {
+    if (!this.#rate.allows(nowMs)) {
       this.#drops.count('icmp-rate');
       return false;
     }
@@ -192,15 +203,6 @@ export class Icmp implements Transport {
     arena.bytes.set(about.bytes.subarray(aboutAt, aboutAt + octets), at + icmp.HEADER_OCTETS);
     icmp.setChecksum(arena.view, at, checksum.finish(sum(arena, at, icmp.HEADER_OCTETS + octets)));
     return output.close(source, destination, ipv4.PROTOCOL_ICMP);
-  }
-
-  #errorAllowed(nowMs: number): boolean {
-    const more = ((nowMs - this.#errorTokensAtMs) * ERRORS_PER_SECOND) / 1000;
-    this.#errorTokens = Math.min(ERROR_BURST, this.#errorTokens + Math.max(0, more));
-    this.#errorTokensAtMs = nowMs;
-    if (this.#errorTokens < 1) return false;
-    this.#errorTokens--;
-    return true;
   }
 
   #answer(packet: Packet): void {
@@ -235,8 +237,8 @@ export class Icmp implements Transport {
 
   #forward(packet: Packet): void {
     const echo = this.#echo;
-    setIpv4(echo.guestAddress, packet.source3);
-    setIpv4(echo.peerAddress, packet.destination3);
+    packet.copySource(echo.guestAddress);
+    packet.copyDestination(echo.peerAddress);
     echo.ingress = packet.port.ingress;
     echo.identifier = icmp.identifier(packet.view, packet.transportAt);
     echo.sequence = icmp.sequence(packet.view, packet.transportAt);
@@ -264,8 +266,17 @@ export class Icmp implements Transport {
       this.#drops.count('icmp-type');
       return;
     }
-    const mtu = icmp.nextHopMtu(view, transportAt);
-    this.tcp.icmpError(packet, icmp.type(view, transportAt), icmp.code(view, transportAt), quotedAt, mtu);
+    const code = icmp.code(view, transportAt);
+    const refused = code === icmp.PORT_UNREACHABLE ? 'refused' : 'unreachable';
+    this.tcp.icmpError({
+      kind: code === icmp.FRAGMENTATION_NEEDED ? 'too-big' : refused,
+      view,
+      at: quotedAt + header,
+      guest: ofIpv4(ipv4.destination(view, quotedAt)),
+      peer: ofIpv4(ipv4.source(view, quotedAt)),
+      ingress: packet.port.ingress,
+      mtu: icmp.nextHopMtu(view, transportAt),
+    });
   }
 }
 

@@ -1,5 +1,9 @@
-/** Who the stack is on its network: the gateway's MAC and addresses, and the subnet. IPv4 addresses as signed words. */
+/**
+ * Who the stack is on its network: the gateway's MAC and addresses, and the subnet. IPv4 addresses as signed words; the
+ * IPv6 side, where there is one, in ipv6-identity.ts.
+ */
 
+import { Ipv6Identity, type Ipv6Options } from './ipv6-identity.ts';
 import type { Address } from './port.ts';
 import { ipv4Word } from './wire/address.ts';
 import { macOfBytes } from './wire/ethernet.ts';
@@ -11,6 +15,8 @@ export interface IdentityOptions {
   readonly hostAlias: Address;
   /** IPv4 prefix length of the subnet that the gateway is in, 24 for 255.255.255.0. */
   readonly prefix: number;
+  /** Undefined: the network is IPv4 alone, and IPv6 frames fall. */
+  readonly ipv6?: Ipv6Options | undefined;
 }
 
 export class Identity {
@@ -20,6 +26,7 @@ export class Identity {
   readonly mask: number;
   readonly network: number;
   readonly broadcast: number;
+  readonly ipv6: Ipv6Identity | undefined;
 
   constructor(options: IdentityOptions) {
     this.mac = macOfBytes(options.macAddress);
@@ -28,6 +35,7 @@ export class Identity {
     this.mask = options.prefix === 0 ? 0 : -1 << (32 - options.prefix);
     this.network = this.gateway & this.mask;
     this.broadcast = this.network | ~this.mask;
+    this.ipv6 = options.ipv6 && new Ipv6Identity(options.macAddress, options.ipv6);
   }
 
   isOwn(address: number): boolean {

@@ -78,6 +78,7 @@ export class Ipv4Input {
     }
     const total = ipv4.totalLength(view, at);
     const header = ipv4.headerOctets(view, at);
+    packet.isIpv6 = false;
     packet.ipOctets = total;
     packet.transportAt = at + header;
     packet.transportOctets = total - header;
@@ -93,7 +94,9 @@ export class Ipv4Input {
     packet.destination2 = 0xffff;
     packet.destination3 = destination;
     if (ipv4.isFragment(view, at)) {
-      this.#options.reassembly.input(packet, nowMs);
+      const identification = ipv4.identification(view, at);
+      const begin = ipv4.fragmentOffset(view, at);
+      this.#options.reassembly.input(packet, begin, ipv4.moreFragments(view, at), identification, header, nowMs);
       return;
     }
     if (packet.hopLimit <= 1 && !broadcast && !this.#identity.isOwn(destination)) {

@@ -3,7 +3,8 @@
  * of frames to the end, `poll` does what is due and sends, `pollAt` says when that is. Nothing here owns a timer, a
  * thread or a promise.
  *
- * A frame: Ethernet (RFC 894) here, then ARP in neighbor.ts or IPv4 in ipv4.ts, then icmp.ts, udp.ts or tcp/.
+ * A frame: Ethernet (RFC 894) here, then ARP in neighbor.ts, IPv4 in ipv4.ts or IPv6 in ipv6.ts, then icmp.ts or
+ * icmpv6.ts (and ndp.ts), udp.ts or tcp/.
  * A link that has no room makes TCP wait, and datagrams and answers fall, counted.
  */
 
@@ -14,8 +15,10 @@ import { plainArena } from './frame-memory.ts';
 import { Icmp } from './icmp.ts';
 import { Identity, type IdentityOptions } from './identity.ts';
 import { Ipv4Input, Ipv4Output } from './ipv4.ts';
+import { Ipv6 } from './ipv6-stack.ts';
 import { KeyedHash } from './keyed-hash.ts';
 import { Neighbors } from './neighbor.ts';
+import { NextHops } from './next-hops.ts';
 import { Packet } from './packet.ts';
 import type {
   Address,
@@ -39,10 +42,12 @@ import { flowRecord } from './tcp/flow-record.ts';
 import { defaultLimits, type TcpLimits } from './tcp/limits.ts';
 import { TimerWheel } from './timers.ts';
 import { Udp } from './udp.ts';
-import { ipv4Word } from './wire/address.ts';
+import { ipv4Word, isIpv4 } from './wire/address.ts';
 import * as ethernet from './wire/ethernet.ts';
 import * as icmp from './wire/icmp.ts';
+import * as icmpv6 from './wire/icmpv6.ts';
 import * as ipv4 from './wire/ipv4.ts';
+import { PROTOCOL_ICMPV6 } from './wire/ipv6.ts';
 
 export interface NetstackOptions extends IdentityOptions {
   readonly clock: Clock;
@@ -66,6 +71,8 @@ export class Netstack implements NetstackPort {
   readonly #udp: Udp;
   readonly #tcp: TcpEndpoint;
   readonly #ipv4: Ipv4Input;
+  readonly #ipv6: Ipv6 | undefined;
+  readonly #nextHops: NextHops;
   readonly #packet = new Packet();
   /** What reassembly made has a record of its own: the fragment that completed it is still at hand. */
   readonly #whole = new Packet();
@@ -99,21 +106,40 @@ export class Netstack implements NetstackPort {
     random.fill(seed);
     const output = new Ipv4Output(identity, drops, (seed[0]! << 8) | seed[1]!);
     this.#icmp = new Icmp({ identity, drops, neighbors, output, forwarder });
-    this.#udp = new Udp({ identity, drops, neighbors, output, icmp: this.#icmp, forwarder });
+    const hash = new KeyedHash(random);
+    const ipv6 =
+      identity.ipv6 &&
+      new Ipv6({
+        identity,
+        ipv6: identity.ipv6,
+        drops,
+        timers,
+        hash,
+        random,
+        forwarder,
+        ports: () => this.#ports.values(),
+        learnt: () => this.#tcp.neighborLearnt(),
+      });
+    this.#ipv6 = ipv6;
+    const nextHops = new NextHops(neighbors, ipv6?.ndp);
+    this.#nextHops = nextHops;
+    this.#udp = new Udp({ identity, drops, nextHops, output, icmp: this.#icmp, ipv6, forwarder });
     this.#tcp = new TcpEndpoint({
       identity,
       drops,
-      neighbors,
+      nextHops,
       timers,
-      icmp: this.#icmp,
+      unreachable: (kind, guest, peer, first, second) =>
+        this.#unreachable(kind, guest, peer, ipv4.PROTOCOL_TCP, first, second, 0, this.#tcp.nowMs),
       forwarder,
       random,
-      hash: new KeyedHash(random),
+      hash,
       limits: { ...defaultLimits, ...options.limits },
       memory: options.memory ?? { arena: plainArena },
       wake: () => this.#wake(),
     });
     this.#icmp.tcp = this.#tcp;
+    if (ipv6) ipv6.icmpv6.tcp = this.#tcp;
     this.#reassembly = new Reassembly({
       drops,
       timers,
@@ -132,6 +158,7 @@ export class Netstack implements NetstackPort {
       protocolUnreachable: (packet, nowMs) =>
         this.#icmp.errorAbout(packet, icmp.DESTINATION_UNREACHABLE, icmp.PROTOCOL_UNREACHABLE, 0, nowMs),
     });
+    ipv6?.start({ reassembly: this.#reassembly, udp: this.#udp, tcp: this.#tcp });
   }
 
   get drops(): Readonly<Record<string, number>> {
@@ -142,6 +169,10 @@ export class Netstack implements NetstackPort {
     const ingress = this.#nextIngress++;
     const port = new SwitchPort(ingress, link, this.#drops);
     this.#ports.set(ingress, port);
+    if (this.#ipv6) {
+      this.#ipv6.attached(this.#clock.nowMs());
+      this.#wake();
+    }
     link.start({
       input: (batch) => this.input(ingress, batch, this.#clock.nowMs()),
       writable: () => {
@@ -164,6 +195,7 @@ export class Netstack implements NetstackPort {
     this.#ports.delete(ingress);
     this.#tcp.detach(port);
     this.#neighbors.forget(port);
+    this.#ipv6?.ndp.forget(port);
     this.#reassembly.forget(port);
   }
 
@@ -187,6 +219,7 @@ export class Netstack implements NetstackPort {
     this.#woken = false;
     this.#tcp.nowMs = nowMs;
     this.#busy = true;
+    if (this.#ipv6) this.#ipv6.pathMtus.nowMs = nowMs;
     this.#timers.advance(nowMs);
     for (const port of this.#ports.values()) {
       if (port.hasReady && !port.blocked) this.#tcp.pollPort(port, nowMs, budgetOctets);
@@ -229,12 +262,11 @@ export class Netstack implements NetstackPort {
     payload: Uint8Array,
     options?: { macAddress?: Uint8Array; ingress?: number },
   ): boolean {
-    const guest = ipv4Word(endpoints.guestAddress);
-    const peer = ipv4Word(endpoints.peerAddress);
+    const { guestAddress: guest, peerAddress: peer } = endpoints;
     const to = options?.macAddress && this.#neighborOf(options.macAddress, options.ingress);
     const sent = this.#udp.send(guest, endpoints.guestPort, peer, endpoints.peerPort, payload, to);
     // Whoever is not known is asked for, so that the next datagram arrives.
-    if (!sent && !to && !this.#neighbors.resolve(guest)) this.#neighbors.ask(guest, this.#nowMs);
+    if (!sent && !to && !this.#nextHops.resolve(guest)) this.#nextHops.ask(guest, this.#nowMs);
     this.#wake();
     return sent;
   }
@@ -243,42 +275,56 @@ export class Netstack implements NetstackPort {
     request: { guestAddress: Address; peerAddress: Address; identifier: number; sequence: number },
     payload: Uint8Array,
   ): boolean {
-    const { identifier, sequence } = request;
-    const guest = ipv4Word(request.guestAddress);
-    const sent = this.#icmp.echoReply(guest, ipv4Word(request.peerAddress), identifier, sequence, payload);
+    const { guestAddress: guest, peerAddress: peer, identifier, sequence } = request;
+    const sent = isIpv4(guest)
+      ? this.#icmp.echoReply(ipv4Word(guest), ipv4Word(peer), identifier, sequence, payload)
+      : this.#ipv6?.icmpv6.echoReply(guest, peer, identifier, sequence, payload);
     this.#wake();
-    return sent;
+    return sent ?? false;
   }
 
   sendUnreachable(kind: UnreachableKind, about: Endpoints, mtu = 0): boolean {
     const { guest, peer, protocol, first, second } = quoteOf(about);
-    const sent = this.#icmp.unreachable(kind, guest, peer, protocol, first, second, mtu, this.#nowMs);
+    const sent = this.#unreachable(kind, guest, peer, protocol, first, second, mtu, this.#nowMs);
     this.#wake();
     return sent;
   }
 
   sendTimeExceeded(about: Endpoints, router: Address): boolean {
     const { guest, peer, protocol, first, second } = quoteOf(about);
-    const sent = this.#icmp.timeExceeded(ipv4Word(router), guest, peer, protocol, first, second, this.#nowMs);
+    const nowMs = this.#nowMs;
+    const sent = isIpv4(guest)
+      ? this.#icmp.timeExceeded(ipv4Word(router), ipv4Word(guest), ipv4Word(peer), protocol, first, second, nowMs)
+      : this.#ipv6?.icmpv6.timeExceeded(router, guest, peer, protocol, first, second, nowMs);
     this.#wake();
-    return sent;
+    return sent ?? false;
   }
 
   /** A lease: `address` is behind `ingress` at `macAddress`, whatever other ports say. */
   pinNeighbor(address: Address, ingress: number, macAddress: Uint8Array): void {
     const port = this.#ports.get(ingress);
-    if (port) this.#neighbors.pin(ipv4Word(address), port, ethernet.macOfBytes(macAddress));
+    if (!port) return;
+    const mac = ethernet.macOfBytes(macAddress);
+    if (isIpv4(address)) this.#neighbors.pin(ipv4Word(address), port, mac);
+    else this.#ipv6?.ndp.pin(address, port, mac);
   }
 
   unpinNeighbor(address: Address): void {
-    this.#neighbors.unpin(ipv4Word(address));
+    if (isIpv4(address)) this.#neighbors.unpin(ipv4Word(address));
+    else this.#ipv6?.ndp.unpin(address);
   }
 
-  /** Reaches a network outside the subnet through the guest at `macAddress`; without a route the guest heard last is asked. */
+  /**
+   * Reaches a network outside the subnet through the guest at `macAddress`; without a route the guest heard last is asked.
+   * `prefix` is of the family's bits: 24 of 32, 64 of 128.
+   */
   route(network: Address, prefix: number, ingress: number, macAddress: Uint8Array): void {
     const port = this.#ports.get(ingress);
+    if (!port) return;
+    const mac = ethernet.macOfBytes(macAddress);
     const mask = prefix === 0 ? 0 : -1 << (32 - prefix);
-    if (port) this.#neighbors.route(ipv4Word(network), mask, port, ethernet.macOfBytes(macAddress));
+    if (isIpv4(network)) this.#neighbors.route(ipv4Word(network), mask, port, mac);
+    else this.#ipv6?.ndp.route(network, prefix, port, mac);
   }
 
   flows(tell?: (connection: TcpConnection) => FlowOrigin | undefined): readonly FlowRecord[] {
@@ -329,6 +375,8 @@ export class Netstack implements NetstackPort {
       if (packet.contiguous >= ipv4.HEADER_OCTETS) this.#observe(port, ipv4.source(view, packet.ipAt), source);
       this.#ipv4.input(packet, batch.octets[index]! - ethernet.HEADER_OCTETS, nowMs);
     } else if (type === ethernet.TYPE_ARP) this.#neighbors.input(packet, packet.contiguous);
+    else if (type === ethernet.TYPE_IPV6 && this.#ipv6)
+      this.#ipv6.input.input(packet, batch.octets[index]! - ethernet.HEADER_OCTETS, nowMs);
     else this.#drops.count('ethernet-type');
   }
 
@@ -338,11 +386,17 @@ export class Netstack implements NetstackPort {
   }
 
   #inputWhole(port: SwitchPort, batch: FrameBatch, nowMs: number): void {
-    this.#ipv4.input(this.#packetOf(port, batch), batch.octets[0]!, nowMs);
+    const packet = this.#packetOf(port, batch);
+    if (isIpv6(packet)) this.#ipv6?.input.input(packet, batch.octets[0]!, nowMs);
+    else this.#ipv4.input(packet, batch.octets[0]!, nowMs);
   }
 
   #reassemblyTimedOut(port: SwitchPort, batch: FrameBatch, nowMs: number): void {
     const packet = this.#packetOf(port, batch);
+    if (isIpv6(packet)) {
+      this.#ipv6?.input.timedOut(packet, nowMs);
+      return;
+    }
     const { view, ipAt } = packet;
     packet.ipOctets = batch.octets[0]!;
     packet.protocol = ipv4.protocol(view, ipAt);
@@ -366,6 +420,21 @@ export class Netstack implements NetstackPort {
     return packet;
   }
 
+  #unreachable(
+    kind: UnreachableKind,
+    guest: Address,
+    peer: Address,
+    protocol: number,
+    first: number,
+    second: number,
+    mtu: number,
+    nowMs: number,
+  ): boolean {
+    if (!isIpv4(guest))
+      return this.#ipv6?.icmpv6.unreachable(kind, guest, peer, protocol, first, second, mtu, nowMs) ?? false;
+    return this.#icmp.unreachable(kind, ipv4Word(guest), ipv4Word(peer), protocol, first, second, mtu, nowMs);
+  }
+
   #neighborOf(macAddress: Uint8Array, ingress?: number) {
     const port = ingress === undefined ? this.#ports.values().next().value : this.#ports.get(ingress);
     return port && { mac: ethernet.macOfBytes(macAddress), port, pinned: false };
@@ -380,12 +449,19 @@ export class Netstack implements NetstackPort {
 
 /** What an ICMP error quotes of a datagram or an echo request: addresses, protocol, and the first 8 octets behind them. */
 function quoteOf(about: Endpoints) {
-  const isEcho = 'identifier' in about && 'sequence' in about;
+  const { guestAddress: guest, peerAddress: peer, guestPort, peerPort } = about;
+  if (!('identifier' in about && 'sequence' in about))
+    return { guest, peer, protocol: ipv4.PROTOCOL_UDP, first: (guestPort << 16) | peerPort, second: 8 << 16 };
+  const [protocol, type] = isIpv4(guest)
+    ? [ipv4.PROTOCOL_ICMP, icmp.ECHO_REQUEST]
+    : [PROTOCOL_ICMPV6, icmpv6.ECHO_REQUEST];
   return {
-    guest: ipv4Word(about.guestAddress),
-    peer: ipv4Word(about.peerAddress),
-    protocol: isEcho ? ipv4.PROTOCOL_ICMP : ipv4.PROTOCOL_UDP,
-    first: isEcho ? icmp.ECHO_REQUEST << 24 : (about.guestPort << 16) | about.peerPort,
-    second: isEcho ? (Number(about.identifier) << 16) | Number(about.sequence) : 8 << 16,
+    guest,
+    peer,
+    protocol,
+    first: type << 24,
+    second: (Number(about.identifier) << 16) | Number(about.sequence),
   };
 }
+
+const isIpv6 = (packet: Packet): boolean => packet.view.getUint8(packet.ipAt) >> 4 === 6;

@@ -9,7 +9,9 @@ import { CHECKSUM_UNKNOWN } from './frame-batch.ts';
 import { sum } from './frame-memory.ts';
 import type { Arena } from './port.ts';
 import type { SwitchPort } from './switch-port.ts';
+import { type Address, setWord } from './wire/address.ts';
 import { join } from './wire/checksum.ts';
+import * as ethernet from './wire/ethernet.ts';
 
 export class Packet {
   /** Where it came in. Set before anything else is read. */
@@ -20,6 +22,7 @@ export class Packet {
   frame = 0;
   /** False for what was put together from fragments: there is no Ethernet header before it. */
   hasEthernet = true;
+  isIpv6 = false;
   /** Where things are in `view`. The headers lie contiguous: `contiguous` octets from the IP header on. */
   ethernetAt = 0;
   ipAt = 0;
@@ -39,6 +42,20 @@ export class Packet {
   destination1 = 0;
   destination2 = 0;
   destination3 = 0;
+
+  copySource(into: Address): void {
+    setWord(into, 0, this.source0);
+    setWord(into, 1, this.source1);
+    setWord(into, 2, this.source2);
+    setWord(into, 3, this.source3);
+  }
+
+  copyDestination(into: Address): void {
+    setWord(into, 0, this.destination0);
+    setWord(into, 1, this.destination1);
+    setWord(into, 2, this.destination2);
+    setWord(into, 3, this.destination3);
+  }
 
   /** Octets of the transport's header and payload that lie contiguous at `transportAt`. */
   get transportContiguous(): number {
@@ -66,6 +83,23 @@ export class Packet {
       }
     }
     return total;
+  }
+
+  /** Octets of the IP packet that are at hand. */
+  get availableOctets(): number {
+    return this.batch.octets[this.frame]! - (this.hasEthernet ? ethernet.HEADER_OCTETS : 0);
+  }
+
+  /** Copies the first `octets` of the IP packet. They must be there. */
+  copyTo(octets: number, into: Uint8Array, at: number): void {
+    const { batch } = this;
+    let length = Math.min(octets, this.contiguous);
+    into.set(this.arena.bytes.subarray(this.ipAt, this.ipAt + length), at);
+    for (let done = length, fragment = batch.first[this.frame]! + 1; done < octets; done += length, fragment++) {
+      const begin = batch.offset[fragment]!;
+      length = Math.min(octets - done, batch.length[fragment]!);
+      into.set(batch.arena[fragment]!.bytes.subarray(begin, begin + length), at + done);
+    }
   }
 
   /** Appends `octets` of what IP carries, from octet `skip` of it on, to a list. They must be there. */

@@ -23,6 +23,8 @@ export class SwitchPort {
   /** What the address table learnt from this port last, so that it need not look again for every frame. */
   learntMac = 0;
   learntAddress = 0;
+  readonly learntIpv6 = new Int32Array(4);
+  learntIpv6Mac = 0;
   readonly #drops: Drops;
   #first: Sender | undefined = undefined;
   #last: Sender | undefined = undefined;

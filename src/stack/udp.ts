@@ -8,17 +8,23 @@ import type { Drops } from './drops.ts';
 import { Fragments } from './fragment-list.ts';
 import { sum } from './frame-memory.ts';
 import type { Icmp } from './icmp.ts';
+import type { Icmpv6 } from './icmpv6.ts';
 import type { Identity } from './identity.ts';
-import type { Ipv4Output, Transport } from './ipv4.ts';
-import { MAX_PAYLOAD_OCTETS } from './ipv4.ts';
-import type { Neighbor, Neighbors } from './neighbor.ts';
+import { type Ipv4Output, MAX_PAYLOAD_OCTETS, type Transport } from './ipv4.ts';
+import { isMulticast } from './ipv6-identity.ts';
+import { type Ipv6Output, pseudoHeaderSum } from './ipv6-output.ts';
+import { Listeners } from './listeners.ts';
+import type { Neighbor } from './neighbor.ts';
+import type { NextHops } from './next-hops.ts';
 import type { Packet } from './packet.ts';
 import type { Address, Forwarder, UdpDatagram } from './port.ts';
-import { ADDRESS_OCTETS, ipv4Word, setIpv4 } from './wire/address.ts';
+import { ADDRESS_OCTETS, ipv4Word, isIpv4 } from './wire/address.ts';
 import * as checksum from './wire/checksum.ts';
 import { SOUND } from './wire/fault.ts';
 import * as icmp from './wire/icmp.ts';
+import * as icmpv6 from './wire/icmpv6.ts';
 import * as ipv4 from './wire/ipv4.ts';
+import * as ipv6 from './wire/ipv6.ts';
 import * as udp from './wire/udp.ts';
 
 class Datagram implements UdpDatagram {
@@ -35,21 +41,20 @@ class Datagram implements UdpDatagram {
 export interface UdpOptions {
   readonly identity: Identity;
   readonly drops: Drops;
-  readonly neighbors: Neighbors;
+  readonly nextHops: NextHops;
   readonly output: Ipv4Output;
   readonly icmp: Icmp;
+  /** Undefined: there is no IPv6. */
+  readonly ipv6: { readonly output: Ipv6Output; readonly icmpv6: Icmpv6 } | undefined;
   readonly forwarder: Forwarder;
 }
 
 type Receive = (datagram: UdpDatagram) => void;
 
-/** Listeners are few: an address word and a port in one number. */
-const listenerKey = (address: number, port: number): number => (address >>> 0) * 65536 + port;
-
 export class Udp implements Transport {
   readonly #options: UdpOptions;
   readonly #drops: Drops;
-  readonly #listeners = new Map<number, Receive>();
+  readonly #listeners = new Listeners<Receive>('UDP');
   readonly #datagram = new Datagram();
   /** The packet that `#datagram` is made of, during the call that hands it over. */
   #current: Packet | undefined = undefined;
@@ -60,13 +65,11 @@ export class Udp implements Transport {
   }
 
   listen(address: Address, port: number, receive: Receive): void {
-    const key = listenerKey(ipv4Word(address), port);
-    if (this.#listeners.has(key)) throw Object.assign(new Error(`UDP port ${port} is taken`), { code: 'EADDRINUSE' });
-    this.#listeners.set(key, receive);
+    this.#listeners.add(address, port, receive);
   }
 
   unlisten(address: Address, port: number): void {
-    this.#listeners.delete(listenerKey(ipv4Word(address), port));
+    this.#listeners.delete(address, port);
   }
 
   input(packet: Packet, nowMs: number): void {
@@ -77,32 +80,26 @@ export class Udp implements Transport {
     }
     const length = udp.length(view, at);
     packet.transportOctets = length;
-    // A checksum of 0: the sender did not sum. RFC 768.
-    if (udp.checksum(view, at) !== 0 && !packet.checksumVerified) {
-      const pseudo = checksum.pseudoHeaderSum(packet.source3, packet.destination3, ipv4.PROTOCOL_UDP, length);
+    // A checksum of 0: the sender did not sum (RFC 768), which IPv6 does not allow (RFC 8200 8.1).
+    if ((udp.checksum(view, at) !== 0 || packet.isIpv6) && !packet.checksumVerified) {
+      const pseudo = packet.isIpv6
+        ? ipv6.pseudoHeaderSum(view, packet.ipAt, ipv4.PROTOCOL_UDP, length)
+        : checksum.pseudoHeaderSum(packet.source3, packet.destination3, ipv4.PROTOCOL_UDP, length);
       if (checksum.fold(pseudo + packet.transportSum()) !== 0xffff) {
         this.#drops.count('udp-checksum');
         return;
       }
     }
     const port = udp.destinationPort(view, at);
-    const destination = packet.destination3;
-    const listener = this.#listeners.get(listenerKey(destination, port)) ?? this.#listeners.get(listenerKey(0, port));
-    const { identity, forwarder } = this.#options;
-    if (!listener) {
-      if (identity.isBroadcast(destination) || packet.source3 === 0) {
-        this.#drops.count('udp-no-listener');
-        return;
-      }
-      if (destination === identity.gateway) {
-        this.#drops.count('udp-no-listener');
-        this.#options.icmp.errorAbout(packet, icmp.DESTINATION_UNREACHABLE, icmp.PORT_UNREACHABLE, 0, nowMs);
-        return;
-      }
+    const listener = this.#listeners.of(packet, port);
+    const { forwarder } = this.#options;
+    if (!listener && !this.#goesOn(packet, nowMs)) {
+      this.#drops.count('udp-no-listener');
+      return;
     }
     const datagram = this.#datagram;
-    setIpv4(datagram.guestAddress, packet.source3);
-    setIpv4(datagram.peerAddress, destination);
+    packet.copySource(datagram.guestAddress);
+    packet.copyDestination(datagram.peerAddress);
     datagram.guestPort = udp.sourcePort(view, at);
     datagram.peerPort = port;
     datagram.ingress = packet.port.ingress;
@@ -122,14 +119,24 @@ export class Udp implements Transport {
   }
 
   /** Sends a datagram to `to`, or to whom the neighbours say. */
-  send(guest: number, guestPort: number, peer: number, peerPort: number, payload: Uint8Array, to?: Neighbor): boolean {
-    const neighbor = to ?? this.#options.neighbors.resolve(guest);
+  send(
+    guest: Address,
+    guestPort: number,
+    peer: Address,
+    peerPort: number,
+    payload: Uint8Array,
+    to?: Neighbor,
+  ): boolean {
+    const neighbor = to ?? this.#options.nextHops.resolve(guest);
     if (!neighbor) {
       this.#drops.count('no-neighbour');
       return false;
     }
+    if (!isIpv4(guest)) return this.#sendIpv6(guest, guestPort, peer, peerPort, payload, neighbor);
     const { output } = this.#options;
     const octets = udp.HEADER_OCTETS + payload.length;
+    const guestWord = ipv4Word(guest);
+    const peerWord = ipv4Word(peer);
     if (octets > MAX_PAYLOAD_OCTETS) {
       this.#drops.count('link-mtu');
       return false;
@@ -138,8 +145,44 @@ export class Udp implements Transport {
     const { arena, at } = output;
     udp.emit(arena.view, at, peerPort, guestPort, octets);
     arena.bytes.set(payload, at + udp.HEADER_OCTETS);
-    const partial = sum(arena, at, octets) + checksum.pseudoHeaderSum(peer, guest, ipv4.PROTOCOL_UDP, octets);
+    const partial = sum(arena, at, octets) + checksum.pseudoHeaderSum(peerWord, guestWord, ipv4.PROTOCOL_UDP, octets);
+    udp.setChecksum(arena.view, at, checksum.finish(partial));
+    return output.close(peerWord, guestWord, ipv4.PROTOCOL_UDP);
+  }
+
+  #sendIpv6(
+    guest: Address,
+    guestPort: number,
+    peer: Address,
+    peerPort: number,
+    payload: Uint8Array,
+    neighbor: Neighbor,
+  ): boolean {
+    const output = this.#options.ipv6?.output;
+    const octets = udp.HEADER_OCTETS + payload.length;
+    if (!output?.open(neighbor, guest, octets)) return false;
+    const { arena, at } = output;
+    udp.emit(arena.view, at, peerPort, guestPort, octets);
+    arena.bytes.set(payload, at + udp.HEADER_OCTETS);
+    const partial = sum(arena, at, octets) + pseudoHeaderSum(peer, guest, ipv4.PROTOCOL_UDP, octets);
     udp.setChecksum(arena.view, at, checksum.finish(partial));
     return output.close(peer, guest, ipv4.PROTOCOL_UDP);
+  }
+
+  /** Whether a datagram that nobody listens to is the forwarder's; one to the gateway is answered with an error. */
+  #goesOn(packet: Packet, nowMs: number): boolean {
+    const { identity } = this.#options;
+    if (packet.isIpv6) {
+      if (isMulticast(packet.destination0)) return false;
+      if (!identity.ipv6!.isGatewayOf(packet)) return true;
+      const { icmpv6: errors } = this.#options.ipv6!;
+      errors.errorAbout(packet, icmpv6.DESTINATION_UNREACHABLE, icmpv6.PORT_UNREACHABLE, 0, nowMs);
+      return false;
+    }
+    const { destination3, source3 } = packet;
+    if (identity.isBroadcast(destination3) || source3 === 0) return false;
+    if (destination3 !== identity.gateway) return true;
+    this.#options.icmp.errorAbout(packet, icmp.DESTINATION_UNREACHABLE, icmp.PORT_UNREACHABLE, 0, nowMs);
+    return false;
   }
 }

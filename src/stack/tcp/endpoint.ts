@@ -16,21 +16,31 @@ import { ChunkPool } from '../chunk-pool.ts';
 import type { Drops } from '../drops.ts';
 import { Fragments } from '../fragment-list.ts';
 import type { FrameBatch } from '../frame-batch.ts';
-import type { Icmp, TcpErrorSink } from '../icmp.ts';
+import type { TcpError, TcpErrorSink } from '../icmp.ts';
 import type { Identity } from '../identity.ts';
 import type { Transport } from '../ipv4.ts';
 import type { KeyedHash } from '../keyed-hash.ts';
-import type { Neighbors } from '../neighbor.ts';
+import { Listeners } from '../listeners.ts';
+import type { NextHops } from '../next-hops.ts';
 import type { Packet } from '../packet.ts';
-import type { Address, ArenaSource, CloseReason, Forwarder, Random, TcpConnection, TcpHandler } from '../port.ts';
+import type {
+  Address,
+  ArenaSource,
+  CloseReason,
+  Forwarder,
+  Random,
+  TcpConnection,
+  TcpHandler,
+  UnreachableKind,
+} from '../port.ts';
 import type { SwitchPort } from '../switch-port.ts';
 import type { TimerWheel } from '../timers.ts';
-import { ipv4Word, ofIpv4 } from '../wire/address.ts';
+import { ADDRESS_OCTETS, ipv4Word, isIpv4, word } from '../wire/address.ts';
 import { fold, pseudoHeaderSum } from '../wire/checksum.ts';
 import * as ethernet from '../wire/ethernet.ts';
 import { SOUND } from '../wire/fault.ts';
-import * as icmpWire from '../wire/icmp.ts';
 import * as ipv4 from '../wire/ipv4.ts';
+import * as ipv6 from '../wire/ipv6.ts';
 import * as tcp from '../wire/tcp.ts';
 import { Connection, type ConnectionContext, nobody, type Rejection } from './connection.ts';
 import { EVICTION_INTERVAL_MS, longestStalled } from './eviction.ts';
@@ -53,15 +63,20 @@ const QUANTUM_OCTETS = 65536;
 /** Patience with a guest whose address nobody answers for. */
 const NEIGHBOUR_MS = 3000;
 const NEVER: number = Number.POSITIVE_INFINITY;
-/** IPv4 without options and TCP without options. */
-const HEADERS_OCTETS = ipv4.HEADER_OCTETS + tcp.HEADER_OCTETS;
+/** IP and TCP without options. */
+const headersOctets = (isIpv6: boolean): number =>
+  (isIpv6 ? ipv6.HEADER_OCTETS : ipv4.HEADER_OCTETS) + tcp.HEADER_OCTETS;
+/** The least MSS that an error about the path's MTU brings a connection to: RFC 1191 3's 576, RFC 8201 4's 1280 octets. */
+const LEAST_PATH_MSS = 536;
+const LEAST_IPV6_PATH_MSS = ipv6.MINIMUM_MTU - ipv6.HEADER_OCTETS - tcp.HEADER_OCTETS;
 
 export interface TcpOptions {
   readonly identity: Identity;
   readonly drops: Drops;
-  readonly neighbors: Neighbors;
+  readonly nextHops: NextHops;
   readonly timers: TimerWheel;
-  readonly icmp: Icmp;
+  /** Sends an error about a SYN, of which its addresses and the first 8 octets are given. */
+  readonly unreachable: (kind: UnreachableKind, guest: Address, peer: Address, first: number, second: number) => void;
   readonly forwarder: Forwarder;
   readonly hash: KeyedHash;
   readonly random: Random;
@@ -73,8 +88,6 @@ export interface TcpOptions {
 
 type Accept = (connection: TcpConnection) => void;
 
-const listenerKey = (address: number, port: number): number => (address >>> 0) * 65536 + port;
-
 export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   readonly pool: ChunkPool;
   readonly drops: Drops;
@@ -84,7 +97,9 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   readonly #identity: Identity;
   readonly #timers: TimerWheel;
   readonly #tuples: Tuples;
-  readonly #listeners = new Map<number, Accept>();
+  readonly #listeners = new Listeners<Accept>('TCP');
+  readonly #source = new Uint8Array(ADDRESS_OCTETS);
+  readonly #destination = new Uint8Array(ADDRESS_OCTETS);
   readonly #segment = new Segment();
   readonly #arrival = new Arrival();
   readonly #blocks = new SackBlocks();
@@ -120,7 +135,9 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
       return;
     }
     if (!packet.checksumVerified) {
-      const pseudo = pseudoHeaderSum(packet.source3, packet.destination3, ipv4.PROTOCOL_TCP, octets);
+      const pseudo = packet.isIpv6
+        ? ipv6.pseudoHeaderSum(view, packet.ipAt, ipv4.PROTOCOL_TCP, octets)
+        : pseudoHeaderSum(packet.source3, packet.destination3, ipv4.PROTOCOL_TCP, octets);
       if (fold(pseudo + packet.transportSum()) !== 0xffff) {
         this.drops.count('tcp-checksum');
         return;
@@ -200,29 +217,29 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   /** An address has become known, or has moved: connections that waited for it may begin. */
   neighborLearnt(): void {
     for (const c of this.#unresolved) {
-      const neighbor = this.#options.neighbors.resolve(c.guestWord);
+      const neighbor = this.#options.nextHops.resolve(c.guestAddress);
       if (!neighbor) continue;
       this.#unresolved.delete(c);
       this.#launch(c, neighbor.port, neighbor.mac);
     }
   }
 
-  /** RFC 5927 4.1, 7.2: believed only when it is about something in flight. RFC 1191 (MTU), RFC 9293 3.9.2.2. */
-  icmpError(packet: Packet, _type: number, code: number, quotedAt: number, mtu: number): void {
-    const { view } = packet;
-    const at = quotedAt + ipv4.headerOctets(view, quotedAt);
+  /** RFC 5927 4.1, 7.2: believed only when it is about something in flight. RFC 1191 and 8201 (MTU), RFC 9293 3.9.2.2. */
+  icmpError(error: TcpError): void {
+    const { view, at } = error;
     // The quoted segment is ours: its source is the peer, its destination the guest.
     const ports = (view.getUint16(at + tcp.DESTINATION_PORT) << 16) | view.getUint16(at + tcp.SOURCE_PORT);
-    const guest = ipv4.destination(view, quotedAt);
-    const c = this.#tuples.find(guest, ipv4.source(view, quotedAt), ports, packet.port.ingress);
+    const c = this.#tuples.find(error.guest, error.peer, ports, error.ingress);
     const sequence = seq(view.getInt32(at + tcp.SEQUENCE));
     if (!c || seqLt(sequence, c.sndUna) || seqGeq(sequence, c.sndMax)) {
       this.drops.count('icmp-type');
       return;
     }
-    if (code === icmpWire.FRAGMENTATION_NEEDED) {
-      const mss = mtu - HEADERS_OCTETS - c.optionOctets;
-      if (mss < 536 - c.optionOctets || mss >= c.sndMss) return;
+    if (error.kind === 'too-big') {
+      const isIpv6 = c.ipv6Words !== undefined;
+      const mss = error.mtu - headersOctets(isIpv6) - c.optionOctets;
+      const least = (isIpv6 ? LEAST_IPV6_PATH_MSS : LEAST_PATH_MSS) - c.optionOctets;
+      if (mss < least || mss >= c.sndMss) return;
       c.sndMss = mss;
       c.sndNxt = c.sndUna;
       c.timing = false;
@@ -231,19 +248,17 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     }
     // Hard or soft: only a connection that is not there yet gives up (RFC 5461 4.1 for a prompt refusal).
     if (c.state !== 'SYN-SENT') return;
-    this.release(c, code === icmpWire.PORT_UNREACHABLE ? 'ECONNREFUSED' : 'EHOSTUNREACH');
+    this.release(c, error.kind === 'refused' ? 'ECONNREFUSED' : 'EHOSTUNREACH');
   }
 
   // From above.
 
   listen(address: Address, port: number, accept: Accept): void {
-    const key = listenerKey(ipv4Word(address), port);
-    if (this.#listeners.has(key)) throw Object.assign(new Error(`TCP port ${port} is taken`), { code: 'EADDRINUSE' });
-    this.#listeners.set(key, accept);
+    this.#listeners.add(address, port, accept);
   }
 
   unlisten(address: Address, port: number): void {
-    this.#listeners.delete(listenerKey(ipv4Word(address), port));
+    this.#listeners.delete(address, port);
   }
 
   connect(
@@ -252,19 +267,21 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     nowMs: number,
   ): Connection {
     this.nowMs = nowMs;
+    if (isIpv4(to.guestAddress) !== isIpv4(to.peerAddress))
+      throw Object.assign(new Error('a connection has addresses of one family'), { code: 'EAFNOSUPPORT' });
     const guest = to.guestAddress.slice();
     const c = this.#make(guest, to.guestPort, to.peerAddress.slice(), to.peerPort, 0);
     c.handler = handler;
     c.active = true;
     c.state = 'SYN-SENT';
     c.rcvWndShift = this.#windowShift();
-    const neighbor = this.#options.neighbors.resolve(c.guestWord);
+    const neighbor = this.#options.nextHops.resolve(c.guestAddress);
     if (neighbor) this.#launch(c, neighbor.port, neighbor.mac);
     else {
       this.#unresolved.add(c);
       c.closeAtMs = nowMs + NEIGHBOUR_MS;
       this.schedule(c);
-      this.#options.neighbors.ask(c.guestWord, nowMs);
+      this.#options.nextHops.ask(c.guestAddress, nowMs);
       this.#options.wake();
     }
     return c;
@@ -326,16 +343,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     if (how === 'reset') this.reset(c, seq(0), c.rcvNxt);
     else if (how !== 'silent') {
       const kind = how === 'unreachable' ? 'host' : 'prohibited';
-      this.#options.icmp.unreachable(
-        kind,
-        c.guestWord,
-        c.peerWord,
-        ipv4.PROTOCOL_TCP,
-        (c.guestPort << 16) | c.peerPort,
-        c.irs,
-        0,
-        this.nowMs,
-      );
+      this.#options.unreachable(kind, c.guestAddress, c.peerAddress, (c.guestPort << 16) | c.peerPort, c.irs);
       this.#options.wake();
     }
     this.#forget(c);
@@ -374,14 +382,15 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
 
   reset(c: Tcb, sequence: Seq, ack?: Seq): void {
     const { port } = c;
+    const { guestAddress, peerAddress } = c as Connection;
     if (port === undefined) return;
     const path = { port, toMac: c.guestMac, fromMac: this.#identity.mac, ports: c.portsWord };
-    sendReset({ ...path, source: c.peerWord, destination: c.guestWord }, sequence, ack);
+    sendReset({ ...path, source: peerAddress, destination: guestAddress }, sequence, ack);
     this.#options.wake();
   }
 
   reroute(c: Tcb): void {
-    const neighbor = this.#options.neighbors.resolve(c.guestWord);
+    const neighbor = this.#options.nextHops.resolve((c as Connection).guestAddress);
     if (neighbor?.port === c.port && neighbor.mac !== c.guestMac) prepare(c, neighbor.mac, this.#identity.mac);
   }
 
@@ -400,8 +409,10 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     c.rcvLimit = limits.receiveWindowOctets;
     c.timestamps = limits.timestamps;
     c.sackPermitted = limits.sack;
-    c.guestWord = ipv4Word(guest);
-    c.peerWord = ipv4Word(peer);
+    if (isIpv4(guest)) {
+      c.guestWord = ipv4Word(guest);
+      c.peerWord = ipv4Word(peer);
+    } else c.ipv6Words = Int32Array.from({ length: 8 }, (_, i) => word(i < 4 ? peer : guest, i & 3));
     c.portsWord = (peerPort << 16) | guestPort;
     c.identification = this.#tuples.random() & 0xffff;
     return c;
@@ -411,7 +422,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   #place(c: Connection, port: SwitchPort, mac: number): void {
     c.port = port;
     c.ingress = port.ingress;
-    c.rcvMss = port.mtu - HEADERS_OCTETS;
+    c.rcvMss = port.mtu - headersOctets(c.ipv6Words !== undefined);
     c.sndMss = Math.min(c.sndMss, c.rcvMss);
     prepare(c, mac, this.#identity.mac);
     c.tsOffset = this.#tuples.timestampOffset(c);
@@ -462,13 +473,16 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     const hasAck = (s.flags & tcp.ACK) !== 0;
     const sequence = hasAck ? s.ack : seq(0);
     const ack = hasAck ? undefined : seqAdd(s.seq, s.length);
-    sendReset({ ...path, source: packet.destination3, destination: packet.source3 }, sequence, ack);
+    packet.copyDestination(this.#source);
+    packet.copySource(this.#destination);
+    sendReset({ ...path, source: this.#source, destination: this.#destination }, sequence, ack);
   }
 
   /** The MAC address to answer a packet to. What was put together from fragments has no Ethernet header. */
   #senderOf(packet: Packet): number | undefined {
     if (packet.hasEthernet) return ethernet.source(packet.view, packet.ethernetAt);
-    return this.#options.neighbors.resolve(packet.source3)?.mac;
+    packet.copySource(this.#source);
+    return this.#options.nextHops.resolve(this.#source)?.mac;
   }
 
   #syn(packet: Packet, s: Segment, after?: Seq): void {
@@ -477,8 +491,8 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
       return;
     }
     const { port } = packet;
-    const listener = this.#listeners.get(listenerKey(packet.destination3, s.destinationPort));
-    if (!listener && packet.destination3 === this.#identity.gateway) {
+    const listener = this.#listeners.of(packet, s.destinationPort);
+    if (!listener && this.#isGateway(packet)) {
       this.drops.count('tcp-no-flow');
       this.#refuse(packet, s);
       return;
@@ -492,8 +506,10 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
       this.drops.count('no-neighbour');
       return;
     }
-    const guest = ofIpv4(packet.source3);
-    const peer = ofIpv4(packet.destination3);
+    const guest = new Uint8Array(ADDRESS_OCTETS);
+    const peer = new Uint8Array(ADDRESS_OCTETS);
+    packet.copySource(guest);
+    packet.copyDestination(peer);
     const c = this.#make(guest, s.sourcePort, peer, s.destinationPort, port.ingress);
     this.#place(c, port, mac);
     // A tuple that was in TIME-WAIT: beyond everything that the old connection sent.
@@ -524,6 +540,11 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     }
     if (listener) listener(c);
     else this.#options.forwarder.tcp(c);
+  }
+
+  #isGateway(packet: Packet): boolean {
+    const { gateway, ipv6: identity } = this.#identity;
+    return packet.isIpv6 ? identity!.isGatewayOf(packet) : packet.destination3 === gateway;
   }
 
   /** Whether a segment for a connection in TIME-WAIT is a new SYN that may take its place. RFC 1122 4.2.2.13, RFC 6191 2. */

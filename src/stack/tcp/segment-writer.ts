@@ -1,5 +1,5 @@
 /**
- * Writes one segment's frame into the link's transmit memory: Ethernet, IPv4 and TCP headers from words that the
+ * Writes one segment's frame into the link's transmit memory: Ethernet, IP and TCP headers from words that the
  * connection keeps ready, checksums from partial sums of what never changes, the payload by one pass that copies and
  * sums. A link that takes checksums or whole super-segments off our hands gets the pseudo-header's sum and the segment
  * size instead.
@@ -11,6 +11,7 @@ import type { Arena } from '../port.ts';
 import { finish, fold, join, pseudoHeaderSum } from '../wire/checksum.ts';
 import * as ethernet from '../wire/ethernet.ts';
 import * as ipv4 from '../wire/ipv4.ts';
+import * as ipv6 from '../wire/ipv6.ts';
 import * as tcp from '../wire/tcp.ts';
 import * as options from '../wire/tcp-options.ts';
 import type { SackBlocks } from './sack.ts';
@@ -18,9 +19,7 @@ import { type Seq, seq } from './seq.ts';
 import type { Tcb } from './tcb.ts';
 
 const IP_AT = ethernet.HEADER_OCTETS;
-const TCP_AT = IP_AT + ipv4.HEADER_OCTETS;
-/** Where options begin, or the payload of a segment without any. */
-const OPTIONS_AT = TCP_AT + tcp.HEADER_OCTETS;
+const IPV6_VERSION = 0x60000000;
 const TTL_PROTOCOL = (HOP_LIMIT << 8) | ipv4.PROTOCOL_TCP;
 
 /** Two no-operations, then timestamps: RFC 7323 appendix A. */
@@ -37,11 +36,24 @@ export function prepare(c: Tcb, to: number, from: number): void {
   c.ethernet0 = Math.floor(to / 0x1_0000) | 0;
   c.ethernet1 = ((to % 0x1_0000) << 16) | Math.floor(from / 0x1_0000_0000);
   c.ethernet2 = (from % 0x1_0000_0000) | 0;
-  c.ipSum = 0x4500 + ipv4.DONT_FRAGMENT + TTL_PROTOCOL + halves(c.peerWord) + halves(c.guestWord);
-  c.tcpSum = pseudoHeaderSum(c.peerWord, c.guestWord, ipv4.PROTOCOL_TCP, 0) + halves(c.portsWord);
+  if (c.ipv6Words) {
+    c.tcpAt = IP_AT + ipv6.HEADER_OCTETS;
+    c.pseudoSum = ipv4.PROTOCOL_TCP;
+    for (const word of c.ipv6Words) c.pseudoSum += halves(word);
+  } else {
+    c.tcpAt = IP_AT + ipv4.HEADER_OCTETS;
+    c.ipSum = 0x4500 + ipv4.DONT_FRAGMENT + TTL_PROTOCOL + halves(c.peerWord) + halves(c.guestWord);
+    c.pseudoSum = pseudoHeaderSum(c.peerWord, c.guestWord, ipv4.PROTOCOL_TCP, 0);
+  }
+  c.tcpSum = c.pseudoSum + halves(c.portsWord);
 }
 
-function writeHeaders(c: Tcb, view: DataView, at: number, ipOctets: number): void {
+function writeHeaders(c: Tcb, view: DataView, at: number, tcpOctets: number): void {
+  if (c.ipv6Words) {
+    writeIpv6Headers(c, c.ipv6Words, view, at, tcpOctets);
+    return;
+  }
+  const ipOctets = ipv4.HEADER_OCTETS + tcpOctets;
   view.setInt32(at, c.ethernet0);
   view.setInt32(at + 4, c.ethernet1);
   view.setInt32(at + 8, c.ethernet2);
@@ -54,7 +66,18 @@ function writeHeaders(c: Tcb, view: DataView, at: number, ipOctets: number): voi
   view.setInt32(at + IP_AT + 8, (TTL_PROTOCOL << 16) | finish(c.ipSum + ipOctets + identification));
   view.setInt32(at + IP_AT + 12, c.peerWord);
   view.setInt32(at + IP_AT + 16, c.guestWord);
-  view.setInt32(at + TCP_AT, c.portsWord);
+  view.setInt32(at + IP_AT + ipv4.HEADER_OCTETS, c.portsWord);
+}
+
+function writeIpv6Headers(c: Tcb, words: Int32Array, view: DataView, at: number, tcpOctets: number): void {
+  view.setInt32(at, c.ethernet0);
+  view.setInt32(at + 4, c.ethernet1);
+  view.setInt32(at + 8, c.ethernet2);
+  view.setUint16(at + 12, ethernet.TYPE_IPV6);
+  view.setInt32(at + IP_AT, IPV6_VERSION);
+  view.setInt32(at + IP_AT + ipv6.PAYLOAD_LENGTH, (tcpOctets << 16) | (ipv4.PROTOCOL_TCP << 8) | HOP_LIMIT);
+  for (let i = 0; i < 8; i++) view.setInt32(at + IP_AT + ipv6.SOURCE + 4 * i, words[i]!);
+  view.setInt32(at + IP_AT + ipv6.HEADER_OCTETS, c.portsWord);
 }
 
 /**
@@ -71,37 +94,37 @@ export function writeSegment(
   from: number,
   octets: number,
 ): boolean {
-  const { port } = c;
-  const { optionOctets } = c;
-  const dataAt = OPTIONS_AT + optionOctets;
+  const { port, tcpAt, optionOctets } = c;
+  const optionsAt = tcpAt + tcp.HEADER_OCTETS;
+  const dataAt = optionsAt + optionOctets;
   if (!port.reserve(dataAt + octets)) return false;
   const { link } = port;
   const { view } = link.txArena;
   const at = link.txOffset;
   const headerOctets = tcp.HEADER_OCTETS + optionOctets;
   const tcpOctets = headerOctets + octets;
-  writeHeaders(c, view, at, ipv4.HEADER_OCTETS + tcpOctets);
-  view.setInt32(at + TCP_AT + tcp.SEQUENCE, sequence);
-  view.setInt32(at + TCP_AT + tcp.ACKNOWLEDGEMENT, acknowledgement);
+  writeHeaders(c, view, at, tcpOctets);
+  view.setInt32(at + tcpAt + tcp.SEQUENCE, sequence);
+  view.setInt32(at + tcpAt + tcp.ACKNOWLEDGEMENT, acknowledgement);
   const flagsWindow = dataOffset(headerOctets) | (flags << 16) | window;
-  view.setInt32(at + TCP_AT + tcp.DATA_OFFSET_FLAGS, flagsWindow);
+  view.setInt32(at + tcpAt + tcp.DATA_OFFSET_FLAGS, flagsWindow);
   let sum = c.tcpSum + tcpOctets + halves(sequence) + halves(acknowledgement) + halves(flagsWindow);
   if (optionOctets !== 0) {
-    view.setInt32(at + OPTIONS_AT, TIMESTAMPS_WORD);
-    view.setInt32(at + OPTIONS_AT + 4, c.tsVal);
-    view.setInt32(at + OPTIONS_AT + 8, c.tsRecent);
+    view.setInt32(at + optionsAt, TIMESTAMPS_WORD);
+    view.setInt32(at + optionsAt + 4, c.tsVal);
+    view.setInt32(at + optionsAt + 8, c.tsRecent);
     sum += TIMESTAMPS_SUM + halves(c.tsVal) + halves(c.tsRecent);
   }
   const { offload } = link;
   if (offload.checksum) {
     copy(c, from, octets, link.txArena.bytes, at + dataAt);
-    const partial = fold(pseudoHeaderSum(c.peerWord, c.guestWord, ipv4.PROTOCOL_TCP, tcpOctets));
-    view.setInt32(at + TCP_AT + tcp.CHECKSUM, partial << 16);
-    port.commitOffloaded(dataAt + octets, TCP_AT, tcp.CHECKSUM, octets > c.sndMss ? c.sndMss : 0);
+    const partial = fold(c.pseudoSum + tcpOctets);
+    view.setInt32(at + tcpAt + tcp.CHECKSUM, partial << 16);
+    port.commitOffloaded(dataAt + octets, tcpAt, tcp.CHECKSUM, octets > c.sndMss ? c.sndMss : 0);
     return true;
   }
   if (octets > 0) sum += copyAndSumQueue(c, from, octets, link.txArena, at + dataAt);
-  view.setInt32(at + TCP_AT + tcp.CHECKSUM, finish(sum) << 16);
+  view.setInt32(at + tcpAt + tcp.CHECKSUM, finish(sum) << 16);
   port.commit(dataAt + octets);
   return true;
 }
@@ -136,13 +159,14 @@ function copy(c: Tcb, from: number, octets: number, into: Uint8Array, at: number
 /** SYN or SYN-ACK, with MSS and what the connection offers; false: the link has no room. */
 export function writeSyn(c: Tcb, flags: number, window: number): boolean {
   const { port, rcvWndShift: shift } = c;
+  const optionsAt = c.tcpAt + tcp.HEADER_OCTETS;
   let optionOctets = options.MAXIMUM_SEGMENT_SIZE_OCTETS;
   if (shift >= 0) optionOctets += options.WINDOW_SCALE_OCTETS;
   if (c.sackPermitted) optionOctets += options.SACK_PERMITTED_OCTETS;
   if (c.timestamps) optionOctets += options.TIMESTAMPS_OCTETS;
-  if (!port.reserve(OPTIONS_AT + optionOctets)) return false;
+  if (!port.reserve(optionsAt + optionOctets)) return false;
   const { view } = port.arena;
-  let at = options.emitMaximumSegmentSize(view, port.at + OPTIONS_AT, c.rcvMss);
+  let at = options.emitMaximumSegmentSize(view, port.at + optionsAt, c.rcvMss);
   if (shift >= 0) at = options.emitWindowScale(view, at, shift);
   if (c.sackPermitted) at = options.emitSackPermitted(view, at);
   const answer = (flags & tcp.ACK) !== 0;
@@ -154,10 +178,11 @@ export function writeSyn(c: Tcb, flags: number, window: number): boolean {
 /** An acknowledgement with the blocks that `blocks` holds; false: the link has no room. RFC 2018 3. */
 export function writeSack(c: Tcb, window: number, blocks: SackBlocks): boolean {
   const { port } = c;
+  const optionsAt = c.tcpAt + tcp.HEADER_OCTETS;
   const optionOctets = c.optionOctets + options.sackOctets(blocks.count);
-  if (!port.reserve(OPTIONS_AT + optionOctets)) return false;
+  if (!port.reserve(optionsAt + optionOctets)) return false;
   const { view } = port.arena;
-  let at = port.at + OPTIONS_AT;
+  let at = port.at + optionsAt;
   if (c.timestamps) at = options.emitTimestamps(view, at, c.tsVal, c.tsRecent);
   options.emitSack(view, at, blocks.count, blocks.left, blocks.right);
   commitBare(c, c.sndMax, c.rcvNxt, tcp.ACK, window, optionOctets);
@@ -166,17 +191,18 @@ export function writeSack(c: Tcb, window: number, blocks: SackBlocks): boolean {
 
 /** Completes and commits a segment without payload whose options have been written. */
 function commitBare(c: Tcb, sequence: Seq, acknowledgement: Seq, flags: number, window: number, octets: number): void {
-  const { port } = c;
+  const { port, tcpAt } = c;
+  const optionsAt = tcpAt + tcp.HEADER_OCTETS;
   const { view } = port.arena;
   const { at } = port;
   const tcpOctets = tcp.HEADER_OCTETS + octets;
-  writeHeaders(c, view, at, ipv4.HEADER_OCTETS + tcpOctets);
-  view.setInt32(at + TCP_AT + tcp.SEQUENCE, sequence);
-  view.setInt32(at + TCP_AT + tcp.ACKNOWLEDGEMENT, acknowledgement);
+  writeHeaders(c, view, at, tcpOctets);
+  view.setInt32(at + tcpAt + tcp.SEQUENCE, sequence);
+  view.setInt32(at + tcpAt + tcp.ACKNOWLEDGEMENT, acknowledgement);
   const flagsWindow = dataOffset(tcpOctets) | (flags << 16) | window;
-  view.setInt32(at + TCP_AT + tcp.DATA_OFFSET_FLAGS, flagsWindow);
+  view.setInt32(at + tcpAt + tcp.DATA_OFFSET_FLAGS, flagsWindow);
   let sum = c.tcpSum + tcpOctets + halves(sequence) + halves(acknowledgement) + halves(flagsWindow);
-  for (let i = 0; i < octets; i += 4) sum += halves(view.getInt32(at + OPTIONS_AT + i));
-  view.setInt32(at + TCP_AT + tcp.CHECKSUM, finish(sum) << 16);
-  port.commit(OPTIONS_AT + octets);
+  for (let i = 0; i < octets; i += 4) sum += halves(view.getInt32(at + optionsAt + i));
+  view.setInt32(at + tcpAt + tcp.CHECKSUM, finish(sum) << 16);
+  port.commit(optionsAt + octets);
 }

@@ -3,7 +3,8 @@
  * list, never from within the arrival of a segment: so all segments of a batch are answered by one.
  */
 
-import { FIN, PSH, ACK as TCP_ACK, SYN as TCP_SYN } from '../wire/tcp.ts';
+import * as ethernet from '../wire/ethernet.ts';
+import { FIN, HEADER_OCTETS, PSH, ACK as TCP_ACK, SYN as TCP_SYN } from '../wire/tcp.ts';
 import { limitedTransmit } from './congestion.ts';
 import { advertise, MAX_FIELD, offered } from './receive-window.ts';
 import { time, timeoutMs } from './rtt.ts';
@@ -107,12 +108,15 @@ function acked(c: Tcb): void {
   c.ackAtMs = Number.POSITIVE_INFINITY;
 }
 
+/** IP's and TCP's. */
+const headersOctets = (c: Tcb): number => c.tcpAt - ethernet.HEADER_OCTETS + HEADER_OCTETS + c.optionOctets;
+
 /** The largest run of octets for one frame: a segment, or what the link cuts itself. */
 function largest(c: Tcb): number {
   const most = c.port.link.offload.segmentOctets;
   if (most === 0) return c.sndMss;
   // Whole segments only, so that the link's last cut is not a short one in the middle of a stream.
-  return Math.max(c.sndMss, Math.floor((most - 40 - c.optionOctets) / c.sndMss) * c.sndMss);
+  return Math.max(c.sndMss, Math.floor((most - headersOctets(c)) / c.sndMss) * c.sndMss);
 }
 
 function sendData(c: Tcb, window: number, nowMs: number, budget: number): number {

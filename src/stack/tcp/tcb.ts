@@ -50,12 +50,17 @@ export abstract class Tcb implements Sender, TimerOwner {
   guestWord = 0;
   peerWord = 0;
   portsWord = 0;
+  /** Of IPv6: the peer's and the guest's address, four words each, as the header wants them. Undefined: IPv4. */
+  ipv6Words: Int32Array | undefined = undefined;
+  /** Where the TCP header begins in a frame. */
+  tcpAt = 34;
   /** The guest's MAC address, the Ethernet header without its type, and partial sums of what never changes in the others. */
   guestMac = 0;
   ethernet0 = 0;
   ethernet1 = 0;
   ethernet2 = 0;
   ipSum = 0;
+  pseudoSum = 0;
   tcpSum = 0;
   identification = 0;
 

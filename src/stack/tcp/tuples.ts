@@ -7,7 +7,7 @@ import { FlowTable, KEY_WORDS } from '../flow-table.ts';
 import type { KeyedHash } from '../keyed-hash.ts';
 import type { Packet } from '../packet.ts';
 import type { Random } from '../port.ts';
-import { word } from '../wire/address.ts';
+import { type Address, word } from '../wire/address.ts';
 import type { Connection } from './connection.ts';
 import { type Seq, seq, seqAdd } from './seq.ts';
 
@@ -40,6 +40,7 @@ export class Tuples {
 
   /** The connection of a packet from the guest, whose TCP header begins with the word `ports`. */
   ofPacket(packet: Packet, ports: number): Connection | undefined {
+    if (packet.isIpv6) return this.#ofIpv6(packet, ports);
     const key = this.#key;
     const lastKey = this.#lastKey;
     const last = this.#last;
@@ -54,10 +55,9 @@ export class Tuples {
     return found;
   }
 
-  /** The same by IPv4 addresses as words. `ports`: the guest's, then the peer's. */
-  find(guest: number, peer: number, ports: number, ingress: number): Connection | undefined {
-    this.#fill(guest, peer, ports, ingress);
-    return this.#flows.find(this.#key);
+  /** The same by addresses. `ports`: the guest's, then the peer's. */
+  find(guest: Address, peer: Address, ports: number, ingress: number): Connection | undefined {
+    return this.#flows.find(this.#keyOfAddresses(guest, peer, ports, ingress));
   }
 
   /** Whether a connection has the tuple of `c`. */
@@ -103,6 +103,21 @@ export class Tuples {
     return (bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!;
   }
 
+  #ofIpv6(packet: Packet, ports: number): Connection | undefined {
+    const key = this.#key;
+    key[0] = packet.source0;
+    key[1] = packet.source1;
+    key[2] = packet.source2;
+    key[3] = packet.source3;
+    key[4] = packet.destination0;
+    key[5] = packet.destination1;
+    key[6] = packet.destination2;
+    key[7] = packet.destination3;
+    key[8] = ports;
+    key[9] = packet.port.ingress;
+    return this.#flows.find(key);
+  }
+
   /** Both addresses are IPv4: the other words are those of the mapped form. */
   #fill(guest: number, peer: number, ports: number, ingress: number): void {
     const key = this.#key;
@@ -119,13 +134,17 @@ export class Tuples {
   }
 
   #keyOf(c: Connection): Int32Array {
+    return this.#keyOfAddresses(c.guestAddress, c.peerAddress, (c.guestPort << 16) | c.peerPort, c.ingress);
+  }
+
+  #keyOfAddresses(guest: Address, peer: Address, ports: number, ingress: number): Int32Array {
     const key = this.#key;
     for (let i = 0; i < 4; i++) {
-      key[i] = word(c.guestAddress, i);
-      key[4 + i] = word(c.peerAddress, i);
+      key[i] = word(guest, i);
+      key[4 + i] = word(peer, i);
     }
-    key[8] = (c.guestPort << 16) | c.peerPort;
-    key[9] = c.ingress;
+    key[8] = ports;
+    key[9] = ingress;
     return key;
   }
 }
