@@ -1,16 +1,17 @@
 /** A netstack on a fake link, under a fake clock, with a forwarder that keeps what it is given. */
 
+import type { Ipv6Options } from '../../src/stack/ipv6-identity.ts';
 import { Netstack } from '../../src/stack/netstack.ts';
 import type { EchoRequest, Forwarder, LinkOffload, TcpConnection, UdpDatagram } from '../../src/stack/port.ts';
 import type { TcpLimits } from '../../src/stack/tcp/limits.ts';
-import { formatAddress, parseIpv4 } from '../../src/stack/wire/address.ts';
+import { formatAddress, parseAddress, parseIpv6 } from '../../src/stack/wire/address.ts';
 import { macToBytes } from '../../src/stack/wire/ethernet.ts';
 import { FakeLink } from './fake-link.ts';
 
 export const GATEWAY_MAC = 0x02_00_00_00_00_01;
 export const GUEST_MAC = 0x02_00_00_00_00_03;
 
-export const address = (text: string): Uint8Array => parseIpv4(text)!;
+export const address = (text: string): Uint8Array => parseAddress(text)!;
 
 /** Numbers that are the same on every run. */
 export function seededRandom(seed: number): () => number {
@@ -29,6 +30,8 @@ export interface WorldOptions {
   readonly limits?: Partial<TcpLimits>;
   readonly seed?: number;
   readonly forwarder?: Partial<Forwarder>;
+  /** With IPv6: fd00:1:2:3::/64, and what else is said of it. */
+  readonly ipv6?: Partial<Ipv6Options>;
 }
 
 export class World {
@@ -66,6 +69,7 @@ export class World {
       hostAlias: address('192.168.65.2'),
       prefix: 24,
       wake: () => this.woken++,
+      ipv6: options.ipv6 && { prefix: parseIpv6('fd00:1:2:3::')!, ...options.ipv6 },
       ...(options.limits && { limits: options.limits }),
     });
     this.ingress = this.netstack.attach(this.link);
