@@ -13,6 +13,7 @@ import { type EntranceRequest, entranceHelp, entranceOptions, openEntrance, read
 import { type OptionToken, policyHelp, policyOptions, readPolicyOptions } from './policy-options.ts';
 import { type ProxyValues, proxyHelp, proxyOptions, readProxyOptions } from './proxy-options.ts';
 import { type PublishSpec, parsePublishSpec } from './publish-spec.ts';
+import { readRecordingOptions, recordingHelp, recordingOptions } from './recording.ts';
 import { UsageError } from './usage-error.ts';
 
 /** For `parseArgs`. */
@@ -27,6 +28,7 @@ export const coreOptions = {
   ...proxyOptions,
   ...entranceOptions,
   ...captureOptions,
+  ...recordingOptions,
 } as const;
 
 export const coreHelp = `  --mtu N               largest IP packet, 576 to 65520 (default 1500)
@@ -39,19 +41,22 @@ export const coreHelp = `  --mtu N               largest IP packet, 576 to 65520
   --conditions TEXT     make the network worse: delay=40ms,jitter=5ms,loss=1%,burst=1%/25%,rate=10mbit,queue=64k,
                         reorder=1%,duplicate=1%,corrupt=0.1%; for a part of it with direction=up|down (up is from
                         the guest) and to=CIDR; rules are set apart by ';', the first that fits holds; seed=N
-${policyHelp}${proxyHelp}${entranceHelp}${captureHelp}`;
+${policyHelp}${proxyHelp}${entranceHelp}${captureHelp}${recordingHelp}`;
 
 export interface CoreOptions extends NetworkOptions {
   readonly publish: readonly PublishSpec[];
   readonly capture: CaptureRequest | undefined;
   readonly entrance: EntranceRequest | undefined;
   readonly proxy: ProxySettings | undefined;
+  /** The file of a recording. */
+  readonly record: string | undefined;
 }
 
 type CoreValues = ProxyValues &
   Parameters<typeof readCaptureOptions>[0] &
   Parameters<typeof readEntranceOptions>[0] &
-  Parameters<typeof readPolicyOptions>[0] & {
+  Parameters<typeof readPolicyOptions>[0] &
+  Parameters<typeof readRecordingOptions>[0] & {
     readonly mtu?: string | undefined;
     readonly subnet?: string | undefined;
     readonly publish?: string[] | undefined;
@@ -73,6 +78,7 @@ export function readCoreOptions(values: CoreValues, tokens: readonly OptionToken
     capture: readCaptureOptions(values),
     entrance: readEntranceOptions(values),
     proxy: readProxyOptions(values),
+    record: readRecordingOptions(values),
     ...readPolicyOptions(values, tokens),
     conditions: conditions && usage(() => parseConditions(conditions.join(';')), '--conditions: '),
     ...(dns === undefined ? {} : resolving(dns)),

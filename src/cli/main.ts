@@ -31,6 +31,7 @@ const commands: Readonly<Record<string, CommandEntry>> = {
   image: { summary: 'build the guest image, or renew its lock file', load: () => import('./image.ts') },
   'net serve': { summary: 'run the network core alone on an attachment', load: () => import('./net-serve.ts') },
   'net run': { summary: 'run a command whose only network is the core', load: () => import('./net-run.ts') },
+  'net replay': { summary: 'run the core over a recording and compare', load: () => import('./net-replay.ts') },
   'net capture': { summary: "write the network's frames as pcapng", load: () => import('./net-capture.ts') },
   'net conditions': {
     summary: 'make the network worse, or show how bad it is',

@@ -27,6 +27,7 @@ import {
   usage,
 } from './core-options.ts';
 import { namespaceRemedy } from './namespace-remedy.ts';
+import { startRecording } from './recording.ts';
 import { UsageError } from './usage-error.ts';
 
 const help = `usage: slipway net run [OPTIONS] [--] COMMAND [ARGUMENT...]
@@ -72,17 +73,16 @@ export async function run(argv: readonly string[]): Promise<number> {
     return 0;
   }
   if (process.platform !== 'linux') throw new Error("'net run' is for Linux: this system has no network namespaces");
-  const network = new Network(options);
+  const report = (line: string): void => void process.stderr.write(`slipway: ${line}\n`);
+  const recording = startRecording(options, options.record, report);
+  const network = new Network({ ...options, ...recording.network });
   let endCapture = async (): Promise<void> => undefined;
   try {
-    endCapture = await startCapture(
-      network,
-      options.capture,
-      (line) => void process.stderr.write(`slipway: ${line}\n`),
-    );
+    endCapture = await startCapture(network, options.capture, report);
     return await runIn(network, options);
   } finally {
     network.close();
+    recording.end();
     await endCapture();
     // Flows that are still open would keep the process.
     setImmediate(() => process.exit());

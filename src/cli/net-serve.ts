@@ -14,6 +14,7 @@ import {
   readCoreOptions,
   usage,
 } from './core-options.ts';
+import { startRecording } from './recording.ts';
 import { UsageError } from './usage-error.ts';
 
 const help = `usage: slipway net serve --qemu PATH|connect:PATH [OPTIONS]
@@ -75,9 +76,10 @@ export async function run(argv: readonly string[]): Promise<number> {
     process.stdout.write(help);
     return 0;
   }
-  const network = new Network(options);
   const ended = Promise.withResolvers<number>();
   const report: Report = (line) => void process.stderr.write(`slipway: ${line}\n`);
+  const recording = startRecording(options, options.record, report);
+  const network = new Network({ ...options, ...recording.network });
   let endCapture = async (): Promise<void> => undefined;
   try {
     endCapture = await startCapture(network, options.capture, report);
@@ -85,6 +87,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     await openToHost(network, options);
   } catch (error) {
     network.close();
+    recording.end();
     await endCapture();
     throw error;
   }
@@ -93,6 +96,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   if (options.readyFd !== undefined) tellReady(options.readyFd);
   const status = await ended.promise;
   network.close();
+  recording.end();
   await endCapture();
   // Flows that are still open would keep the process; the sockets' files are gone by now.
   process.exit(status);
