@@ -5,7 +5,7 @@
 
 import type { ServerResponse } from 'node:http';
 import type { CaptureFilter } from '../stack/link/capture-filter.ts';
-import type { PlatformPort } from './port.ts';
+import type { NetworkPort } from './port.ts';
 
 /** Whoever reads along sees frames after no more than this. */
 const FLUSH_MS = 250;
@@ -15,8 +15,8 @@ export interface CaptureRequest {
   readonly snapOctets: number | undefined;
 }
 
-export function streamCapture(platform: PlatformPort, request: CaptureRequest, response: ServerResponse): void {
-  const capture = platform.capture({
+export function streamCapture(network: NetworkPort, request: CaptureRequest, response: ServerResponse): void {
+  const capture = network.capture({
     ...request,
     sink: {
       write: (octets, done) => void response.write(octets, () => done()),

@@ -1,7 +1,7 @@
 /** The platform's figures in Prometheus' text format, version 0.0.4. */
 
 import { memoryUsage } from 'node:process';
-import type { PlatformPort } from './port.ts';
+import type { NetworkPort, PlatformPort } from './port.ts';
 
 type Sample = readonly [labels: Readonly<Record<string, string>>, value: number];
 
@@ -9,9 +9,6 @@ const states = ['starting', 'running', 'paused', 'stopping', 'stopped', 'failed'
 
 export function metrics(platform: PlatformPort): string {
   const status = platform.status();
-  const flows = platform.flows();
-  const protocols = ['tcp', 'udp', 'icmp'];
-  const sum = (of: 'octetsToGuest' | 'octetsToHost'): number => flows.reduce((octets, flow) => octets + flow[of], 0);
   return [
     family('slipway_state', 'gauge', '1 for the state that the VM is in', byLabel('state', states, status.state)),
     family('slipway_docker_ready', 'gauge', '1 while Docker answers', [[{}, Number(status.docker.ready)]]),
@@ -23,6 +20,16 @@ export function metrics(platform: PlatformPort): string {
     ),
     family('slipway_vm_restarts_total', 'counter', 'restarts after the VM stopped by itself', [[{}, status.restarts]]),
     family('slipway_published_ports', 'gauge', 'published ports', [[{}, status.ports.length]]),
+    networkMetrics(platform),
+  ].join('');
+}
+
+/** Those of a network alone, and of its process. */
+export function networkMetrics(network: NetworkPort): string {
+  const flows = network.flows();
+  const protocols = ['tcp', 'udp', 'icmp'];
+  const sum = (of: 'octetsToGuest' | 'octetsToHost'): number => flows.reduce((octets, flow) => octets + flow[of], 0);
+  return [
     family(
       'slipway_flows',
       'gauge',
@@ -37,7 +44,7 @@ export function metrics(platform: PlatformPort): string {
       'slipway_drops_total',
       'counter',
       'frames and packets dropped, by reason',
-      Object.entries(platform.drops()).map(([reason, count]) => [{ reason }, count]),
+      Object.entries(network.drops()).map(([reason, count]) => [{ reason }, count]),
     ),
     family('process_resident_memory_bytes', 'gauge', 'resident memory', [[{}, memoryUsage.rss()]]),
   ].join('');

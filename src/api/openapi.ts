@@ -68,11 +68,15 @@ const schemas: Readonly<Record<string, Schema>> = {
       state: text,
       octetsToGuest: number,
       octetsToHost: number,
+      direction: { type: 'string', enum: ['out', 'in'] },
+      client: { ...text, description: 'The client of a published port' },
+      rule: { ...text, description: 'The rule of the policy that let it through' },
       rttMs: number,
       retransmissions: number,
+      idleMs: number,
       waitsFor: text,
     },
-    ...['rttMs', 'retransmissions', 'waitsFor'],
+    ...['direction', 'client', 'rule', 'rttMs', 'retransmissions', 'idleMs', 'waitsFor'],
   ),
   Flows: object({ flows: list(ref('Flow')), drops: map(number) }),
   Policy: object({
@@ -97,6 +101,7 @@ const schemas: Readonly<Record<string, Schema>> = {
       ),
     ),
   }),
+  PolicyRules: object({ rules: { ...text, description: 'As in the setting policy.rules' } }),
   PolicyAnswers: object({
     answers: list(
       object(
@@ -145,7 +150,7 @@ const otherContent: Readonly<Record<string, string>> = {
   Capture: 'application/x-pcapng',
 };
 
-function operation(route: Route): Schema {
+function operation(route: Route<never>): Schema {
   const type = otherContent[route.answers];
   const content = type ? { [type]: { schema: text } } : { 'application/json': { schema: ref(route.answers) } };
   const parameters = [
@@ -168,12 +173,12 @@ function operation(route: Route): Schema {
   };
 }
 
-export function openApiDocument(routes: readonly Route[]): unknown {
+export function openApiDocument(routes: readonly Route<never>[], where: string): unknown {
   const paths: Record<string, Record<string, Schema>> = {};
   for (const route of routes) {
     paths[route.path] ??= {};
     paths[route.path]![route.method.toLowerCase()] = operation(route);
   }
-  const info = { title: 'Slipway', version: '1', description: 'On the unix socket $SLIPWAY_HOME/api.sock' };
+  const info = { title: 'Slipway', version: '1', description: `On the unix socket ${where}` };
   return { openapi: '3.1.0', info, paths, components: { schemas } };
 }

@@ -1,10 +1,11 @@
-/** The running platform, as its HTTP API (and through it the command line and the page) sees it. */
+/** The running platform, or a network core alone, as the HTTP API (and through it the command line and the page) sees it. */
 
 import type { Observable } from 'rxjs';
 import type { SettingsPort } from '../config/port.ts';
 import type { SettingName } from '../config/schema.ts';
 import type { Accelerator, MachineState } from '../hypervisor/port.ts';
 import type { PolicyAnswer, PolicyQuestion } from '../proxy/policy/explanation.ts';
+import type { PolicyRule } from '../proxy/policy/rule.ts';
 import type { PolicyReport } from '../proxy/policy.ts';
 import type { PublishedPort } from '../proxy/published-ports.ts';
 import type { Capture, CaptureOptions } from '../stack/link/capture.ts';
@@ -44,11 +45,8 @@ export interface PlatformStatus {
   readonly pendingRestart: readonly SettingName[];
 }
 
-export interface PlatformPort {
-  status(): PlatformStatus;
-  /** The status now, then at each change. */
-  readonly changes: Observable<PlatformStatus>;
-  readonly settings: SettingsPort;
+/** What a network shows of itself, with or without a platform around it. */
+export interface NetworkPort {
   flows(): readonly FlowRecord[];
   drops(): Readonly<Record<string, number>>;
   /** The policy in force, how often each rule decided, and what was denied lately. Throws a `StateError` while there is no network. */
@@ -57,6 +55,18 @@ export interface PlatformPort {
   checkPolicy(host: string, question: PolicyQuestion): readonly PolicyAnswer[] | undefined;
   /** Captures the network's frames until it is stopped, or the network goes. Throws a `StateError` while there is none. */
   capture(options: Pick<CaptureOptions, 'sink' | 'filter' | 'snapOctets' | 'stopped'>): Capture;
+}
+
+/** The network core alone, whose options nobody else keeps. */
+export interface CorePort extends NetworkPort {
+  usePolicyRules(rules: readonly PolicyRule[]): void;
+}
+
+export interface PlatformPort extends NetworkPort {
+  status(): PlatformStatus;
+  /** The status now, then at each change. */
+  readonly changes: Observable<PlatformStatus>;
+  readonly settings: SettingsPort;
   /** Stops the VM in order and starts it again with the settings as they are now. Rejects with a `StateError` when it cannot. */
   restart(): Promise<void>;
   pause(): Promise<void>;

@@ -1,10 +1,11 @@
 /** One operation of the HTTP API: what it does, what it answers, and its words in the OpenAPI document. */
 
+import type { ServerResponse } from 'node:http';
 import type { CaptureRequest } from './capture-stream.ts';
 import type { PlatformPort } from './port.ts';
 
-export interface ApiRequest {
-  readonly platform: PlatformPort;
+export interface ApiRequest<P = PlatformPort> {
+  readonly platform: P;
   /** The part of the path that stands for `{name}`. */
   readonly name: string;
   /** What follows `?` in the request's URL. */
@@ -16,10 +17,11 @@ export interface ApiRequest {
 export type ApiAnswer =
   | { readonly json: unknown; readonly status?: number }
   | { readonly text: string; readonly contentType: string }
-  | { readonly events: true }
+  | { readonly events: (response: ServerResponse) => void }
   | { readonly capture: CaptureRequest };
 
-export interface Route {
+/** An operation of what `P` offers. */
+export interface Route<P = PlatformPort> {
   readonly method: 'GET' | 'PUT' | 'DELETE' | 'POST';
   /** Such as `/v1/config/{name}`. */
   readonly path: string;
@@ -29,7 +31,7 @@ export interface Route {
   readonly takes?: string;
   /** Parameters of the query, each with its summary. */
   readonly query?: Readonly<Record<string, string>>;
-  readonly answer: (request: ApiRequest) => ApiAnswer | Promise<ApiAnswer>;
+  readonly answer: (request: ApiRequest<P>) => ApiAnswer | Promise<ApiAnswer>;
 }
 
 /** The caller's mistake: becomes an answer of that status with its cause. */

@@ -1,13 +1,11 @@
-/** Every operation of the HTTP API. */
+/** Every operation of the platform's HTTP API. */
 
-import { lookup } from 'node:dns/promises';
 import type { SettingChanges } from '../config/port.ts';
 import { type SettingName, schema, settingNames } from '../config/schema.ts';
 import { describeSetting, describeSettings } from '../config/setting-description.ts';
-import type { PolicyAnswer, PolicyQuestion } from '../proxy/policy/explanation.ts';
-import { parseCaptureFilter } from '../stack/link/capture-filter.ts';
-import type { CaptureRequest } from './capture-stream.ts';
+import { streamEvents } from './event-stream.ts';
 import { metrics } from './metrics.ts';
+import { networkRoutes } from './network-routes.ts';
 import { openApiDocument } from './openapi.ts';
 import { type ApiRequest, RequestError, type Route } from './route.ts';
 
@@ -26,46 +24,9 @@ export const routes: readonly Route[] = [
     path: '/v1/events',
     summary: 'Server-sent events: `status` now and at each change, `settings` at each change of the settings',
     answers: 'EventStream',
-    answer: () => ({ events: true }),
+    answer: ({ platform }) => ({ events: (response) => streamEvents(platform, response) }),
   },
-  {
-    method: 'GET',
-    path: '/v1/flows',
-    summary: 'A record for each live flow of the network, and the drops by reason',
-    answers: 'Flows',
-    answer: ({ platform }) => ({ json: { flows: platform.flows(), drops: platform.drops() } }),
-  },
-  {
-    method: 'GET',
-    path: '/v1/capture',
-    summary: "The network's frames from now on, as a pcapng file that grows for as long as it is read",
-    query: {
-      filter: "Only those that tcpdump's words pick, such as `host 10.0.0.1 and not port 22`",
-      snap: 'Octets kept of each frame',
-    },
-    answers: 'Capture',
-    answer: ({ query }) => ({ capture: captureRequest(query) }),
-  },
-  {
-    method: 'GET',
-    path: '/v1/policy',
-    summary: 'What the guest may reach: rules and how often each decided, ports of the host, what was denied lately',
-    answers: 'Policy',
-    answer: ({ platform }) => ({ json: platform.policy() }),
-  },
-  {
-    method: 'GET',
-    path: '/v1/policy/check',
-    summary: 'What the policy says of a flow, and which rule decides; nothing is dialled',
-    query: {
-      address: 'An address, or a name: then one answer for each address that the host finds for it',
-      port: 'Of the address; nothing for ICMP',
-      protocol: '`tcp` (the default), `udp` or `icmp`',
-      direction: "`out` (the default), or `in`: the address is a client of a published port, the port is the host's",
-    },
-    answers: 'PolicyAnswers',
-    answer: async ({ platform, query }) => ({ json: { answers: await checkPolicy(platform, query) } }),
-  },
+  ...networkRoutes,
   {
     method: 'GET',
     path: '/v1/ports',
@@ -182,47 +143,9 @@ export const routes: readonly Route[] = [
     path: '/openapi.json',
     summary: 'This description',
     answers: 'Document',
-    answer: () => ({ json: openApiDocument(routes) }),
+    answer: () => ({ json: openApiDocument(routes, '$SLIPWAY_HOME/api.sock') }),
   },
 ];
-
-async function checkPolicy(platform: ApiRequest['platform'], query: URLSearchParams): Promise<PolicyAnswer[]> {
-  const host = query.get('address') ?? '';
-  const protocol = oneOf(query.get('protocol') ?? 'tcp', 'tcp', 'udp', 'icmp');
-  const direction = oneOf(query.get('direction') ?? 'out', 'out', 'in');
-  const port = query.get('port') ?? '0';
-  const known = protocol === 'icmp' ? '0' : port;
-  if (!/^\d{1,5}$/.test(known) || Number(known) > 65535 || (protocol !== 'icmp' && Number(known) === 0))
-    throw new RequestError(400, `'${port}' is no port`);
-  const question: PolicyQuestion = { protocol, port: Number(known), direction };
-  const answers = platform.checkPolicy(host, question);
-  if (answers) return [...answers];
-  const name = host.toLowerCase().replace(/\.$/, '');
-  if (!/^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/.test(name)) throw new RequestError(400, `'${host}' is no address and no name`);
-  const found = await lookup(name, { all: true }).catch((error: NodeJS.ErrnoException) => {
-    throw new RequestError(400, `the host finds no address for '${name}': ${error.code ?? error.message}`);
-  });
-  return found.flatMap(({ address }) => platform.checkPolicy(address, { ...question, name }) ?? []);
-}
-
-function oneOf<T extends string>(word: string, ...choices: readonly T[]): T {
-  const found = choices.find((choice) => choice === word);
-  if (!found) throw new RequestError(400, `'${word}' is not one of ${choices.join(', ')}`);
-  return found;
-}
-
-function captureRequest(query: URLSearchParams): CaptureRequest {
-  const [filter, snap] = [query.get('filter'), query.get('snap')];
-  if (snap !== null && !/^[1-9]\d{0,8}$/.test(snap)) throw new RequestError(400, `'${snap}' is no number of octets`);
-  try {
-    return {
-      filter: filter === null ? undefined : parseCaptureFilter(filter),
-      snapOctets: snap === null ? undefined : Number(snap),
-    };
-  } catch (error) {
-    throw new RequestError(400, (error as Error).message);
-  }
-}
 
 function settingName({ name }: ApiRequest): SettingName {
   if (!Object.hasOwn(schema, name))

@@ -3,13 +3,11 @@
  * caller's is a 4xx whose `error` names the cause. Readers of events are bounded in number.
  */
 
-import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { removeStale } from '../proxy/adapter/stale-socket.ts';
 import { type CaptureRequest, streamCapture } from './capture-stream.ts';
-import { streamEvents } from './event-stream.ts';
-import { type PlatformPort, StateError } from './port.ts';
+import { type NetworkPort, type PlatformPort, StateError } from './port.ts';
 import { RequestError, type Route } from './route.ts';
-import { routes } from './routes.ts';
 
 const BODY_OCTETS = 64 * 1024;
 const EVENT_READERS = 64;
@@ -17,27 +15,35 @@ const CAPTURES = 8;
 /** How often connections are looked at that have become idle while the server closes. */
 const IDLE_MS = 10;
 
-export class ApiServer {
-  readonly #platform: PlatformPort;
+export class ApiServer<P extends NetworkPort = PlatformPort> {
+  readonly #platform: P;
+  readonly #routes: readonly Route<P>[];
   readonly #server: Server;
   #eventReaders = 0;
   #captures = 0;
 
-  private constructor(platform: PlatformPort) {
+  private constructor(platform: P, routes: readonly Route<P>[]) {
     this.#platform = platform;
+    this.#routes = routes;
     this.#server = createServer((request, response) => void this.#serve(request, response));
     this.#server.maxConnections = 256;
   }
 
-  /** Listens on `path`; a stale socket there is replaced (the instance's lock says that nobody else uses it). */
-  static async listen(platform: PlatformPort, path: string): Promise<ApiServer> {
-    const api = new ApiServer(platform);
-    rmSync(path, { force: true });
+  /** Listens on `path`, in place of a socket left there; rejects with an Error that names what is wrong with it. */
+  static async listen<P extends NetworkPort>(
+    platform: P,
+    path: string,
+    routes: readonly Route<P>[],
+  ): Promise<ApiServer<P>> {
+    const api = new ApiServer(platform, routes);
+    await removeStale(path);
     await new Promise<void>((resolve, reject) => {
-      api.#server.once('error', reject);
+      api.#server.once('error', (error) => reject(new Error(`cannot listen on ${path}: ${error.message}`)));
+      // It binds before it returns, so that the umask covers the socket's making and nothing else.
+      const umask = process.umask(0o177);
       api.#server.listen(path, resolve);
+      process.umask(umask);
     });
-    chmodSync(path, 0o600);
     return api;
   }
 
@@ -53,10 +59,10 @@ export class ApiServer {
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     try {
-      const [route, name] = find(request);
+      const [route, name] = this.#find(request);
       const body = await readBody(request);
       const answer = await route.answer({ platform: this.#platform, name, query: queryOf(request), body });
-      if ('events' in answer) this.#stream(response);
+      if ('events' in answer) this.#stream(answer.events, response);
       else if ('capture' in answer) this.#capture(answer.capture, response);
       else if ('text' in answer) send(response, 200, answer.contentType, answer.text);
       else sendJson(response, answer.status ?? 200, answer.json);
@@ -67,12 +73,24 @@ export class ApiServer {
     }
   }
 
-  #stream(response: ServerResponse): void {
+  #find(request: IncomingMessage): [route: Route<P>, name: string] {
+    const [path] = (request.url ?? '/').split('?', 1) as [string];
+    const matches = this.#routes.filter((route) => matchName(route.path, path) !== undefined);
+    const route = matches.find(({ method }) => method === request.method);
+    if (route) return [route, matchName(route.path, path)!];
+    if (matches.length === 0) throw new RequestError(404, `there is no ${path}; /openapi.json describes what there is`);
+    throw new MethodError(
+      request.method ?? '',
+      matches.map(({ method }) => method),
+    );
+  }
+
+  #stream(events: (response: ServerResponse) => void, response: ServerResponse): void {
     if (this.#eventReaders === EVENT_READERS)
       throw new RequestError(429, `there are ${EVENT_READERS} readers of events already`);
     this.#eventReaders++;
     response.once('close', () => this.#eventReaders--);
-    streamEvents(this.#platform, response);
+    events(response);
   }
 
   #capture(request: CaptureRequest, response: ServerResponse): void {
@@ -95,18 +113,6 @@ class MethodError extends RequestError {
 function statusOf(error: unknown): number {
   if (error instanceof RequestError) return error.status;
   return error instanceof StateError ? 409 : 500;
-}
-
-function find(request: IncomingMessage): [route: Route, name: string] {
-  const [path] = (request.url ?? '/').split('?', 1) as [string];
-  const matches = routes.filter((route) => matchName(route.path, path) !== undefined);
-  const route = matches.find(({ method }) => method === request.method);
-  if (route) return [route, matchName(route.path, path)!];
-  if (matches.length === 0) throw new RequestError(404, `there is no ${path}; /openapi.json describes what there is`);
-  throw new MethodError(
-    request.method ?? '',
-    matches.map(({ method }) => method),
-  );
 }
 
 function queryOf(request: IncomingMessage): URLSearchParams {

@@ -11,15 +11,18 @@ type Method = 'GET' | 'PUT' | 'DELETE' | 'POST';
 export class NotRunningError extends Error {
   readonly code = 'NOT_RUNNING';
 
-  constructor() {
-    super("slipway is not running; 'slipway up' starts it");
+  constructor(message = "slipway is not running; 'slipway up' starts it") {
+    super(message);
   }
 }
 
 export class ApiClient {
   readonly #agent: Agent;
+  readonly #absent: string | undefined;
 
-  constructor(home: Home) {
+  /** `absent`: what is said when nobody answers there. */
+  constructor(home: Pick<Home, 'apiSocket'>, absent?: string) {
+    this.#absent = absent;
     this.#agent = new Agent({
       connect: { socketPath: home.apiSocket },
       headersTimeout: 180_000,
@@ -85,15 +88,19 @@ export class ApiClient {
       return await request(`http://slipway${path}`, { ...options, method, dispatcher: this.#agent });
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ECONNREFUSED') throw new NotRunningError();
+      if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ECONNREFUSED') throw new NotRunningError(this.#absent);
       throw new Error(`the daemon does not answer (${(error as Error).message}); see 'slipway logs slipway'`);
     }
   }
 }
 
-/** Calls the daemon of the home that the environment names, and closes the connection after it. */
-export async function withApi<T>(home: Home, work: (api: ApiClient) => Promise<T>): Promise<T> {
-  const api = new ApiClient(home);
+/** Calls the daemon of a home, and closes the connection after it. */
+export async function withApi<T>(
+  home: Pick<Home, 'apiSocket'>,
+  work: (api: ApiClient) => Promise<T>,
+  absent?: string,
+): Promise<T> {
+  const api = new ApiClient(home, absent);
   try {
     return await work(api);
   } finally {

@@ -24,6 +24,7 @@ export const coreOptions = {
   dns: { type: 'string' },
   'host-sockets': { type: 'string' },
   conditions: { type: 'string', multiple: true },
+  api: { type: 'string' },
   ...policyOptions,
   ...proxyOptions,
   ...entranceOptions,
@@ -41,6 +42,7 @@ export const coreHelp = `  --mtu N               largest IP packet, 576 to 65520
   --conditions TEXT     make the network worse: delay=40ms,jitter=5ms,loss=1%,burst=1%/25%,rate=10mbit,queue=64k,
                         reorder=1%,duplicate=1%,corrupt=0.1%; for a part of it with direction=up|down (up is from
                         the guest) and to=CIDR; rules are set apart by ';', the first that fits holds; seed=N
+  --api PATH            be asked on a unix socket: slipway net flows|policy|capture --api PATH, and HTTP (/openapi.json)
 ${policyHelp}${proxyHelp}${entranceHelp}${captureHelp}${recordingHelp}`;
 
 export interface CoreOptions extends NetworkOptions {
@@ -50,6 +52,7 @@ export interface CoreOptions extends NetworkOptions {
   readonly proxy: ProxySettings | undefined;
   /** The file of a recording. */
   readonly record: string | undefined;
+  readonly api: string | undefined;
 }
 
 type CoreValues = ProxyValues &
@@ -63,6 +66,7 @@ type CoreValues = ProxyValues &
     readonly dns?: string | undefined;
     readonly conditions?: string[] | undefined;
     readonly 'host-sockets'?: string | undefined;
+    readonly api?: string | undefined;
   };
 
 export function readCoreOptions(values: CoreValues, tokens: readonly OptionToken[]): CoreOptions {
@@ -75,6 +79,7 @@ export function readCoreOptions(values: CoreValues, tokens: readonly OptionToken
     subnet: usage(() => parseSetting('network.subnet', subnet), '--subnet: '),
     publish: publish.flatMap(parsePublishSpec),
     hostSockets,
+    api: values.api,
     capture: readCaptureOptions(values),
     entrance: readEntranceOptions(values),
     proxy: readProxyOptions(values),
@@ -99,11 +104,18 @@ function resolving(dns: string): Pick<NetworkOptions, 'nameServers' | 'resolvCon
   return { nameServers: usage(() => parseNameServers(dns), '--dns: there is no such file, and ') };
 }
 
-/** Takes over proxies, and opens what the host reaches guests by; throws for the first that cannot be. */
-export async function openToHost(network: Network, { publish, entrance, proxy }: CoreOptions): Promise<void> {
+/**
+ * Takes over proxies, and opens what the host reaches guests and the network itself by; throws for the first that
+ * cannot be. The result ends what does not end with the network.
+ */
+export async function openToHost(network: Network, options: CoreOptions): Promise<() => Promise<void>> {
+  const { publish, entrance, proxy, api } = options;
   await network.useHttpProxy(proxy);
   for (const spec of publish) await publishPort(network, spec);
   await openEntrance(network, entrance);
+  if (api === undefined) return async () => undefined;
+  // Loaded when it is asked for: most cores have none.
+  return (await import('./core-api.ts')).openApi(network, api);
 }
 
 async function publishPort(network: Network, spec: PublishSpec): Promise<void> {

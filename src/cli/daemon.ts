@@ -6,6 +6,7 @@
 
 import { rmSync } from 'node:fs';
 import { distinctUntilChanged, map } from 'rxjs';
+import { routes } from '../api/routes.ts';
 import { ApiServer } from '../api/server.ts';
 import { openSettings } from '../config/adapter/settings-store.ts';
 import { type Home, makeHome } from '../home.ts';
@@ -71,7 +72,7 @@ async function serve(home: Home): Promise<void> {
       distinctUntilChanged(),
     )
     .subscribe((state) => write(`the VM is ${state}`));
-  const api = await ApiServer.listen(supervisor, home.apiSocket);
+  const api = await ApiServer.listen(supervisor, home.apiSocket, routes);
   const signalled = new Promise<void>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());
   });

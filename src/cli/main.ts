@@ -33,6 +33,10 @@ const commands: Readonly<Record<string, CommandEntry>> = {
   'net run': { summary: 'run a command whose only network is the core', load: () => import('./net-run.ts') },
   'net replay': { summary: 'run the core over a recording and compare', load: () => import('./net-replay.ts') },
   'net capture': { summary: "write the network's frames as pcapng", load: () => import('./net-capture.ts') },
+  'net flows': {
+    summary: 'show what flows, what it waits for, what was dropped',
+    load: () => import('./net-flows.ts'),
+  },
   'net conditions': {
     summary: 'make the network worse, or show how bad it is',
     load: () => import('./net-conditions.ts'),

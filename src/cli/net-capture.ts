@@ -4,9 +4,8 @@
  */
 
 import { type FileHandle, open } from 'node:fs/promises';
-import { withApi } from './api-client.ts';
 import { command, runCommand } from './command.ts';
-import { currentHome } from './current-home.ts';
+import { apiOption, withNetworkApi } from './network-api.ts';
 import { UsageError } from './usage-error.ts';
 
 const PACKET_BLOCK = 6;
@@ -16,6 +15,7 @@ interface CaptureOptions {
   readonly write?: string;
   readonly snap?: string;
   readonly count?: string;
+  readonly api?: string;
 }
 
 export async function run(argv: readonly string[]): Promise<number> {
@@ -26,6 +26,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     .option('-w, --write <file>', 'the file (0600); standard output without it')
     .option('-s, --snap <octets>', 'keep so many octets of each frame')
     .option('-c, --count <frames>', 'end after so many frames')
+    .option(...apiOption)
     .action(capture);
   return runCommand(program, argv);
 }
@@ -43,7 +44,7 @@ async function capture(words: string[], options: CaptureOptions): Promise<void> 
   const stop = (): void => interrupted.abort();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop);
   process.stdout.once('error', stop);
-  await withApi(currentHome(), async (api) => {
+  await withNetworkApi(options.api, async (api) => {
     const stream = await api.stream(`/v1/capture?${query}`, interrupted.signal);
     try {
       const file = write === undefined ? undefined : await openEmpty(write);

@@ -2,9 +2,8 @@
 
 import type { PolicyAnswer } from '../proxy/policy/explanation.ts';
 import type { DenyReason, PolicyReport } from '../proxy/policy.ts';
-import { withApi } from './api-client.ts';
 import { command, printJson, printTable, runCommand } from './command.ts';
-import { currentHome } from './current-home.ts';
+import { apiOption, withNetworkApi } from './network-api.ts';
 
 const reasons: Readonly<Record<DenyReason, string>> = {
   'forbidden-address': 'loopback, link-local (metadata services), multicast and reserved addresses are never dialled',
@@ -22,8 +21,9 @@ slipway config set policy.rules='allow *.example.org port 443; deny any'`;
 export async function run(argv: readonly string[]): Promise<number> {
   const program = command('net policy', 'show what the guest may reach, and what it was denied', example)
     .option('--json', 'print it as JSON')
-    .action(async ({ json }: { json?: boolean }) => {
-      const report = (await withApi(currentHome(), (api) => api.get('/v1/policy'))) as PolicyReport;
+    .option(...apiOption)
+    .action(async ({ json, api: path }: { json?: boolean; api?: string }) => {
+      const report = (await withNetworkApi(path, (api) => api.get('/v1/policy'))) as PolicyReport;
       if (json) printJson(report);
       else show(report);
     });
@@ -38,6 +38,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     .option('--protocol <protocol>', 'tcp, udp or icmp', 'tcp')
     .option('--in', 'whether a client at the address may enter by the published port')
     .option('--json', 'print it as JSON')
+    .option(...apiOption)
     .action(async (address: string, port: string | undefined, options: Options, { parent }: { parent: Parent }) => {
       const query = new URLSearchParams({
         address,
@@ -45,12 +46,28 @@ export async function run(argv: readonly string[]): Promise<number> {
         direction: options.in ? 'in' : 'out',
         ...(port !== undefined && { port }),
       });
-      const found = await withApi(currentHome(), (api) => api.get(`/v1/policy/check?${query}`));
+      const found = await withNetworkApi(options.api ?? parent?.opts().api, (api) =>
+        api.get(`/v1/policy/check?${query}`),
+      );
       const { answers } = found as { answers: PolicyAnswer[] };
       if (options.json || parent?.opts().json) printJson(answers);
       else for (const answer of answers) process.stdout.write(`${describe(answer)}\n`);
     });
-  program.addCommand(check);
+  const set = command(
+    'net policy set',
+    'put other rules in place of those in force; what is open and would be denied now ends',
+    "slipway net policy set 'deny 10.0.0.0/8; deny tcp any port 25'\nslipway net policy set --api /tmp/net.sock 'deny any'",
+  )
+    .name('set')
+    .argument('<rules>', "set apart by ';' or line ends; '' for none")
+    .option(...apiOption)
+    .action(async (rules: string, options: { api?: string }, { parent }: { parent: Parent }) => {
+      const path = options.api ?? parent?.opts().api;
+      await withNetworkApi(path, (api) =>
+        path === undefined ? api.put('/v1/config/policy.rules', { value: rules }) : api.put('/v1/policy', { rules }),
+      );
+    });
+  program.addCommand(check).addCommand(set);
   return runCommand(program, argv);
 }
 
@@ -58,9 +75,10 @@ interface Options {
   readonly protocol: string;
   readonly in?: boolean;
   readonly json?: boolean;
+  readonly api?: string;
 }
 
-type Parent = { opts(): { json?: boolean } } | null;
+type Parent = { opts(): { json?: boolean; api?: string } } | null;
 
 /** One line: the verdict, and what decided. */
 function describe({ protocol, address, port, allowed, dialled, reason, rule, number, answer }: PolicyAnswer): string {

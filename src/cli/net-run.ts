@@ -110,11 +110,12 @@ async function runIn(network: Network, options: RunOptions): Promise<number> {
     child.once('exit', (code, signal) => resolve(code ?? 128 + constants.signals[signal!]));
   });
   let namespace: string;
+  let endApi = async (): Promise<void> => undefined;
   try {
     const tap = await helper.tap;
     namespace = readlinkSync(`/proc/${child.pid}/ns/net`);
     network.attach(new TapLink(tap.fd, { name: tap.name, mtu, offload }));
-    await openToHost(network, options);
+    endApi = await openToHost(network, options);
   } catch (error) {
     child.kill('SIGKILL');
     if (error instanceof HelperError && error.signal) return ended;
@@ -126,6 +127,7 @@ async function runIn(network: Network, options: RunOptions): Promise<number> {
   for (const signal of FORWARDED) process.off(signal, forward);
   await killAll(namespace);
   await drain(network);
+  await endApi();
   return status;
 }
 

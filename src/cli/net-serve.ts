@@ -49,7 +49,7 @@ Examples:
 `;
 
 /** Attachments and options of the network core that this version has not. */
-const absent = ['vmnet', 'vfkit', 'api'];
+const absent = ['vmnet', 'vfkit'];
 
 interface TapAttachment {
   readonly tap: string;
@@ -81,10 +81,11 @@ export async function run(argv: readonly string[]): Promise<number> {
   const recording = startRecording(options, options.record, report);
   const network = new Network({ ...options, ...recording.network });
   let endCapture = async (): Promise<void> => undefined;
+  let endApi = async (): Promise<void> => undefined;
   try {
     endCapture = await startCapture(network, options.capture, report);
     for (const link of await attach(network, options, report, () => ended.resolve(1))) network.attach(link);
-    await openToHost(network, options);
+    endApi = await openToHost(network, options);
   } catch (error) {
     network.close();
     recording.end();
@@ -95,6 +96,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   process.stdout.write('ready\n');
   if (options.readyFd !== undefined) tellReady(options.readyFd);
   const status = await ended.promise;
+  await endApi();
   network.close();
   recording.end();
   await endCapture();

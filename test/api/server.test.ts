@@ -78,7 +78,7 @@ const platform: PlatformPort = {
 };
 
 const umask = process.umask(0);
-const api = await ApiServer.listen(platform, path);
+const api = await ApiServer.listen(platform, path, routes);
 process.umask(umask);
 const agent = new Agent({ connect: { socketPath: path } });
 t.teardown(async () => {

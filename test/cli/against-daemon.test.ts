@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline';
 import { BehaviorSubject } from 'rxjs';
 import t from 'tap';
 import { type PlatformPort, type PlatformStatus, StateError } from '../../src/api/port.ts';
+import { routes } from '../../src/api/routes.ts';
 import { ApiServer } from '../../src/api/server.ts';
 import { openSettings } from '../../src/config/adapter/settings-store.ts';
 import { homeAt, makeHome } from '../../src/home.ts';
@@ -104,7 +105,7 @@ const platform: PlatformPort = {
   resume: () => Promise.reject(new StateError('the VM is running, not paused')),
   shutdown: async () => void calls.push('shutdown'),
 };
-const api = await ApiServer.listen(platform, home.apiSocket);
+const api = await ApiServer.listen(platform, home.apiSocket, routes);
 t.teardown(() => api.close(0));
 
 /** A docker client without contexts. */

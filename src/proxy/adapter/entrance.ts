@@ -10,7 +10,7 @@
 
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
-import { lstatSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Address } from '../../stack/port.ts';
@@ -37,6 +37,7 @@ import { HttpRelay } from '../http-proxy/relay.ts';
 import { joinStreams } from '../http-proxy/tunnel.ts';
 import type { GuestStream } from './guest-stream.ts';
 import { Association, type AssociationOptions } from './socks-association.ts';
+import { removeStale } from './stale-socket.ts';
 
 const CONNECTIONS = 1024;
 const HANDSHAKE_MS = 10_000;
@@ -220,20 +221,6 @@ export class Entrance {
     await once(stream, 'connect');
     return stream;
   }
-}
-
-/** A socket that nobody listens on any more. */
-async function removeStale(path: string): Promise<void> {
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  if (!found) return;
-  if (!found.isSocket()) throw new Error(`${path} exists and is not a socket: move it away`);
-  const taken = await new Promise<boolean>((resolve) => {
-    const probe = net.connect({ path }, () => resolve(true));
-    probe.once('error', () => resolve(false));
-    probe.once('connect', () => probe.destroy());
-  });
-  if (taken) throw new Error(`cannot listen on ${path}: somebody does`);
-  rmSync(path);
 }
 
 type Refused = Extract<Destination, { refused: string }>['refused'];
