@@ -10,8 +10,9 @@
 import type { Entrance, EntranceOptions } from './proxy/adapter/entrance.ts';
 import { HostOutside } from './proxy/adapter/host-outside.ts';
 import { DhcpServer } from './proxy/dhcp.ts';
-import { type NameTarget, standardNames } from './proxy/dns/built-in-names.ts';
-import { DnsForwarder } from './proxy/dns.ts';
+import { standardNames } from './proxy/dns/built-in-names.ts';
+import type { DnsRecord } from './proxy/dns/records.ts';
+import { DnsForwarder, type DnsReport } from './proxy/dns.ts';
 import type { GuestProxy } from './proxy/http-proxy/guest-proxy.ts';
 import type { ProxySettings } from './proxy/http-proxy/guest-routes.ts';
 import { IcmpProxy } from './proxy/icmp-proxy.ts';
@@ -20,7 +21,7 @@ import type { Outside } from './proxy/outside.ts';
 import { checkPolicy, type PolicyAnswer, type PolicyQuestion } from './proxy/policy/explanation.ts';
 import type { PolicyRule } from './proxy/policy/rule.ts';
 import { type HostPorts, Policy, type PolicyReport } from './proxy/policy.ts';
-import type { NameServer } from './proxy/port.ts';
+import type { DnsChoices } from './proxy/port.ts';
 import { type ExposedPort, type ExposeRequest, PortForwarder } from './proxy/port-forward.ts';
 import { TcpProxy } from './proxy/tcp-proxy.ts';
 import { UdpProxy } from './proxy/udp-proxy.ts';
@@ -47,9 +48,11 @@ export interface NetworkOptions {
   readonly subnet: string;
   /** Told to guests by DHCP. */
   readonly mtu: number;
-  /** Whom DNS queries go to; undefined or empty: the host's own name servers, as `resolvConf` has them. */
-  readonly nameServers?: readonly NameServer[];
+  /** Whom DNS queries go to; what is undefined or empty: the host's own name servers, as `resolvConf` has them. */
+  readonly dns?: DnsChoices;
   readonly resolvConf?: string;
+  /** Names that are answered here. */
+  readonly dnsRecords?: readonly DnsRecord[];
   /**
    * The one guest of the first link, known before it says anything: it has the first guest's address, and what lies
    * behind guests (containers) is behind it. A network that is made anew under a running guest needs to know it.
@@ -86,7 +89,6 @@ export class Network {
   /** Where the stack hands over what nobody inside claims. */
   readonly #outward: { -readonly [K in keyof Forwarder]: Forwarder[K] };
   readonly #policy: Policy;
-  readonly #names: ReadonlyMap<string, NameTarget>;
   /** Guests' HTTP, once somebody asks for a proxy, or one is to be asked. */
   #guestProxy: Promise<GuestProxy> | undefined;
   #proxySettings: ProxySettings | undefined;
@@ -118,7 +120,6 @@ export class Network {
     const outside = (this.#outside = options.outside ?? new HostOutside(options));
     const { clock, random, hostNet, resolvers } = outside;
     const names = standardNames([gateway], [hostAlias]);
-    this.#names = names;
     const policy = new Policy({
       subnets: [subnet],
       gateways: [gateway],
@@ -152,11 +153,12 @@ export class Network {
     this.#netstack = netstack;
     this.#udp = new UdpProxy({ host: hostNet, policy, netstack, clock, hostAliases: [hostAlias] });
     this.#forwarder = new PortForwarder({ host: hostNet, netstack, clock, gateway, policy });
-    outside.useNameServers(options.nameServers);
+    outside.useDns(options.dns ?? {});
     this.#dns = new DnsForwarder(
-      { netstack, hostNet, resolvers, policy, resolved: policy.resolved, clock, random },
-      { addresses: [gateway], names },
+      { netstack, hostNet, resolvers, hosts: outside.hosts, policy, resolved: policy.resolved, clock, random },
+      { addresses: [gateway], names, hostAliases: [hostAlias] },
     );
+    this.#dns.useRecords(options.dnsRecords ?? []);
     if (!outside.isRecorded)
       netstack.listenTcp(gateway, PROXY_PORT, (connection) => {
         void this.#loadGuestProxy().then((proxy) => proxy.accept(connection));
@@ -297,9 +299,20 @@ export class Network {
       : (connection) => this.#tcp.tcp(connection);
   }
 
-  /** Sends DNS queries to these from now on; undefined or empty: to the host's own name servers. */
-  useNameServers(nameServers: readonly NameServer[] | undefined): void {
-    this.#request('useNameServers', nameServers, () => this.#outside.useNameServers(nameServers));
+  /** Sends DNS queries to these from now on; what is undefined or empty: to the host's own name servers. */
+  useDns(choices: DnsChoices): void {
+    this.#request('useDns', choices, () => this.#outside.useDns(choices));
+  }
+
+  /** Answers guests with these records from now on. */
+  useDnsRecords(records: readonly DnsRecord[]): void {
+    this.#request('useDnsRecords', records, () => this.#dns.useRecords(records));
+  }
+
+  /** Whom guests' names are asked of, how that went, and the queries of late with a number above `after`. */
+  dns(after?: number): DnsReport {
+    const epochMs = Date.now() - performance.now();
+    return this.#request('dns', { after }, () => this.#dns.report(epochMs, after));
   }
 
   /** Decides by these from now on; flows that are open and would be denied end. */
@@ -386,9 +399,10 @@ export class Network {
   #loadGuestProxy(): Promise<GuestProxy> {
     this.#guestProxy ??= Promise.all([
       import('./proxy/http-proxy/guest-proxy.ts'),
-      import('./proxy/adapter/name-lookup.ts'),
+      import('./proxy/dns/name-lookup.ts'),
     ]).then(([{ GuestProxy }, { NameLookup }]) => {
-      const names = new NameLookup(this.#outside.resolvers, this.#names);
+      const { resolvers } = this.#outside;
+      const names = new NameLookup(this.#dns, this.addresses.gateway, () => resolvers.current().search);
       return new GuestProxy({ policy: this.#policy, names, settings: this.#proxySettings });
     });
     return this.#guestProxy;

@@ -32,11 +32,14 @@ import { hostNetworks } from './proxy/adapter/host-networks.ts';
 import { PublishingSocket } from './proxy/adapter/publishing-socket.ts';
 import { unprivilegedPortStart } from './proxy/adapter/unprivileged-ports.ts';
 import { parseNameServers } from './proxy/dns/name-servers.ts';
+import { parseDnsRecords } from './proxy/dns/records.ts';
+import { parseDnsZones } from './proxy/dns/zones.ts';
 import { freeSubnet } from './proxy/free-subnet.ts';
 import { parseProxySettings } from './proxy/http-proxy/settings.ts';
 import { parsePortRanges } from './proxy/policy/port-ranges.ts';
 import { parsePolicyRules } from './proxy/policy/rule.ts';
 import type { HostPorts } from './proxy/policy.ts';
+import type { DnsChoices } from './proxy/port.ts';
 import type { PublishRules } from './proxy/published-ports.ts';
 import { parseConditions } from './stack/link/conditions.ts';
 import { type InForce, type NetworkCore, Supervisor } from './supervisor.ts';
@@ -156,7 +159,6 @@ function openNetwork(
   const network = new Network({
     subnet,
     mtu,
-    nameServers: parseNameServers(settings['network.dns']),
     guestMacAddress: macAddress(home),
     hostLoopback: hostPorts(settings),
   });
@@ -166,8 +168,21 @@ function openNetwork(
   network.attach(link);
   const live = new BehaviorSubject(settings);
   live
-    .pipe(selectSettings('network.dns'))
-    .subscribe((now) => network.useNameServers(parseNameServers(now['network.dns'])));
+    .pipe(selectSettings('network.dns', 'network.dnsZones', 'network.dnsSearch', 'network.hostsFile'))
+    .subscribe((now) => {
+      try {
+        network.useDns(dnsChoices(now));
+      } catch (error) {
+        log(`names: ${(error as Error).message}; what was in force stays`);
+      }
+    });
+  live.pipe(selectSettings('network.dnsRecords')).subscribe((now) => {
+    try {
+      network.useDnsRecords(parseDnsRecords(now['network.dnsRecords']));
+    } catch (error) {
+      log(`network.dnsRecords: ${(error as Error).message}; what was in force stays`);
+    }
+  });
   live.pipe(selectSettings('network.conditions')).subscribe((now) => {
     try {
       network.useConditions(parseConditions(now['network.conditions']));
@@ -215,6 +230,7 @@ function openNetwork(
     flows: () => network.flows(),
     drops: () => network.drops(),
     capture: (options) => network.capture(options),
+    dns: (after) => network.dns(after),
     policy: () => network.policy(),
     checkPolicy: (host, question) => network.checkPolicy(host, question),
     expose: (request) => network.expose(request),
@@ -225,6 +241,16 @@ function openNetwork(
       void names.close();
       network.close();
     },
+  };
+}
+
+/** What is asked for names instead of the host's own. */
+function dnsChoices(settings: Settings): DnsChoices {
+  return {
+    servers: parseNameServers(settings['network.dns']),
+    zones: parseDnsZones(settings['network.dnsZones']),
+    search: words(settings['network.dnsSearch']),
+    hostsFile: settings['network.hostsFile'],
   };
 }
 

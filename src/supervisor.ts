@@ -27,6 +27,7 @@ export interface NetworkCore extends PortExposer {
   flows(): readonly FlowRecord[];
   drops(): Readonly<Record<string, number>>;
   capture: PlatformPort['capture'];
+  dns: PlatformPort['dns'];
   policy: PlatformPort['policy'];
   checkPolicy: PlatformPort['checkPolicy'];
   /** Takes over the settings that need no restart. */
@@ -178,6 +179,10 @@ export class Supervisor implements PlatformPort {
 
   capture(options: Parameters<PlatformPort['capture']>[0]): Capture {
     return this.#runningNetwork('to capture').capture(options);
+  }
+
+  dns(after?: number): ReturnType<PlatformPort['dns']> {
+    return this.#runningNetwork('that is asked for names').dns(after);
   }
 
   policy(): ReturnType<PlatformPort['policy']> {

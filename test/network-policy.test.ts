@@ -199,7 +199,7 @@ t.test("a name's addresses are what the guest was told", async (t) => {
   });
   const tcp = await tcpServer(t);
   const { guest, dial } = await world(t, {
-    nameServers: [{ address: parseAddress('127.0.0.1')!, port: server.port }],
+    dns: { servers: [{ address: parseAddress('127.0.0.1')!, port: server.port }] },
     policyRules: parsePolicyRules('allow *.allowed.test; deny any'),
   });
   const resolve = (name: string): Promise<string[]> =>

@@ -28,6 +28,14 @@ export const networkRoutes: readonly Route<NetworkPort>[] = [
   },
   {
     method: 'GET',
+    path: '/v1/dns',
+    summary: "Whom guests' names are asked of and how that goes, and the queries of late, the oldest first",
+    query: { after: 'Only queries with a number above this one' },
+    answers: 'Dns',
+    answer: ({ platform, query }) => ({ json: platform.dns(number(query, 'after')) }),
+  },
+  {
+    method: 'GET',
     path: '/v1/policy',
     summary: 'What the guest may reach: rules and how often each decided, ports of the host, what was denied lately',
     answers: 'Policy',
@@ -65,6 +73,12 @@ async function checkPolicy(platform: NetworkPort, query: URLSearchParams): Promi
     throw new RequestError(400, `the host finds no address for '${name}': ${error.code ?? error.message}`);
   });
   return found.flatMap(({ address }) => platform.checkPolicy(address, { ...question, name }) ?? []);
+}
+
+function number(query: URLSearchParams, name: string): number | undefined {
+  const text = query.get(name);
+  if (text !== null && !/^\d{1,15}$/.test(text)) throw new RequestError(400, `'${text}' is no number`);
+  return text === null ? undefined : Number(text);
 }
 
 function oneOf<T extends string>(word: string, ...choices: readonly T[]): T {

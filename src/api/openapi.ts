@@ -79,6 +79,40 @@ const schemas: Readonly<Record<string, Schema>> = {
     ...['direction', 'client', 'rule', 'rttMs', 'retransmissions', 'idleMs', 'waitsFor'],
   ),
   Flows: object({ flows: list(ref('Flow')), drops: map(number) }),
+  Dns: object({
+    servers: list(
+      object(
+        {
+          zone: text,
+          servers: list(object({ server: text, state: { type: 'string', enum: ['used', 'silent', 'denied'] } })),
+        },
+        'zone',
+      ),
+    ),
+    search: list(text),
+    counts: map(number),
+    cache: object({ entries: number, hits: number, misses: number }),
+    queries: list(
+      object(
+        {
+          number,
+          atMs: number,
+          guest: text,
+          ingress: number,
+          protocol: { type: 'string', enum: ['udp', 'tcp'] },
+          name: text,
+          type: text,
+          source: { type: 'string', enum: ['built-in', 'record', 'hosts', 'cache', 'server', 'none'] },
+          server: text,
+          zone: text,
+          code: text,
+          answers: number,
+          tookMs: number,
+        },
+        ...['server', 'zone'],
+      ),
+    ),
+  }),
   Policy: object({
     hostLoopback: { type: 'string', enum: ['ask', 'list', 'all', 'closed'] },
     hostPorts: text,

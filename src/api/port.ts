@@ -4,6 +4,7 @@ import type { Observable } from 'rxjs';
 import type { SettingsPort } from '../config/port.ts';
 import type { SettingName } from '../config/schema.ts';
 import type { Accelerator, MachineState } from '../hypervisor/port.ts';
+import type { DnsReport } from '../proxy/dns.ts';
 import type { PolicyAnswer, PolicyQuestion } from '../proxy/policy/explanation.ts';
 import type { PolicyRule } from '../proxy/policy/rule.ts';
 import type { PolicyReport } from '../proxy/policy.ts';
@@ -49,6 +50,8 @@ export interface PlatformStatus {
 export interface NetworkPort {
   flows(): readonly FlowRecord[];
   drops(): Readonly<Record<string, number>>;
+  /** Whom names are asked of, and the queries of late with a number above `after`. Throws a `StateError` while there is no network. */
+  dns(after?: number): DnsReport;
   /** The policy in force, how often each rule decided, and what was denied lately. Throws a `StateError` while there is no network. */
   policy(): PolicyReport;
   /** What the policy says of a flow to `host`; undefined: it is neither an address nor a name of the network's own. */

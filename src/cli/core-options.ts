@@ -1,14 +1,14 @@
 /** Options that every command of the network core alone has: how they are read, and what they lead to. */
 
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { parseSetting } from '../config/schema.ts';
 import type { TapAddresses } from '../hypervisor/link/tap-device.ts';
 import type { Network, NetworkOptions } from '../network.ts';
-import { parseNameServers } from '../proxy/dns/name-servers.ts';
 import type { ProxySettings } from '../proxy/http-proxy/guest-routes.ts';
 import { parseConditions } from '../stack/link/conditions.ts';
 import { formatAddress, ofIpv4, parseSubnet } from '../stack/wire/address.ts';
 import { type CaptureRequest, captureHelp, captureOptions, readCaptureOptions } from './capture.ts';
+import { type DnsValues, dnsHelp, dnsOptions, readDnsOptions } from './dns-options.ts';
 import { type EntranceRequest, entranceHelp, entranceOptions, openEntrance, readEntranceOptions } from './entrance.ts';
 import { type OptionToken, policyHelp, policyOptions, readPolicyOptions } from './policy-options.ts';
 import { type ProxyValues, proxyHelp, proxyOptions, readProxyOptions } from './proxy-options.ts';
@@ -21,7 +21,7 @@ export const coreOptions = {
   mtu: { type: 'string' },
   subnet: { type: 'string' },
   publish: { type: 'string', multiple: true },
-  dns: { type: 'string' },
+  ...dnsOptions,
   'host-sockets': { type: 'string' },
   conditions: { type: 'string', multiple: true },
   api: { type: 'string' },
@@ -37,8 +37,7 @@ export const coreHelp = `  --mtu N               largest IP packet, 576 to 65520
   --publish SPEC        publish a port of a guest on the host; may be repeated. SPEC is
                         [tcp|udp:][HOSTIP:]HOSTPORT[-LAST]:[GUESTIP:]GUESTPORT[-LAST], IPv6 addresses in brackets;
                         without HOSTIP 127.0.0.1 and ::1, without GUESTIP the first guest
-  --dns FILE|ADDR       name servers: a file such as /etc/resolv.conf (the default), or ADDR[#PORT][,...]
-  --host-sockets KIND   native (system calls, on Linux; the default) or portable (Node's own sockets)
+${dnsHelp}  --host-sockets KIND   native (system calls, on Linux; the default) or portable (Node's own sockets)
   --conditions TEXT     make the network worse: delay=40ms,jitter=5ms,loss=1%,burst=1%/25%,rate=10mbit,queue=64k,
                         reorder=1%,duplicate=1%,corrupt=0.1%; for a part of it with direction=up|down (up is from
                         the guest) and to=CIDR; rules are set apart by ';', the first that fits holds; seed=N
@@ -56,6 +55,7 @@ export interface CoreOptions extends NetworkOptions {
 }
 
 type CoreValues = ProxyValues &
+  DnsValues &
   Parameters<typeof readCaptureOptions>[0] &
   Parameters<typeof readEntranceOptions>[0] &
   Parameters<typeof readPolicyOptions>[0] &
@@ -63,14 +63,13 @@ type CoreValues = ProxyValues &
     readonly mtu?: string | undefined;
     readonly subnet?: string | undefined;
     readonly publish?: string[] | undefined;
-    readonly dns?: string | undefined;
     readonly conditions?: string[] | undefined;
     readonly 'host-sockets'?: string | undefined;
     readonly api?: string | undefined;
   };
 
 export function readCoreOptions(values: CoreValues, tokens: readonly OptionToken[]): CoreOptions {
-  const { mtu = '1500', subnet = '192.168.65.0/24', publish = [], dns, conditions } = values;
+  const { mtu = '1500', subnet = '192.168.65.0/24', publish = [], conditions } = values;
   const { 'host-sockets': hostSockets = 'native' } = values;
   if (hostSockets !== 'native' && hostSockets !== 'portable')
     throw new UsageError(`--host-sockets: '${hostSockets}' is neither native nor portable`);
@@ -86,7 +85,7 @@ export function readCoreOptions(values: CoreValues, tokens: readonly OptionToken
     record: readRecordingOptions(values),
     ...readPolicyOptions(values, tokens),
     conditions: conditions && usage(() => parseConditions(conditions.join(';')), '--conditions: '),
-    ...(dns === undefined ? {} : resolving(dns)),
+    ...readDnsOptions(values),
   };
 }
 
@@ -97,11 +96,6 @@ export function usage<T>(read: () => T, prefix = ''): T {
   } catch (error) {
     throw new UsageError(prefix + (error as Error).message);
   }
-}
-
-function resolving(dns: string): Pick<NetworkOptions, 'nameServers' | 'resolvConf'> {
-  if (statSync(dns, { throwIfNoEntry: false })?.isFile()) return { resolvConf: dns };
-  return { nameServers: usage(() => parseNameServers(dns), '--dns: there is no such file, and ') };
 }
 
 /**

@@ -41,6 +41,7 @@ const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'make the network worse, or show how bad it is',
     load: () => import('./net-conditions.ts'),
   },
+  'net dns': { summary: 'show whom names are asked of, and how queries went', load: () => import('./net-dns.ts') },
   'net policy': {
     summary: 'show what the guest may reach; check which rule decides',
     load: () => import('./net-policy.ts'),

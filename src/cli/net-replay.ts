@@ -1,10 +1,11 @@
 /** `slipway net replay`: runs the network core over a recording, and tells whether it does what it did then. */
 
 import { Network, type NetworkOptions } from '../network.ts';
+import type { DnsRecord } from '../proxy/dns/records.ts';
 import type { PolicyQuestion } from '../proxy/policy/explanation.ts';
 import type { PolicyRule } from '../proxy/policy/rule.ts';
 import type { HostPorts } from '../proxy/policy.ts';
-import type { NameServer } from '../proxy/port.ts';
+import type { DnsChoices } from '../proxy/port.ts';
 import type { ExposedPort, ExposeRequest } from '../proxy/port-forward.ts';
 import type { Player } from '../proxy/recording/player.ts';
 import { type DecodedRecord, RecordDecoder } from '../proxy/recording/record-decoder.ts';
@@ -44,7 +45,9 @@ function make(player: Player, of: Readonly<Record<string, unknown>>): Replayed {
     expose: (request) => exposed.push(network.expose(request as ExposeRequest).catch(() => undefined)),
     unexpose: (number) => void exposed[number as number]?.then((port) => port?.close()),
     useConditions: (conditions) => network.useConditions(conditions as Conditions | undefined),
-    useNameServers: (servers) => network.useNameServers(servers as NameServer[] | undefined),
+    useDns: (choices) => network.useDns(choices as DnsChoices),
+    useDnsRecords: (records) => network.useDnsRecords(records as DnsRecord[]),
+    dns: (asked) => void network.dns((asked as { after?: number }).after),
     usePolicyRules: (rules) => network.usePolicyRules(rules as PolicyRule[]),
     useHostPorts: (ports) => network.useHostPorts(ports as HostPorts),
     checkPolicy: (asked) => {

@@ -23,6 +23,14 @@ export interface Settings {
   readonly 'network.link': 'auto' | 'stream';
   /** DNS servers of the host to forward to, comma-separated ADDRESS[#PORT]; empty: the host's own. */
   readonly 'network.dns': string;
+  /** Zones whose names are asked of servers of their own, `ZONE=ADDRESS[#PORT],...` set apart by `;`. */
+  readonly 'network.dnsZones': string;
+  /** Names that are answered here, `NAME=ADDRESS,...` or `NAME=NAME` set apart by `;`. */
+  readonly 'network.dnsRecords': string;
+  /** Search domains, comma-separated; empty: the host's own. */
+  readonly 'network.dnsSearch': string;
+  /** The hosts file whose names guests are told; empty: none. */
+  readonly 'network.hostsFile': string;
   /** What makes the guest's network worse; empty: nothing. */
   readonly 'network.conditions': string;
   /** What guests may reach, as rules; the first that is about a flow decides. */
@@ -113,6 +121,59 @@ function checkServers(value: string): string | undefined {
       return `has '${item}', which is not ADDRESS or ADDRESS#PORT`;
   }
   return undefined;
+}
+
+const hostLabels = /^(?=.{1,253}$)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*$/i;
+const items = (value: string): string[] =>
+  value
+    .split(/[;\n]/)
+    .map((item) => item.trim())
+    .filter((item) => item !== '');
+
+function checkZones(value: string): string | undefined {
+  const seen = new Set<string>();
+  for (const item of items(value)) {
+    const [zone = '', servers = '', more] = item.split('=');
+    const name = zone
+      .trim()
+      .replace(/^\*?\./, '')
+      .replace(/\.$/, '')
+      .toLowerCase();
+    const problem = checkServers(servers);
+    if (!hostLabels.test(name) || more !== undefined || list(servers).length === 0)
+      return `has '${item}', which is not ZONE=ADDRESS[#PORT],...`;
+    if (problem) return problem;
+    if (seen.has(name)) return `has the zone '${name}' twice`;
+    seen.add(name);
+  }
+  return seen.size > 256 ? 'has more than 256 zones' : undefined;
+}
+
+function checkRecords(value: string): string | undefined {
+  const seen = new Set<string>();
+  for (const item of items(value)) {
+    const [name = '', values = '', more] = item.split('=').map((part) => part.trim());
+    const each = values.split(',').map((one) => one.trim());
+    const addresses = each.every((one) => isIpv4(one) || isIpv6(one)) && each.length <= 16;
+    const alias = each.length === 1 && hostPattern.test(values) && plain(values) !== plain(name);
+    if (!hostLabels.test(plain(name.replace(/^\*\./, ''))) || more !== undefined || !(addresses || alias))
+      return `has '${item}', which is neither NAME=ADDRESS,... nor NAME=NAME`;
+    if (seen.has(plain(name))) return `has '${name}' twice`;
+    seen.add(plain(name));
+  }
+  return seen.size > 4096 ? 'has more than 4096 records' : undefined;
+}
+
+/** Without the dot at the end of a name. */
+const plain = (name: string): string => name.toLowerCase().replace(/\.$/, '');
+
+function checkDomains(value: string): string | undefined {
+  for (const item of list(value)) if (!hostLabels.test(plain(item))) return `has '${item}', which is no name`;
+  return undefined;
+}
+
+function checkPath(value: string): string | undefined {
+  return value === '' || value.startsWith('/') ? undefined : 'is not a path from the root, such as /etc/hosts';
 }
 
 function checkHostname(value: string): string | undefined {
@@ -255,6 +316,36 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     restarts: 'nothing',
     summary: "DNS servers to forward to, ADDRESS[#PORT]; empty: the host's own",
     check: checkServers,
+  },
+  'network.dnsZones': {
+    default: '',
+    restarts: 'nothing',
+    summary: 'names that go to servers of their own, such as corp=10.0.0.53; lab.example=10.1.0.53#5353',
+    details:
+      'A zone is its name and every name below it; of several the smallest decides. Its names go to its servers, separated by `,`, and to nobody else, also when those fail.',
+    check: checkZones,
+  },
+  'network.dnsRecords': {
+    default: '',
+    restarts: 'nothing',
+    summary: 'names that Slipway answers itself, such as *.dev.test=192.168.65.2; db.test=10.0.0.5,fd00::5',
+    details:
+      '`*.dev.test` is every name below dev.test that has no record of its own; `www.test=www.example.org` makes a name an alias. They go ahead of the hosts file and of all servers.',
+    check: checkRecords,
+  },
+  'network.dnsSearch': {
+    default: '',
+    restarts: 'nothing',
+    summary: "search domains that the guest is told by DHCP, comma-separated; empty: the host's own",
+    check: checkDomains,
+  },
+  'network.hostsFile': {
+    default: '/etc/hosts',
+    restarts: 'nothing',
+    summary: 'the hosts file whose names containers are told too; empty: none',
+    details:
+      'Names that it has for the loopback of the host lead to `host.docker.internal`, but localhost and its like. A change counts with the next query.',
+    check: checkPath,
   },
   'network.conditions': {
     default: '',

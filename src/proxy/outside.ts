@@ -1,11 +1,11 @@
 /**
  * What a network meets outside of itself, in one place: links, the host's sockets, time, chance, and what the host says
- * of its own addresses and name servers. Nothing else that a network does depends on anything but its options, so
+ * of its own addresses, names and name servers. Nothing else that a network does depends on anything but its options, so
  * whoever stands here can keep all of it, and play it back (recording/).
  */
 
 import type { Address, Clock, LinkPort, Random } from '../stack/port.ts';
-import type { HostEchoPort, HostNetPort, HostResolverPort, NameServer, WallClock } from './port.ts';
+import type { DnsChoices, HostEchoPort, HostNetPort, HostResolverPort, HostsPort, WallClock } from './port.ts';
 
 /** What the outside tells the network, beside what links and sockets tell. */
 export interface OutsideHandler {
@@ -28,12 +28,13 @@ export interface Outside {
   readonly random: Random;
   readonly hostNet: HostNetPort;
   readonly resolvers: HostResolverPort;
+  readonly hosts: HostsPort;
   /** Addresses that the host has beside its loopback's. */
   hostAddresses(): readonly Address[];
   /** Loads what sends echo requests on the host; undefined: the host cannot. */
   loadEcho(): Promise<HostEchoPort | undefined>;
-  /** Asks these name servers instead of the host's own; undefined or empty: the host's own again. */
-  useNameServers(servers: readonly NameServer[] | undefined): void;
+  /** What is asked for names instead of the host's own; what is undefined or empty: the host's own again. */
+  useDns(choices: DnsChoices): void;
   start(handler: OutsideHandler): void;
   /** Calls `run` soon, or at a time by the clock; a later call replaces an earlier `at`. */
   schedule(at: number | 'soon', run: () => void): void;

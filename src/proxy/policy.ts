@@ -47,6 +47,7 @@ import {
   type PolicyProtocol,
   type PolicyRule,
 } from './policy/rule.ts';
+import type { NameServer } from './port.ts';
 
 export type DenyReason =
   | 'forbidden-address' /** never dialled */
@@ -263,6 +264,25 @@ export class Policy {
   unresolved(name: string, flow: PolicyFlow): Verdict {
     const asked = { ...flow, resolvedName: name };
     return this.#count(this.#byRules(nowhere, nowhere, asked), asked);
+  }
+
+  /**
+   * Whether guests' queries may go to a name server. The owner's choice of it (or the host's) is as good as an `allow`: it
+   * may be on loopback, and of the rules those alone are about it that name its network.
+   */
+  nameServer({ address, port }: NameServer, protocol: 'udp' | 'tcp'): Verdict {
+    const flow: PolicyFlow = { protocol, port };
+    const found = kind(address);
+    if (found === 'unspecified' || found === 'multicast' || found === 'broadcast')
+      return this.#count(deny(address, 'forbidden-address', flow), flow);
+    for (const [i, rule] of this.#rules.entries()) {
+      const { target, action, direction } = rule;
+      if (direction !== 'out' || !target || !('subnet' in target) || isWholeFamily(target.subnet)) continue;
+      if (!isAbout(rule, flow) || !inRuleSubnet(target.subnet, address)) continue;
+      const verdict = action === 'allow' ? { allowed: true, address } : deny(address, 'rule', flow);
+      return this.#count({ ...verdict, rule: i + 1 }, flow);
+    }
+    return { allowed: true, address };
   }
 
   /** What `destination` would say; nothing is counted. */

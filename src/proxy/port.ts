@@ -151,14 +151,36 @@ export interface NameServer {
   readonly port: number;
 }
 
+/** Names that are asked of servers of their own. */
+export interface DnsZone {
+  /** In lower case; it, and every name below it. */
+  readonly name: string;
+  readonly servers: readonly NameServer[];
+}
+
 /** Whom the host asks for names. */
 export interface ResolverConfig {
   /** In the order to be asked; empty: there is none. */
   readonly servers: readonly NameServer[];
+  readonly zones?: readonly DnsZone[];
   readonly search: readonly string[];
+}
+
+/** What the owner chooses instead of the host's own. */
+export interface DnsChoices extends Partial<ResolverConfig> {
+  /** The path of the hosts file whose names guests are told; '': none; undefined: the host's. */
+  readonly hostsFile?: string | undefined;
 }
 
 export interface HostResolverPort {
   /** What is in force now. Cheap enough to be asked per query; the same object as long as nothing has changed. */
   current(): ResolverConfig;
+}
+
+/** Names that the host's own file has addresses for, in lower case. */
+export type HostsTable = ReadonlyMap<string, readonly Address[]>;
+
+export interface HostsPort {
+  /** What is in the file now. Cheap enough to be asked per query; the same object as long as nothing has changed. */
+  current(): HostsTable;
 }

@@ -19,6 +19,7 @@ import { MemorySettings } from '../config/memory-settings.ts';
 import { arenaOf } from '../stack/fake-link.ts';
 import { icmpFrame, pattern, udpFrame } from '../stack/frames.ts';
 import { readPcapng } from '../stack/link/pcapng-file.ts';
+import { dnsReport } from './dns-report.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-api-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
@@ -60,6 +61,7 @@ const platform: PlatformPort = {
     { protocol: 'udp', guest: 'g', peer: 'p', state: 'open', octetsToGuest: 1, octetsToHost: 1 },
   ],
   drops: () => ({ 'bad "checksum"': 3 }),
+  dns: (after) => dnsReport(after),
   policy: () => policy.report(),
   checkPolicy: (host, question) => checkPolicy(policy, host, question),
   capture: (options) => {

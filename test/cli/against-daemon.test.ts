@@ -19,6 +19,7 @@ import { Policy } from '../../src/proxy/policy.ts';
 import { Capture } from '../../src/stack/link/capture.ts';
 import { type Address, FrameBatch } from '../../src/stack/port.ts';
 import { parseAddress, parseSubnet } from '../../src/stack/wire/address.ts';
+import { dnsReport } from '../api/dns-report.ts';
 import { arenaOf } from '../stack/fake-link.ts';
 import { icmpFrame, pattern, udpFrame } from '../stack/frames.ts';
 import { readPcapng } from '../stack/link/pcapng-file.ts';
@@ -82,6 +83,7 @@ const platform: PlatformPort = {
   settings,
   flows: () => [],
   drops: () => ({}),
+  dns: (after) => dnsReport(after),
   policy: () => policy.report(),
   checkPolicy: (host, question) => checkPolicy(policy, host, question),
   capture: (options) => {

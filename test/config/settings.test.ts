@@ -21,6 +21,8 @@ import {
 import { selectSettings } from '../../src/config/select-settings.ts';
 import { settingsDocument } from '../../src/config/settings-document.ts';
 import { mirrorState } from '../../src/config/state-mirror.ts';
+import { parseDnsRecords } from '../../src/proxy/dns/records.ts';
+import { parseDnsZones } from '../../src/proxy/dns/zones.ts';
 import { parseEntrance } from '../../src/proxy/entrance/place.ts';
 import { NoProxy } from '../../src/proxy/http-proxy/no-proxy.ts';
 import { parseProxyUrl } from '../../src/proxy/http-proxy/proxy-url.ts';
@@ -118,6 +120,36 @@ t.test('a component hears of its own settings alone', async (t) => {
   all.pipe(selectSettings('ports.limit')).subscribe((now) => heard.push(now['ports.limit']));
   for (const limit of [5, 5, 6]) all.next({ ...all.value, 'ports.limit': limit, 'vm.cpus': all.value['vm.cpus'] + 1 });
   t.same(heard, [defaults['ports.limit'], 5, 6]);
+});
+
+t.test('names: what the network takes over the setting takes, and nothing else', async (t) => {
+  const cases: [SettingName, (text: string) => unknown, string[], string[]][] = [
+    [
+      'network.dnsZones',
+      parseDnsZones,
+      ['', 'corp=10.0.0.53', ' .Corp. = 10.0.0.1,fd00::1#5353 ;\n*.lab.example=10.0.0.2; '],
+      ['corp', 'corp=', '=10.0.0.1', 'a b=10.0.0.1', 'corp=dns.example', 'corp=1.2.3.4#0', 'a=10.0.0.1;A=10.0.0.2'],
+    ],
+    [
+      'network.dnsRecords',
+      parseDnsRecords,
+      ['', '*.dev.test=192.168.65.2', 'Db.test.=10.0.0.5, fd00::5;www.test=www.example.org;\n_x.test=y'],
+      ['x', 'x=', '=10.0.0.1', 'x=10.0.0.1,y', 'x=a,b', 'x=10.0.0.300', 'x=x', '*=10.0.0.1', 'x=10.0.0.1;X.=10.0.0.2'],
+    ],
+  ];
+  for (const [name, parse, good, bad] of cases) {
+    for (const text of good) {
+      t.equal(parseSetting(name, text), text, text);
+      t.doesNotThrow(() => parse(text), text);
+    }
+    for (const text of bad) {
+      t.throws(() => parseSetting(name, text), { message: new RegExp(name) }, text);
+      t.throws(() => parse(text), text);
+    }
+  }
+  t.equal(parseSetting('network.dnsSearch', 'corp.example, lab'), 'corp.example, lab');
+  t.throws(() => parseSetting('network.dnsSearch', 'a b'), { message: /no name/ });
+  t.throws(() => parseSetting('network.hostsFile', 'hosts'), { message: /not a path/ });
 });
 
 t.test('docs/SETTINGS.md is what the schema says', async (t) => {

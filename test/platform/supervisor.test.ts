@@ -6,6 +6,7 @@ import type { Machine, MachineSpec, MachineStatus } from '../../src/hypervisor/p
 import { Policy } from '../../src/proxy/policy.ts';
 import { Capture } from '../../src/stack/link/capture.ts';
 import { type DockerReadiness, type InForce, type NetworkCore, Supervisor } from '../../src/supervisor.ts';
+import { dnsReport } from '../api/dns-report.ts';
 import { MemorySettings } from '../config/memory-settings.ts';
 
 class FakeMachine implements Machine {
@@ -112,6 +113,7 @@ async function setUp(inForce?: InForce) {
         flows: () => [],
         drops: () => ({ malformed: 1 }),
         capture: (options: Parameters<NetworkCore['capture']>[0]) => new Capture({ epochMs: 0, ...options }),
+        dns: () => dnsReport(),
         policy: () => policy.report(),
         checkPolicy: () => undefined,
         expose: async ({ hostAddress, hostPort }: { hostAddress: string; hostPort: number }) => {

@@ -1,127 +1,10 @@
 /** The DNS forwarder, over UDP: names of its own, the cache, the host's servers, what a forwarder must leave alone. */
 
-import dnsPacket, { type Answer, type Packet } from 'dns-packet';
+import dnsPacket, { type Answer } from 'dns-packet';
 import fc from 'fast-check';
 import t from 'tap';
-import { standardNames } from '../../src/proxy/dns/built-in-names.ts';
-import { DnsForwarder, type DnsOptions } from '../../src/proxy/dns.ts';
-import { Policy } from '../../src/proxy/policy.ts';
-import {
-  address,
-  FakeClock,
-  FakeHostNet,
-  FakeNetstack,
-  FakeResolvers,
-  type FakeSocket,
-  seededRandom,
-} from './gateway-fakes.ts';
-
-const GATEWAY = '192.168.65.1';
-const FIRST = '10.9.9.1';
-const SECOND = '10.9.9.2';
-
-interface Ask {
-  name?: string;
-  type?: string;
-  id?: number;
-  edns?: number;
-  flags?: number;
-  guestPort?: number;
-  guest?: string;
-  ingress?: number;
-}
-
-function query({
-  name = 'www.example.org',
-  type = 'A',
-  id = 77,
-  edns,
-  flags = dnsPacket.RECURSION_DESIRED,
-}: Ask = {}): Uint8Array {
-  const packet: Packet = { type: 'query', id, flags, questions: [{ name, type: type as 'A' }] };
-  if (edns !== undefined)
-    packet.additionals = [
-      {
-        type: 'OPT',
-        name: '.',
-        udpPayloadSize: edns,
-        extendedRcode: 0,
-        ednsVersion: 0,
-        flags: 0,
-        flag_do: false,
-        options: [],
-      },
-    ];
-  return new Uint8Array(dnsPacket.encode(packet));
-}
-
-const decode = (bytes: Uint8Array) =>
-  dnsPacket.decode(Buffer.from(bytes)) as dnsPacket.DecodedPacket & {
-    rcode: string;
-    flag_tc: boolean;
-    flag_aa: boolean;
-  };
-
-/** What a server says to `asked`: records, or an error. */
-function reply(
-  asked: Uint8Array,
-  answers: Answer[] = [],
-  { rcode = 0, flags = 0, authorities = [] as Answer[], additionals = [] as Answer[] } = {},
-): Uint8Array {
-  const packet = decode(asked);
-  return new Uint8Array(
-    dnsPacket.encode({
-      type: 'response',
-      id: packet.id!,
-      flags: dnsPacket.RECURSION_DESIRED | dnsPacket.RECURSION_AVAILABLE | flags | rcode,
-      questions: packet.questions!,
-      answers,
-      authorities,
-      additionals,
-    }),
-  );
-}
-
-const a = (name: string, data: string, ttl = 300): Answer => ({ type: 'A', name, data, ttl });
-const soa = (name: string, minimum: number, ttl = 3600): Answer => ({
-  type: 'SOA',
-  name,
-  ttl,
-  data: { mname: 'ns.example.org', rname: 'root.example.org', serial: 1, refresh: 2, retry: 3, expire: 4, minimum },
-});
-
-function setUp(servers = [FIRST, SECOND], extra: Partial<DnsOptions> = {}, limits = {}) {
-  const netstack = new FakeNetstack();
-  const hostNet = new FakeHostNet();
-  const resolvers = new FakeResolvers(...servers);
-  const clock = new FakeClock();
-  const gateway = address(GATEWAY);
-  const alias = address('192.168.65.2');
-  const policy = new Policy({ subnets: [], gateways: [gateway], hostAliases: [alias], limits });
-  const dns = new DnsForwarder(
-    { netstack, hostNet, resolvers, policy, clock, random: seededRandom() },
-    { addresses: [gateway], names: standardNames([gateway], [alias]), ...extra },
-  );
-  /** Sends octets; what came back within the call. */
-  const send = (bytes: Uint8Array, { guestPort = 40_000, guest = '192.168.65.3', ingress = 0 }: Ask = {}) =>
-    netstack.deliver(bytes, { guest, guestPort, peer: GATEWAY, peerPort: 53, ingress }).map((one) => one.payload);
-  const ask = (what: Ask = {}) => send(query(what), what).map(decode)[0];
-  /** The socket that sent last. */
-  const socket = (): FakeSocket => hostNet.lastSender!;
-  /** Asks, answers as the first server, and returns what the guest got. */
-  const through = (what: Ask, answer: (asked: Uint8Array) => Uint8Array) => {
-    if (ask(what)) throw new Error('answered without asking a server');
-    const asked = socket().sent.at(-1)!.payload;
-    netstack.sent = [];
-    socket().answer(answer(asked), FIRST);
-    return netstack.sent.map((one) => decode(one.payload))[0]!;
-  };
-  const advance = (ms: number): void => {
-    clock.now += ms;
-    dns.poll(clock.now);
-  };
-  return { netstack, hostNet, resolvers, clock, policy, dns, send, ask, socket, through, advance };
-}
+import { type Ask, a, decode, FIRST, GATEWAY, query, reply, SECOND, setUp, soa } from './dns-world.ts';
+import { address } from './gateway-fakes.ts';
 
 t.test('names of the network', async (t) => {
   const { ask, hostNet, dns } = setUp();
@@ -320,6 +203,81 @@ t.test('what does not exist is kept as long as its SOA says (RFC 2308)', async (
   t.equal(ask({ name: 'alias.example.org', type: 'AAAA' }), undefined, 'an alias that leads nowhere is negative too');
 });
 
+t.test('a name that does not exist has no type, and nothing below it (RFC 2308 5, RFC 8020)', async (t) => {
+  const { ask, through, clock, dns } = setUp();
+  const absent = (asked: Uint8Array): Uint8Array =>
+    reply(asked, [], { rcode: 3, authorities: [soa('example.org', 60, 3600)], flags: dnsPacket.AUTHORITATIVE_ANSWER });
+  through({ name: 'no.example.org' }, absent);
+  clock.now += 10_500;
+  t.match(ask({ name: 'NO.example.org', type: 'MX', id: 5 }), {
+    ...{ id: 5, rcode: 'NXDOMAIN', questions: [{ name: 'NO.example.org', type: 'MX' }] },
+    authorities: [{ type: 'SOA', ttl: 3590 }],
+  });
+  const below = ask({ name: 'a.b.No.example.org', id: 6 });
+  t.match(below, {
+    ...{
+      id: 6,
+      rcode: 'NXDOMAIN',
+      flag_aa: false,
+      answers: [],
+      questions: [{ name: 'a.b.No.example.org', type: 'A' }],
+    },
+    authorities: [{ type: 'SOA', name: 'example.org', ttl: 3590, data: { mname: 'ns.example.org', minimum: 60 } }],
+  });
+  for (const name of ['xno.example.org', 'example.org', 'no.example.org.uk', 'no.example'])
+    t.equal(ask({ name, id: 7 }), undefined, `${name} is not below it`);
+  t.equal(ask({ name: 'a.no.example.org', edns: 1232, id: 8 }), undefined, 'asked in another way');
+  const checking = dnsPacket.RECURSION_DESIRED | dnsPacket.CHECKING_DISABLED;
+  through({ name: 'no.example.org', flags: checking }, absent);
+  t.equal(ask({ name: 'a.no.example.org', flags: checking, id: 9 }), undefined, 'who checks proofs gets them');
+  through({ name: 'gone.example.org', edns: 1232 }, absent);
+  t.match(ask({ name: 'a.gone.example.org', edns: 1232 }), {
+    ...{ rcode: 'NXDOMAIN', authorities: [{ type: 'SOA', ttl: 3600 }] },
+    additionals: [{ type: 'OPT' }],
+  });
+  through({ name: 'alias.example.org' }, (asked) =>
+    reply(asked, [{ type: 'CNAME', name: 'alias.example.org', data: 'no.example.net', ttl: 900 }], {
+      ...{ rcode: 3, authorities: [soa('example.net', 60)] },
+    }),
+  );
+  t.equal(ask({ name: 'alias.example.org', type: 'MX', id: 10 }), undefined, 'an alias exists');
+  t.equal(ask({ name: 'a.alias.example.org', id: 11 }), undefined);
+  clock.now += 60_000;
+  t.equal(ask({ name: 'c.no.example.org', id: 12 }), undefined, 'until its time is over');
+  t.ok(dns.cache.hits >= 3);
+});
+
+t.test('pointers in an SOA record that lead nowhere, forward or in circles are not followed', async (t) => {
+  const { ask, socket } = setUp();
+  const pointers: [number, number][] = [
+    [0xc0, 0x0c],
+    [0xc0, 0x00],
+    [0xff, 0xff],
+    [0xc0, 0x30],
+    [0xc0, 0x31],
+  ];
+  for (const [i, pointer] of pointers.entries()) {
+    const name = `n${i}.example`;
+    ask({ name });
+    const asked = socket().sent.at(-1)!.payload;
+    {
+      const fixed = [0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 60];
+      const data = [...pointer, ...pointer, ...fixed];
+      const record = [...pointer, 0, 6, 0, 1, 0, 0, 14, 16, 0, data.length, ...data];
+      const answer = new Uint8Array(
+        [...asked, ...record, ...new Array(10).fill(0)].slice(0, asked.length + record.length),
+      );
+      answer[2] = 0x81;
+      answer[3] = 0x83;
+      answer[9] = 1;
+      socket().answer(answer, FIRST);
+    }
+    const below = ask({ name: `a.${name}`, id: i });
+    if (i === 0) t.match(below, { rcode: 'NXDOMAIN', authorities: [{ name, data: { mname: name } }] });
+    else t.equal(below, undefined, String(pointer));
+  }
+});
+
 t.test('what must not be kept is not', async (t) => {
   const cases: [string, Ask, (asked: Uint8Array) => Uint8Array][] = [
     ['TTL 0', {}, (asked) => reply(asked, [a('www.example.org', '192.0.2.1', 0)])],
@@ -401,33 +359,58 @@ t.test('no name server at all: SERVFAIL', async (t) => {
   t.ok(closed > 0);
 });
 
+t.test('failover: silence, then all the others at once; whoever was asked may answer', async (t) => {
+  const third = '10.9.9.3';
+  const { ask, socket, netstack, advance, dns, clock } = setUp([FIRST, SECOND, third]);
+  const asked = (): string[] => socket().sent.map(({ server }) => server.replace('#53', ''));
+  ask({});
+  t.equal(dns.pollAt(), clock.now + 500);
+  advance(499);
+  t.same(asked(), [FIRST]);
+  advance(1);
+  t.same(asked(), [FIRST, SECOND, third]);
+  netstack.sent = [];
+  socket().answer(reply(socket().sent[0]!.payload, [a('www.example.org', '192.0.2.1', 0)]), third);
+  t.equal(netstack.sent.length, 1);
+  ask({ id: 2 });
+  t.same(asked(), [FIRST], 'one silence is no reason to give a server up');
+  netstack.sent = [];
+  for (let i = 0; i < 20 && netstack.sent.length === 0; i++) advance(500);
+  t.match(decode(netstack.sent[0]!.payload), { id: 2, rcode: 'SERVFAIL' });
+  t.same(asked(), [FIRST, SECOND, third, FIRST, SECOND, third, FIRST, SECOND, third], 'a round, and all of them twice');
+});
+
 t.test(
-  'failover: silence, then the next server; an answer of either counts; a silent one is asked last for a while',
+  'recovery: a server that was silent twice is asked last for a while; then with the others at once',
   async (t) => {
-    const { ask, socket, netstack, advance, dns, clock } = setUp();
-    ask({});
-    t.equal(dns.pollAt(), clock.now + 1000);
-    advance(999);
-    t.equal(socket().sent.length, 1);
-    advance(1);
-    t.same(
-      socket().sent.map((one) => one.server),
-      [`${FIRST}#53`, `${SECOND}#53`],
-    );
-    const asked = socket().sent[0]!.payload;
-    netstack.sent = [];
-    socket().answer(reply(asked, [a('www.example.org', '192.0.2.1', 0)]), SECOND);
-    t.equal(netstack.sent.length, 1);
-    ask({ id: 2 });
-    t.equal(socket().sent[0]!.server, `${SECOND}#53`, 'the one that answers first');
-    socket().answer(reply(socket().sent[0]!.payload, [a('www.example.org', '192.0.2.1', 0)]), SECOND);
-    clock.now += 30_000;
-    ask({ id: 3 });
-    t.equal(socket().sent[0]!.server, `${FIRST}#53`, 'given another chance');
-    netstack.sent = [];
-    for (let i = 0; i < 20 && netstack.sent.length === 0; i++) advance(500);
-    t.match(decode(netstack.sent[0]!.payload), { id: 3, rcode: 'SERVFAIL' });
-    t.equal(socket().sent.length, 4, 'twice round');
+    const { ask, socket, advance, clock } = setUp();
+    let id = 10;
+    const asked = (): string[] => socket().sent.map(({ server }) => server.replace('#53', ''));
+    const answered = (by: string): void => {
+      const { payload } = socket().sent[0]!;
+      socket().answer(reply(payload, [a('www.example.org', '192.0.2.1', 0)]), by);
+    };
+    const next = (): string[] => {
+      clock.now++;
+      ask({ id: id++ });
+      return asked();
+    };
+    for (let i = 0; i < 2; i++) {
+      t.same(next(), [FIRST]);
+      advance(500);
+      answered(SECOND);
+    }
+    t.same(next(), [SECOND], 'the one that answers');
+    answered(SECOND);
+    clock.now += 10_000;
+    t.same(next(), [FIRST, SECOND], 'both: nobody waits for one that may still be gone');
+    answered(SECOND);
+    t.same(next(), [SECOND], 'it is');
+    answered(SECOND);
+    clock.now += 10_000;
+    t.same(next(), [FIRST, SECOND]);
+    answered(FIRST);
+    t.same(next(), [FIRST], 'it is back in its place');
   },
 );
 
@@ -460,8 +443,7 @@ t.test('an unreachable server is passed over at once', async (t) => {
   netstack.sent = [];
   socket().handler.failed(socket(), 'ECONNREFUSED');
   t.equal(socket().sent[1]!.server, `${SECOND}#53`);
-  socket().handler.failed(socket(), 'ECONNREFUSED');
-  socket().handler.failed(socket(), 'ECONNREFUSED');
+  for (let i = 0; i < 4; i++) socket().handler.failed(socket(), 'ECONNREFUSED');
   t.equal(netstack.sent.length, 0);
   socket().handler.failed(socket(), 'ECONNREFUSED');
   t.match(decode(netstack.sent[0]!.payload), { rcode: 'SERVFAIL' });
@@ -487,7 +469,7 @@ t.test('a server that ICMP says is gone: all that waits for it is asked elsewher
   t.equal(socket().sent.at(-1)!.server, `${SECOND}#53`);
   netstack.sent = [];
   for (const one of hostNet.sockets)
-    for (const server of [SECOND, FIRST, SECOND, FIRST, SECOND])
+    for (const server of [SECOND, FIRST, SECOND, FIRST, SECOND, FIRST, SECOND])
       one.handler.failed(one, 'ECONNREFUSED', address(server), 53);
   t.equal(netstack.sent.length, 11, 'and nobody waits for servers that are all gone');
 });

@@ -137,7 +137,7 @@ await once(secure.listen(3129, '127.0.0.1'), 'listening');
 const network = new Network({
   subnet: '192.168.65.0/24',
   mtu: 1500,
-  nameServers: [{ address: parseAddress('127.0.0.1')!, port: 5300 }],
+  dns: { servers: [{ address: parseAddress('127.0.0.1')!, port: 5300 }], hostsFile: join(folder, 'hosts') },
 });
 network.attach(await QemuStreamLink.listen(path, { mtu: 1500 }));
 const guest = await Guest.start(path);

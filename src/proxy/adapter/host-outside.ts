@@ -2,9 +2,10 @@
 
 import type { Address, Clock, LinkPort } from '../../stack/port.ts';
 import type { NetworkRequest, Outside, OutsideHandler } from '../outside.ts';
-import type { HostEchoPort, HostNetPort, NameServer } from '../port.ts';
+import type { DnsChoices, HostEchoPort, HostNetPort } from '../port.ts';
 import { HostClock } from './host-clock.ts';
 import { HostResolvers } from './host-resolvers.ts';
+import { HostsFile } from './hosts-file.ts';
 import { LinuxHostNet } from './linux-host-net.ts';
 import { NodeHostNet } from './node-host-net.ts';
 import { OwnAddresses } from './own-addresses.ts';
@@ -23,6 +24,7 @@ export class HostOutside implements Outside {
   readonly random = new RandomPool();
   readonly hostNet: HostNetPort;
   readonly resolvers: HostResolvers;
+  readonly hosts: HostsFile;
   readonly isRecorded = false;
   readonly #own: OwnAddresses;
   readonly #periods: NodeJS.Timeout[] = [];
@@ -36,6 +38,7 @@ export class HostOutside implements Outside {
     this.hostNet =
       options.hostSockets === 'portable' ? new NodeHostNet(serviced) : new LinuxHostNet(serviced, turnOver);
     this.resolvers = new HostResolvers(this.clock, options.resolvConf);
+    this.hosts = new HostsFile(this.clock);
     this.#own = new OwnAddresses(this.clock);
   }
 
@@ -53,8 +56,9 @@ export class HostOutside implements Outside {
     return new LinuxEcho(() => this.#handler?.serviced());
   }
 
-  useNameServers(servers: readonly NameServer[] | undefined): void {
-    this.resolvers.use(servers);
+  useDns(choices: DnsChoices): void {
+    this.resolvers.use(choices);
+    this.hosts.use(choices.hostsFile);
   }
 
   /** A timer that fires too early only makes the network look again: deadlines mostly move away. */

@@ -3,17 +3,39 @@
  * RFC 1035 7.4, RFC 2181 5.2, RFC 2308 5. An entry stands for one question with the same bits set (DO, CD, AD, EDNS), so
  * that what one client may see is never shown to another that asked in a different way.
  *
+ * A name that does not exist does not for any type (RFC 2308 5), and neither does one below it (RFC 8020 2): one entry says
+ * so for all of them. Below, only as far as the servers of the same zone say so, and not to who checks proofs (RFC 8020 6).
+ *
  * One entry per hash (keyed with a secret): a collision replaces. Bounded by entries and octets; what was not used since
  * it was last looked at goes first (second chance). No timers: age is looked at when asked.
  */
 
-import { lifetime, type Query, sameName, setId, TtlPlaces } from './message.ts';
+import {
+  CHECKING_DISABLED,
+  DNSSEC_OK,
+  expandName,
+  HEADER_OCTETS,
+  hashName,
+  lifetime,
+  NXDOMAIN,
+  type Query,
+  responseCode,
+  sameName,
+  setId,
+  skipName,
+  TtlPlaces,
+  TYPE_SOA,
+  word,
+  writeOpt,
+} from './message.ts';
 
 /** Larger answers are not kept. */
 const LARGEST_ANSWER = 8192;
 /** What an entry has room for unless it needs more: most answers. */
 const ROOM = 128;
 const TTLS = 4;
+/** Stands for every type; no query can have it. */
+const EVERY_TYPE = 0x10000;
 
 class Entry {
   hash = 0;
@@ -49,6 +71,8 @@ export class DnsCache {
   /** The entry that went last: its memory is the next one's. */
   #spare: Entry | undefined;
   #octets = 0;
+  /** Entries that say that a name does not exist. */
+  #absent = 0;
   hits = 0;
   misses = 0;
 
@@ -64,39 +88,65 @@ export class DnsCache {
     this.#entries.clear();
     this.#ring.before = this.#ring.after = this.#ring;
     this.#octets = 0;
+    this.#absent = 0;
   }
 
-  #hash(query: Query): number {
-    const mixed = Math.imul(query.nameHash ^ (query.type << 16) ^ query.class, 0x9e3779b1) ^ (query.traits << 8);
+  #hash(query: Query, nameHash: number, type: number): number {
+    const mixed = Math.imul(nameHash ^ (type << 16) ^ query.class, 0x9e3779b1) ^ (query.traits << 8);
     return mixed ^ (mixed >>> 13);
   }
 
-  /** Writes the answer to `query` (whose octets are `bytes`) to `into`; its length, or -1: not known. */
-  answer(query: Query, bytes: Uint8Array, into: Uint8Array, nowMs: number): number {
-    const entry = this.#entries.get(this.#hash(query));
+  /** What is known of the name at `at` of `bytes` for a query like this one. */
+  #find(query: Query, bytes: Uint8Array, at: number, nameHash: number, type: number, nowMs: number): Entry | undefined {
+    const entry = this.#entries.get(this.#hash(query, nameHash, type));
     if (
       !entry ||
-      entry.nameEnd !== query.nameEnd ||
-      entry.type !== query.type ||
+      entry.nameEnd - HEADER_OCTETS !== query.nameEnd - at ||
+      entry.type !== type ||
       entry.class !== query.class ||
       entry.traits !== query.traits ||
-      !sameName(entry.bytes, 12, bytes, 12, query.nameEnd - 12)
-    ) {
-      this.misses++;
-      return -1;
-    }
+      !sameName(entry.bytes, HEADER_OCTETS, bytes, at, query.nameEnd - at)
+    )
+      return undefined;
     if (entry.expiresMs <= nowMs) {
       this.#remove(entry);
-      this.misses++;
-      return -1;
+      return undefined;
     }
     entry.used = true;
-    this.hits++;
+    return entry;
+  }
+
+  /**
+   * Writes the answer to `query` (whose octets are `bytes`) to `into`; its length, or -1: not known. `apexOctets`: of the
+   * zone's name whose servers are asked; what is known of names above it was said by others.
+   */
+  answer(query: Query, bytes: Uint8Array, into: Uint8Array, nowMs: number, apexOctets = 1): number {
+    const { nameHash, nameEnd, type, traits } = query;
+    let entry = this.#find(query, bytes, HEADER_OCTETS, nameHash, type, nowMs);
+    if (!entry && this.#absent > 0) entry = this.#find(query, bytes, HEADER_OCTETS, nameHash, EVERY_TYPE, nowMs);
+    const written = entry ? this.#giveAgain(entry, query, bytes, into, nowMs) : -1;
+    if (written < 0 && this.#absent > 0 && (traits & (DNSSEC_OK | CHECKING_DISABLED)) === 0) {
+      let at = HEADER_OCTETS + 1 + bytes[HEADER_OCTETS]!;
+      for (; nameEnd - at > 1 && nameEnd - at >= apexOctets; at += 1 + bytes[at]!) {
+        const above = hashName(bytes, at, nameEnd, query.seed);
+        const absent = this.#find(query, bytes, at, above, EVERY_TYPE, nowMs);
+        const length = absent ? writeBelow(absent, query, bytes, into, nowMs) : -1;
+        if (length < 0) continue;
+        this.hits++;
+        return length;
+      }
+    }
+    if (written < 0) this.misses++;
+    else this.hits++;
+    return written;
+  }
+
+  #giveAgain(entry: Entry, query: Query, bytes: Uint8Array, into: Uint8Array, nowMs: number): number {
     const { bytes: answer, length, ttlAt, ttls } = entry;
     for (let i = 0; i < length; i++) into[i] = answer[i]!;
     setId(into, query.id);
     // The question as this client spelt it.
-    for (let i = 12; i < query.nameEnd; i++) into[i] = bytes[i]!;
+    for (let i = HEADER_OCTETS; i < query.questionEnd; i++) into[i] = bytes[i]!;
     const age = Math.floor((nowMs - entry.storedMs) / 1000);
     for (let i = 0; i < ttls; i++) {
       const at = ttlAt[i]!;
@@ -115,7 +165,9 @@ export class DnsCache {
     const ttls = this.#ttls;
     const seconds = lifetime(answer, length, query, ttls);
     if (seconds <= 0) return;
-    const hash = this.#hash(query);
+    const absent = responseCode(answer) === NXDOMAIN && word(answer, 6) === 0;
+    const type = absent ? EVERY_TYPE : query.type;
+    const hash = this.#hash(query, query.nameHash, type);
     const before = this.#entries.get(hash);
     if (before) this.#remove(before);
     this.#octets += length;
@@ -129,7 +181,7 @@ export class DnsCache {
     entry.hash = hash;
     entry.length = length;
     entry.nameEnd = query.nameEnd;
-    entry.type = query.type;
+    entry.type = type;
     entry.class = query.class;
     entry.traits = query.traits;
     if (entry.ttlAt.length < ttls.count) entry.ttlAt = new Uint16Array(ttls.count);
@@ -139,6 +191,7 @@ export class DnsCache {
     entry.expiresMs = nowMs + seconds * 1000;
     entry.used = false;
     this.#entries.set(hash, entry);
+    if (absent) this.#absent++;
     this.#append(entry);
   }
 
@@ -168,6 +221,7 @@ export class DnsCache {
     this.#entries.delete(entry.hash);
     unlink(entry);
     this.#octets -= entry.length;
+    if (entry.type === EVERY_TYPE) this.#absent--;
     if (entry.bytes.length === ROOM) this.#spare = entry;
   }
 }
@@ -175,4 +229,62 @@ export class DnsCache {
 function unlink(entry: Entry): void {
   entry.before.after = entry.after;
   entry.after.before = entry.before;
+}
+
+/**
+ * Writes that the name asked for does not exist, since the entry's, which is above it, does not: the same code and SOA
+ * record under another question. Its length, or -1: the SOA record cannot be read.
+ */
+function writeBelow(entry: Entry, query: Query, bytes: Uint8Array, into: Uint8Array, nowMs: number): number {
+  const { bytes: known, length } = entry;
+  const authorities = word(known, 8);
+  let i = entry.nameEnd + 4;
+  for (let record = 0; record < authorities; record++) {
+    const at = skipName(known, i, length);
+    if (at < 0 || at + 10 > length) return -1;
+    const end = at + 10 + word(known, at + 8);
+    if (end > length) return -1;
+    if (word(known, at) === TYPE_SOA) return writeSoa(entry, i, at, end, query, bytes, into, nowMs);
+    i = end;
+  }
+  return -1;
+}
+
+/** With the SOA record whose name is at `name`, whose type at `at`, and which ends at `end`. */
+function writeSoa(
+  { bytes: known, storedMs }: Entry,
+  name: number,
+  at: number,
+  end: number,
+  query: Query,
+  bytes: Uint8Array,
+  into: Uint8Array,
+  nowMs: number,
+): number {
+  for (let i = 0; i < HEADER_OCTETS; i++) into[i] = known[i]!;
+  for (let i = HEADER_OCTETS; i < query.questionEnd; i++) into[i] = bytes[i]!;
+  setId(into, query.id);
+  // One question, one record in the authority section.
+  into.fill(0, 4, HEADER_OCTETS);
+  into[5] = into[9] = 1;
+  let out = expandName(known, name, end, into, query.questionEnd);
+  if (out < 0) return -1;
+  // Type, class and TTL; the length of the names that follow is known at the end.
+  const record = out;
+  into.set(known.subarray(at, at + 8), record);
+  const ttl = word(known, at + 4) * 0x10000 + word(known, at + 6) - Math.floor((nowMs - storedMs) / 1000);
+  new DataView(into.buffer, into.byteOffset).setUint32(record + 4, Math.max(0, ttl));
+  const server = expandName(known, at + 10, end, into, record + 10);
+  const mailbox = skipName(known, at + 10, end);
+  if (server < 0 || mailbox < 0) return -1;
+  out = expandName(known, mailbox, end, into, server);
+  if (out < 0 || skipName(known, mailbox, end) + 20 !== end) return -1;
+  into.set(known.subarray(end - 20, end), out);
+  out += 20;
+  const octets = out - record - 10;
+  into[record + 8] = octets >> 8;
+  into[record + 9] = octets;
+  if (!query.hasEdns) return out;
+  into[11] = 1;
+  return writeOpt(into, out, false);
 }

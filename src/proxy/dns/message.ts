@@ -12,6 +12,11 @@ const PLAIN_LIMIT = 512;
 const OUR_UDP_SIZE = 1232;
 
 export const TYPE_SOA = 6;
+export const CLASS_IN = 1;
+/** EDNS' bit in `Query.traits` that asks for DNSSEC's records. */
+export const DNSSEC_OK = 0x80;
+/** The header's bit that asks for what does not hold as well. */
+export const CHECKING_DISABLED = 0x10;
 const TYPE_OPT = 41;
 const TYPE_ANY = 255;
 
@@ -22,8 +27,8 @@ export const NXDOMAIN = 3;
 export const NOTIMP = 4;
 export const REFUSED = 5;
 
-const word = (bytes: Uint8Array, at: number): number => (bytes[at]! << 8) | bytes[at + 1]!;
-const double = (bytes: Uint8Array, at: number): number => word(bytes, at) * 0x10000 + word(bytes, at + 2);
+export const word = (bytes: Uint8Array, at: number): number => (bytes[at]! << 8) | bytes[at + 1]!;
+export const double = (bytes: Uint8Array, at: number): number => word(bytes, at) * 0x10000 + word(bytes, at + 2);
 export const lower = (octet: number): number => (octet >= 0x41 && octet <= 0x5a ? octet | 0x20 : octet);
 
 export const id = (bytes: Uint8Array): number => word(bytes, 0);
@@ -41,6 +46,52 @@ export function setId(bytes: Uint8Array, value: number): void {
 export function sameName(a: Uint8Array, aAt: number, b: Uint8Array, bAt: number, length: number): boolean {
   for (let i = 0; i < length; i++) if (lower(a[aAt + i]!) !== lower(b[bAt + i]!)) return false;
   return true;
+}
+
+/** A name's hash as `Query.nameHash` is: of the octets from `at` to `end`, which are a name without pointers. */
+export function hashName(bytes: Uint8Array, at: number, end: number, seed: number): number {
+  let hash = seed;
+  for (let i = at; i < end; i++) hash = Math.imul(hash ^ lower(bytes[i]!), 0x01000193);
+  return hash ^ (hash >>> 15);
+}
+
+/**
+ * Writes the name at `at` to `into` at `to`, its pointers followed; the offset after it, or -1. A pointer leads back
+ * (RFC 1035 4.1.4: to a prior occurrence), so that there is an end.
+ */
+export function expandName(bytes: Uint8Array, at: number, length: number, into: Uint8Array, to: number): number {
+  let i = at;
+  let before = at;
+  let out = to;
+  while (i < length && out - to < 255) {
+    const octet = bytes[i]!;
+    if (octet >= 0xc0) {
+      const target = ((octet & 0x3f) << 8) | (bytes[i + 1] ?? 0);
+      if (i + 2 > length || target >= before || target < HEADER_OCTETS) return -1;
+      before = i = target;
+      continue;
+    }
+    if (octet > 63 || i + octet + 1 > length || out + octet + 1 - to > 255) return -1;
+    for (let end = i + octet; i <= end; i++) into[out++] = bytes[i]!;
+    if (octet === 0) return out;
+  }
+  return -1;
+}
+
+/** The question's name as text in lower case; undefined when a label holds a dot or is not ASCII text: no name of ours. */
+export function nameText(bytes: Uint8Array, query: Query): string | undefined {
+  let text = '';
+  let i = HEADER_OCTETS;
+  while (i < query.nameEnd - 1) {
+    const end = i + 1 + bytes[i]!;
+    if (text !== '') text += '.';
+    for (i++; i < end; i++) {
+      const octet = lower(bytes[i]!);
+      if (octet <= 0x20 || octet >= 0x7f || octet === 0x2e) return undefined;
+      text += String.fromCharCode(octet);
+    }
+  }
+  return text;
 }
 
 /** The offset after the name at `at`, or -1. A pointer ends a name (RFC 1035 4.1.4) and is not followed. */
@@ -66,8 +117,9 @@ export class Query {
   questionEnd = 0;
   type = 0;
   class = 0;
-  /** Of the name, folded. */
+  /** Of the name, folded, and what it is keyed with. */
   nameHash = 0;
+  seed = 0;
   /** The bits of the query that its answer depends on: recursion, authentic data, checking disabled, EDNS, DNSSEC OK. */
   traits = 0;
   hasEdns = false;
@@ -86,6 +138,7 @@ export class Query {
     this.udpLimit = PLAIN_LIMIT;
     if (word(bytes, 4) !== 1) return true;
     let hash = seed;
+    this.seed = seed;
     let i = HEADER_OCTETS;
     const last = Math.min(length - 5, HEADER_OCTETS + 254);
     for (;;) {
@@ -205,7 +258,7 @@ export function lifetime(bytes: Uint8Array, length: number, query: Query, ttls: 
   return minimum < 0 ? 0 : Math.min(least, minimum, NEGATIVE_LIMIT);
 }
 
-function writeOpt(into: Uint8Array, at: number, dnssecOk: boolean): number {
+export function writeOpt(into: Uint8Array, at: number, dnssecOk: boolean): number {
   into.fill(0, at, at + 11);
   into[at + 2] = TYPE_OPT;
   into[at + 3] = OUR_UDP_SIZE >> 8;
@@ -226,7 +279,7 @@ export function writeEmpty(query: Query, bytes: Uint8Array, code: number, into: 
   for (let i = HEADER_OCTETS; i < query.questionEnd; i++) into[i] = bytes[i]!;
   if (!query.hasEdns) return query.questionEnd;
   into[11] = 1;
-  return writeOpt(into, query.questionEnd, (query.traits & 0x80) !== 0);
+  return writeOpt(into, query.questionEnd, (query.traits & DNSSEC_OK) !== 0);
 }
 
 /** Cuts an answer that is longer than the client takes down to its question, with TC set: the client asks again by TCP. RFC 2181 9. */
@@ -237,5 +290,5 @@ export function truncate(query: Query, message: Uint8Array): number {
   message.fill(0, 6, HEADER_OCTETS);
   if (!query.hasEdns) return end;
   message[11] = 1;
-  return writeOpt(message, end, (query.traits & 0x80) !== 0);
+  return writeOpt(message, end, (query.traits & DNSSEC_OK) !== 0);
 }

@@ -16,7 +16,7 @@ import {
   WOULD_BLOCK,
 } from '../port.ts';
 import { answers, HEADER_OCTETS, setId } from './message.ts';
-import type { NameServers } from './name-servers.ts';
+import type { ZoneServers } from './name-servers.ts';
 import { type AnswerHandler, isFailure } from './upstream.ts';
 
 /** How long one server may take to connect and answer. */
@@ -24,21 +24,19 @@ export const SERVER_MS = 4000;
 
 export class DnsStreamUpstream {
   readonly #hostNet: Pick<HostNetPort, 'connect'>;
-  readonly #servers: NameServers;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #exchanges = new Set<StreamExchange>();
   readonly #idBytes = new Uint8Array(2);
 
-  constructor(hostNet: Pick<HostNetPort, 'connect'>, servers: NameServers, clock: Clock, random: Random) {
+  constructor(hostNet: Pick<HostNetPort, 'connect'>, clock: Clock, random: Random) {
     this.#hostNet = hostNet;
-    this.#servers = servers;
     this.#clock = clock;
     this.#random = random;
   }
 
-  /** Sends `message`; `questionEnd` as for UDP. */
-  ask(message: Uint8Array, questionEnd: number, done: AnswerHandler): void {
+  /** Sends `message` to the zone's servers; `questionEnd` as for UDP. */
+  ask(message: Uint8Array, questionEnd: number, zone: ZoneServers, done: AnswerHandler): void {
     this.#random.fill(this.#idBytes);
     const framed = new Uint8Array(message.length + 2);
     framed[0] = message.length >> 8;
@@ -47,9 +45,9 @@ export class DnsStreamUpstream {
     setId(framed.subarray(2), (this.#idBytes[0]! << 8) | this.#idBytes[1]!);
     const ended = (exchange: StreamExchange, answer: Uint8Array | undefined): void => {
       this.#exchanges.delete(exchange);
-      done(answer);
+      done(answer, answer && exchange.server);
     };
-    const exchange = new StreamExchange(this.#hostNet, this.#servers, this.#clock, framed, questionEnd, ended);
+    const exchange = new StreamExchange(this.#hostNet, zone, this.#clock, framed, questionEnd, ended);
     this.#exchanges.add(exchange);
     exchange.tryNext();
   }
@@ -71,7 +69,7 @@ export class DnsStreamUpstream {
 
 class StreamExchange implements StreamHandler {
   readonly #hostNet: Pick<HostNetPort, 'connect'>;
-  readonly #servers: NameServers;
+  readonly #zone: ZoneServers;
   readonly #clock: Clock;
   readonly #framed: Uint8Array;
   readonly #questionEnd: number;
@@ -83,23 +81,25 @@ class StreamExchange implements StreamHandler {
   #answer = new Uint8Array(514);
   #received = 0;
   #failure: Uint8Array | undefined;
+  /** Who answered last. */
+  server: NameServer | undefined;
   dueMs = Number.POSITIVE_INFINITY;
 
   constructor(
     hostNet: Pick<HostNetPort, 'connect'>,
-    servers: NameServers,
+    zone: ZoneServers,
     clock: Clock,
     framed: Uint8Array,
     questionEnd: number,
     ended: (exchange: StreamExchange, answer: Uint8Array | undefined) => void,
   ) {
     this.#hostNet = hostNet;
-    this.#servers = servers;
+    this.#zone = zone;
     this.#clock = clock;
     this.#framed = framed;
     this.#questionEnd = questionEnd;
     this.#ended = ended;
-    this.#order = servers.inOrder(clock.nowMs());
+    this.#order = zone.inOrder('tcp', clock.nowMs()).servers;
   }
 
   tryNext(): void {
@@ -129,7 +129,7 @@ class StreamExchange implements StreamHandler {
   }
 
   #failed(): void {
-    this.#servers.failed(this.#order[this.#next - 1]!, this.#clock.nowMs());
+    this.#zone.silent(this.#order[this.#next - 1]!, this.#clock.nowMs());
     this.tryNext();
   }
 
@@ -177,7 +177,8 @@ class StreamExchange implements StreamHandler {
       this.#failed();
       return;
     }
-    this.#servers.answered(this.#order[this.#next - 1]!);
+    this.server = this.#order[this.#next - 1]!;
+    this.#zone.answered(this.server);
     if (isFailure(answer)) {
       this.#failure = answer.slice();
       this.tryNext();

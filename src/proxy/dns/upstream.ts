@@ -6,9 +6,11 @@
  * that was drawn for the first, so that they leave and their answers come by one system call; nobody off the path can
  * tell, and each one's port is as hard to guess as before.
  *
- * An exchange asks the servers in order: the next one when the last has not answered for a second, at once when it is
- * known to be unreachable or answers SERVFAIL, NOTIMP or REFUSED (as resolvers do). Such an answer is what the client gets
- * if none does better. Twice round, then the exchange ends with nothing.
+ * An exchange goes by rounds: the first server; when it has not answered for half a second, all the others at once; then
+ * twice all of them. A round is over as well when everybody that it asked is known to be unreachable or has answered
+ * SERVFAIL, NOTIMP or REFUSED (as resolvers do). Such an answer is what the client gets if none does better. Whoever was
+ * asked may answer for as long as the exchange lasts. Nobody but the servers that it began with is asked, whatever the
+ * host's configuration becomes meanwhile.
  *
  * Timers: per exchange the next try; sockets that have long been idle are closed. Both are looked at by `poll`.
  * Exchanges are used again, with their memory.
@@ -19,10 +21,10 @@ import { isIpv4 } from '../../stack/wire/address.ts';
 import { SingleFragment } from '../fragment-list.ts';
 import type { HostDatagramHandler, HostDatagramSocket, HostErrorCode, HostNetPort, NameServer } from '../port.ts';
 import { answers, id, NOTIMP, REFUSED, responseCode, SERVFAIL, setId } from './message.ts';
-import { isServer, type NameServers } from './name-servers.ts';
+import { isServer, type Order, type ZoneServers } from './name-servers.ts';
 
-/** How long a server may take before the next one is asked too, in the first round and in the second. */
-export const TRY_MS = [1000, 2500] as const;
+/** How long each round waits for answers; the first, where there is nobody else to ask, as long as the second. */
+export const ROUND_MS = [500, 1000, 1500, 1500] as const;
 /** Sockets per family, how many queries one may send, and how long one is kept. */
 const SOCKETS = 8;
 const SOCKET_QUERIES = 2000;
@@ -34,12 +36,12 @@ const DRAW_MS = 1;
 const SPARE = 256;
 const MESSAGE = 512;
 
-/** Given the answer (valid during the call, its id still ours), or undefined: none came. */
-export type AnswerHandler = (answer: Uint8Array | undefined) => void;
+/** Given the answer (valid during the call, its id still ours) and who gave it, or undefined: none came. */
+export type AnswerHandler = (answer: Uint8Array | undefined, server: NameServer | undefined) => void;
 
 /** Who asks: told once, with the query as it was asked; both valid during the call. The answer's id is still ours. */
 export interface Asker {
-  answered(answer: Uint8Array | undefined, query: Uint8Array): void;
+  answered(answer: Uint8Array | undefined, query: Uint8Array, server: NameServer | undefined): void;
 }
 
 /** Answers that another server may better. */
@@ -70,21 +72,24 @@ class Exchange {
   message: Uint8Array = this.bytes;
   fragment = new SingleFragment(this.bytes);
   questionEnd = 0;
+  zone: ZoneServers | undefined;
   servers: readonly NameServer[] = [];
+  atOnce = 1;
   asker: Asker | undefined;
   slot4: Slot | undefined;
   slot6: Slot | undefined;
-  /** Tries made; server `tried % servers.length` is next. */
-  tried = 0;
-  /** Servers that have answered with a failure. */
+  /** The next round, and how many of the servers have been asked. */
+  round = 0;
+  asked = 0;
+  /** Servers that have answered with a failure; the last such answer, and whose it is. */
   readonly refused: NameServer[] = [];
   failure: Uint8Array | undefined;
-  /** Datagrams sent, and how many of them the host has reported as undeliverable. */
-  sent = 0;
-  undeliverable = 0;
+  failedBy: NameServer | undefined;
+  /** How many of this round's may still be answered. */
+  open = 0;
   nextMs = 0;
 
-  begin(message: Uint8Array, questionEnd: number, servers: readonly NameServer[], asker: Asker): void {
+  begin(message: Uint8Array, questionEnd: number, zone: ZoneServers, order: Order, asker: Asker): void {
     const { length } = message;
     if (length > this.bytes.length) {
       this.bytes = new Uint8Array(length);
@@ -95,22 +100,24 @@ class Exchange {
     if (this.message.length !== length) this.message = this.bytes.subarray(0, length);
     this.fragment.narrow(0, length);
     this.questionEnd = questionEnd;
-    this.servers = servers;
+    this.zone = zone;
+    this.servers = order.servers;
+    this.atOnce = order.atOnce;
     this.asker = asker;
     this.slot4 = undefined;
     this.slot6 = undefined;
-    this.tried = 0;
+    this.round = 0;
+    this.asked = 0;
     if (this.refused.length > 0) this.refused.length = 0;
     this.failure = undefined;
-    this.sent = 0;
-    this.undeliverable = 0;
+    this.failedBy = undefined;
+    this.open = 0;
     this.nextMs = 0;
   }
 }
 
 export class DnsUpstream implements HostDatagramHandler {
   readonly #hostNet: Pick<HostNetPort, 'bindDatagram'>;
-  readonly #servers: NameServers;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #exchanges = new Set<Exchange>();
@@ -125,21 +132,20 @@ export class DnsUpstream implements HostDatagramHandler {
   /** Datagrams that were not the answer to anything asked. */
   mismatched = 0;
 
-  constructor(hostNet: Pick<HostNetPort, 'bindDatagram'>, servers: NameServers, clock: Clock, random: Random) {
+  constructor(hostNet: Pick<HostNetPort, 'bindDatagram'>, clock: Clock, random: Random) {
     this.#hostNet = hostNet;
-    this.#servers = servers;
     this.#clock = clock;
     this.#random = random;
   }
 
-  /** Sends a copy of `message` under another id. `questionEnd`: after its question. */
-  ask(message: Uint8Array, questionEnd: number, asker: Asker): void {
+  /** Sends a copy of `message` under another id to the zone's servers. `questionEnd`: after its question. */
+  ask(message: Uint8Array, questionEnd: number, zone: ZoneServers, asker: Asker): void {
     const nowMs = this.#clock.nowMs();
     const exchange = this.#spare.pop() ?? new Exchange();
-    exchange.begin(message, questionEnd, this.#servers.inOrder(nowMs), asker);
+    exchange.begin(message, questionEnd, zone, zone.inOrder('udp', nowMs), asker);
     setId(exchange.message, this.#random16());
     this.#exchanges.add(exchange);
-    this.#tryNext(exchange, nowMs);
+    this.#nextRound(exchange, nowMs);
   }
 
   pollAt(): number {
@@ -151,9 +157,8 @@ export class DnsUpstream implements HostDatagramHandler {
     this.#dueMs = Number.POSITIVE_INFINITY;
     for (const exchange of this.#exchanges) {
       if (exchange.nextMs <= nowMs) {
-        const last = exchange.servers[(exchange.tried - 1) % exchange.servers.length];
-        if (last && !exchange.refused.includes(last)) this.#servers.failed(last, nowMs);
-        this.#tryNext(exchange, nowMs);
+        this.#noteSilence(exchange, nowMs);
+        this.#nextRound(exchange, nowMs);
       } else this.#due(exchange.nextMs);
     }
     for (const { slots } of [this.#families[4], this.#families[6]])
@@ -182,22 +187,29 @@ export class DnsUpstream implements HostDatagramHandler {
     return (this.#randomOctets[this.#randomLeft]! << 8) | this.#randomOctets[this.#randomLeft + 1]!;
   }
 
-  #tryNext(exchange: Exchange, nowMs: number): void {
-    const { servers, refused } = exchange;
-    while (exchange.tried < servers.length * TRY_MS.length && refused.length < servers.length) {
-      const server = servers[exchange.tried % servers.length]!;
-      const round = Math.floor(exchange.tried / servers.length);
-      exchange.tried++;
-      if (refused.includes(server) || !this.#send(exchange, server, nowMs)) continue;
-      exchange.sent++;
-      exchange.nextMs = nowMs + TRY_MS[round]!;
+  /** Whoever this round was the first to ask has not answered: once per exchange. */
+  #noteSilence({ round, servers, atOnce, asked, refused, zone }: Exchange, nowMs: number): void {
+    if (round > 2) return;
+    for (let i = round === 1 ? 0 : atOnce; i < asked; i++)
+      if (!refused.includes(servers[i]!)) zone?.silent(servers[i]!, nowMs);
+  }
+
+  #nextRound(exchange: Exchange, nowMs: number): void {
+    const { servers, refused, atOnce } = exchange;
+    while (exchange.round < ROUND_MS.length && refused.length < servers.length) {
+      const round = exchange.round++;
+      const first = round === 1 ? atOnce : 0;
+      const end = round === 0 ? Math.min(atOnce, servers.length) : servers.length;
+      exchange.open = 0;
+      exchange.asked = Math.max(exchange.asked, end);
+      for (let i = first; i < end; i++)
+        if (!refused.includes(servers[i]!) && this.#send(exchange, servers[i]!, nowMs)) exchange.open++;
+      if (exchange.open === 0) continue;
+      exchange.nextMs = nowMs + ROUND_MS[round === 0 && end === servers.length ? 1 : round]!;
       this.#due(exchange.nextMs);
       return;
     }
-    // Out of tries, but one that is still on its way gets its time.
-    const waits = exchange.undeliverable + refused.length < exchange.sent && exchange.nextMs > nowMs;
-    if (waits) this.#due(exchange.nextMs);
-    else this.#end(exchange, exchange.failure);
+    this.#end(exchange, exchange.failure, exchange.failedBy);
   }
 
   #send(exchange: Exchange, server: NameServer, nowMs: number): boolean {
@@ -211,8 +223,9 @@ export class DnsUpstream implements HostDatagramHandler {
   #slotFor(family: 4 | 6, exchange: Exchange, nowMs: number): Slot | undefined {
     const slot = this.#draw(family, nowMs);
     if (!slot) return undefined;
-    // The id may be changed for as long as nothing was sent under it.
-    while (exchange.sent === 0 && slot.waiting.has(id(exchange.message))) setId(exchange.message, this.#random16());
+    // The id may be changed for as long as nothing waits under it.
+    while (!exchange.slot4 && !exchange.slot6 && slot.waiting.has(id(exchange.message)))
+      setId(exchange.message, this.#random16());
     if (slot.waiting.has(id(exchange.message))) return undefined;
     slot.waiting.set(id(exchange.message), exchange);
     if (++slot.queries >= SOCKET_QUERIES) {
@@ -273,14 +286,15 @@ export class DnsUpstream implements HostDatagramHandler {
       this.mismatched++;
       return;
     }
-    this.#servers.answered(server);
+    exchange.zone?.answered(server);
     if (isFailure(payload)) {
       // Again by one that was asked twice: nothing new.
       if (exchange.refused.includes(server)) return;
       exchange.failure = payload.slice();
+      exchange.failedBy = server;
       exchange.refused.push(server);
-      this.#tryNext(exchange, this.#clock.nowMs());
-    } else this.#end(exchange, payload);
+      this.#close(exchange);
+    } else this.#end(exchange, payload, server);
   }
 
   /**
@@ -292,26 +306,31 @@ export class DnsUpstream implements HostDatagramHandler {
     if (!slot) return;
     const nowMs = this.#clock.nowMs();
     for (const exchange of [...slot.waiting.values()]) {
-      if (exchange.undeliverable + exchange.refused.length >= exchange.sent) continue;
+      if (exchange.open <= 0) continue;
       if (address) {
-        const last = exchange.servers[(exchange.tried - 1) % exchange.servers.length];
-        if (!last || !isServer(last, address, port ?? 0)) continue;
-        this.#servers.failed(last, nowMs);
+        const server = serverAt(exchange, address, port ?? 0);
+        if (!server || exchange.refused.includes(server)) continue;
+        exchange.zone?.unreachable(server, nowMs);
       }
-      exchange.undeliverable++;
-      this.#tryNext(exchange, nowMs);
+      this.#close(exchange);
       if (!address) return;
     }
   }
 
-  #end(exchange: Exchange, answer: Uint8Array | undefined): void {
+  /** One that this round asked will not answer, or not better. */
+  #close(exchange: Exchange): void {
+    if (--exchange.open <= 0) this.#nextRound(exchange, this.#clock.nowMs());
+  }
+
+  #end(exchange: Exchange, answer: Uint8Array | undefined, server?: NameServer): void {
     this.#exchanges.delete(exchange);
     this.#leave(exchange, exchange.slot4);
     this.#leave(exchange, exchange.slot6);
     const { asker } = exchange;
     exchange.asker = undefined;
-    asker?.answered(answer, exchange.message);
+    asker?.answered(answer, exchange.message, server);
     exchange.failure = undefined;
+    exchange.zone = undefined;
     if (this.#spare.length < SPARE && exchange.bytes.length === MESSAGE) this.#spare.push(exchange);
   }
 
@@ -324,8 +343,7 @@ export class DnsUpstream implements HostDatagramHandler {
 
 /** The server that an answer from there is by, if the exchange has asked it. */
 function serverAt(exchange: Exchange, address: Address, port: number): NameServer | undefined {
-  const { servers } = exchange;
-  const asked = Math.min(exchange.tried, servers.length);
+  const { servers, asked } = exchange;
   for (let i = 0; i < asked; i++) if (isServer(servers[i]!, address, port)) return servers[i];
   return undefined;
 }

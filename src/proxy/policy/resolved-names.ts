@@ -8,8 +8,7 @@
 
 import type { Address, Clock } from '../../stack/port.ts';
 import { ADDRESS_OCTETS, setIpv4 } from '../../stack/wire/address.ts';
-import { nameText } from '../dns/built-in-names.ts';
-import { NOERROR, type Query, responseCode, skipName } from '../dns/message.ts';
+import { NOERROR, nameText, type Query, responseCode, skipName } from '../dns/message.ts';
 import { type EndpointKey, endpointKey } from '../endpoint-key.ts';
 
 const GRACE_MS = 10_000;

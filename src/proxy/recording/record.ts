@@ -72,6 +72,7 @@ export const kinds = {
   'host addresses': call(62),
   'wall time': call(63),
   'load echo': call(64),
+  hosts: call(65),
 
   start: call(70, { link: n }),
   reserve: call(71, { link: n, octets: n }),

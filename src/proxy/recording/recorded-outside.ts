@@ -2,7 +2,16 @@
 
 import type { Address, Clock, LinkPort, Random } from '../../stack/port.ts';
 import type { NetworkRequest, Outside, OutsideHandler } from '../outside.ts';
-import type { HostEchoPort, HostNetPort, HostResolverPort, NameServer, ResolverConfig, WallClock } from '../port.ts';
+import type {
+  DnsChoices,
+  HostEchoPort,
+  HostNetPort,
+  HostResolverPort,
+  HostsPort,
+  HostsTable,
+  ResolverConfig,
+  WallClock,
+} from '../port.ts';
 import { RecordedEcho } from './recorded-echo.ts';
 import { Numbers, RecordedHostNet } from './recorded-host-net.ts';
 import { RecordedLink } from './recorded-link.ts';
@@ -15,6 +24,7 @@ export class RecordedOutside implements Outside {
   readonly random: Random;
   readonly hostNet: HostNetPort;
   readonly resolvers: HostResolverPort;
+  readonly hosts: HostsPort;
   readonly #outside: Outside;
   readonly #recorder: Recorder;
   readonly #numbers = new Numbers();
@@ -49,6 +59,15 @@ export class RecordedOutside implements Outside {
         return now;
       },
     };
+    let table: HostsTable | undefined;
+    this.hosts = {
+      current: () => {
+        const now = recorder.call('hosts', [], () => outside.hosts.current());
+        recorder.gaveData(now === table ? undefined : [...now]);
+        table = now;
+        return now;
+      },
+    };
   }
 
   hostAddresses(): readonly Address[] {
@@ -67,8 +86,8 @@ export class RecordedOutside implements Outside {
     return echo && new RecordedEcho(echo, recorder);
   }
 
-  useNameServers(servers: readonly NameServer[] | undefined): void {
-    this.#outside.useNameServers(servers);
+  useDns(choices: DnsChoices): void {
+    this.#outside.useDns(choices);
   }
 
   start(handler: OutsideHandler): void {

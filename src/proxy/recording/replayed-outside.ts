@@ -2,7 +2,16 @@
 
 import type { Address, Clock, LinkPort, Random } from '../../stack/port.ts';
 import type { NetworkRequest, Outside, OutsideHandler } from '../outside.ts';
-import type { HostEchoPort, HostNetPort, HostResolverPort, ResolverConfig, WallClock, WallTime } from '../port.ts';
+import type {
+  HostEchoPort,
+  HostNetPort,
+  HostResolverPort,
+  HostsPort,
+  HostsTable,
+  ResolverConfig,
+  WallClock,
+  WallTime,
+} from '../port.ts';
 import type { Player } from './player.ts';
 import { ReplayedEcho } from './recorded-echo.ts';
 import { type Pending, ReplayedHostNet } from './replayed-host-net.ts';
@@ -15,6 +24,7 @@ export class ReplayedOutside implements Outside {
   readonly random: Random;
   readonly hostNet: HostNetPort;
   readonly resolvers: HostResolverPort;
+  readonly hosts: HostsPort;
   readonly #player: Player;
   readonly #promises: Pending[] = [];
   readonly #links: ReplayedLink[] = [];
@@ -36,6 +46,14 @@ export class ReplayedOutside implements Outside {
       current: () => {
         config = (player.askData('resolvers') as ResolverConfig | undefined) ?? config;
         return config;
+      },
+    };
+    let table: HostsTable = new Map();
+    this.hosts = {
+      current: () => {
+        const now = player.askData('hosts') as [string, Address[]][] | undefined;
+        if (now) table = new Map(now);
+        return table;
       },
     };
     playLinks(player, this.#links);
@@ -60,7 +78,7 @@ export class ReplayedOutside implements Outside {
     return promise;
   }
 
-  useNameServers(): void {}
+  useDns(): void {}
 
   start(handler: OutsideHandler): void {
     this.#player.on('serviced', () => handler.serviced());
