@@ -17,8 +17,8 @@ export interface Ipv6Options {
   readonly hostAlias?: Address;
   /** What guests are told of name servers (RFC 8106 5.1): the gateway, where it is not given; none: empty. */
   readonly dnsServers?: readonly Address[];
-  /** RFC 8106 5.2. */
-  readonly searchDomains?: readonly string[];
+  /** RFC 8106 5.2; read for each advertisement, as the host's search list may change. */
+  readonly searchDomains?: () => readonly string[];
   /** What guests are to ask a DHCPv6 server for: everything else than addresses (RFC 4861's O flag), or these too (M). */
   readonly dhcp?: 'information' | 'addresses' | undefined;
 }

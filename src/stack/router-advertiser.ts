@@ -51,7 +51,6 @@ export interface RouterAdvertiserOptions {
 export class RouterAdvertiser {
   readonly #options: RouterAdvertiserOptions;
   readonly #servers: readonly Address[];
-  readonly #names: Uint8Array;
   readonly #flags: number;
   readonly #timer = new Timer({ expired: (nowMs) => this.#periodic(nowMs) });
   readonly #to = new Uint8Array(ADDRESS_OCTETS);
@@ -60,9 +59,8 @@ export class RouterAdvertiser {
   constructor(options: RouterAdvertiserOptions) {
     this.#options = options;
     const { ipv6 } = options;
-    const { dhcp, dnsServers, searchDomains } = ipv6.options;
+    const { dhcp, dnsServers } = ipv6.options;
     this.#servers = (dnsServers ?? [ipv6.gateway]).slice(0, MOST_SERVERS);
-    this.#names = namesOf(searchDomains ?? []);
     this.#flags = dhcp === 'addresses' ? wire.MANAGED | wire.OTHER : dhcp === 'information' ? wire.OTHER : 0;
   }
 
@@ -92,13 +90,14 @@ export class RouterAdvertiser {
 
   #advertise(port: SwitchPort, mac: number, destination: Address): void {
     const { identity, ipv6, output } = this.#options;
+    const names = namesOf(ipv6.options.searchDomains?.() ?? []);
     const octets =
       16 +
       wire.LINK_LAYER_OCTETS +
       wire.LINK_MTU_OCTETS +
       wire.PREFIX_OCTETS +
       (this.#servers.length > 0 ? 8 + ADDRESS_OCTETS * this.#servers.length : 0) +
-      (this.#names.length > 0 ? 8 + ((this.#names.length + 7) & ~7) : 0);
+      (names.length > 0 ? 8 + ((names.length + 7) & ~7) : 0);
     if (octets > MOST_OCTETS || !output.open({ mac, port }, destination, octets)) return;
     const { view } = output.arena;
     let at = output.at;
@@ -108,7 +107,7 @@ export class RouterAdvertiser {
     const flags = wire.ON_LINK | wire.AUTONOMOUS;
     at += wire.emitPrefix(view, at, ipv6.prefix, PREFIX_BITS, flags, VALID_SECONDS, PREFERRED_SECONDS);
     if (this.#servers.length > 0) at += wire.emitDnsServers(view, at, LIFETIME_SECONDS, this.#servers);
-    if (this.#names.length > 0) wire.emitDnsSearch(view, at, LIFETIME_SECONDS, this.#names);
+    if (names.length > 0) wire.emitDnsSearch(view, at, LIFETIME_SECONDS, names);
     output.closeIcmp(ipv6.linkLocal, destination, HOP_LIMIT);
   }
 }

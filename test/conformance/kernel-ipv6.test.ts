@@ -133,7 +133,7 @@ for (const offload of [false, true])
       gateway: parseAddress('192.168.65.1')!,
       hostAlias: parseAddress('192.168.65.2')!,
       prefix: 24,
-      ipv6: { prefix: parseAddress('fd00:1:2:3::')!, searchDomains: ['slipway.internal'] },
+      ipv6: { prefix: parseAddress('fd00:1:2:3::')!, searchDomains: () => ['slipway.internal'] },
     });
     let timer: NodeJS.Timeout | undefined;
     const pipeline = new Pipeline({

@@ -78,6 +78,32 @@ export const deviations: readonly Deviation[] = [
     'After a timeout what is lent goes to octets that were sent before',
     'They are next in turn, and probably lost',
   ),
+  at(4443, '4.2', 'An echo request to a group has no answer', 'One frame must not have many answers'),
+  at(
+    4861,
+    '6.2.6',
+    'A router solicitation is answered at once, and to its sender alone',
+    'There is one router on the link',
+  ),
+  at(
+    4861,
+    '7.2.3, 7.2.5',
+    'The link-layer address that a message tells must be that of its frame; packets of guests tell it as well',
+    'A guest may not speak for another; and who sends is where it sends from',
+  ),
+  at(
+    4861,
+    '7.3',
+    'Whether a neighbour can still be reached is not asked for',
+    'A guest that moves says so by what it sends; connections ask anew when nothing is acknowledged',
+  ),
+  at(4861, '8', 'Redirects are neither sent nor heeded', 'There is one gateway'),
+  at(
+    4862,
+    '5.4',
+    'The gateway does not probe for its own addresses before it uses them',
+    'They are its by definition; a guest that probes for one is told so',
+  ),
   at(
     5382,
     'REQ-5',
@@ -117,6 +143,18 @@ export const deviations: readonly Deviation[] = [
   ),
   at(6691, '2', 'An MSS below 88 counts as 88', 'Headers would cost more than the payload'),
   at(7323, '3.2', 'A reset carries no timestamps', 'It is believed by its number alone'),
+  at(
+    8200,
+    '4.2',
+    'A header with more than 8 options, and a chain of more than 8 headers, are dropped',
+    'RFC 8504 5.3: no honest sender makes any',
+  ),
+  at(
+    8200,
+    '4.5',
+    'More than 216 octets of headers before a fragment header are dropped',
+    'Reassembly’s memory is bounded; no honest sender makes them',
+  ),
   at(9293, '3.6.1', 'TIME-WAIT lasts for 10 s, not twice the MSL of 2 minutes', 'As RFC 1122 4.2.2.13'),
   at(
     9293,
@@ -164,6 +202,7 @@ export const deviations: readonly Deviation[] = [
 /** RFCs of this layer of which nothing is implemented. */
 export const absent: readonly (readonly [string, string])[] = [
   ['RFC 6675, RFC 8985 (recovery by selective acknowledgements)', 'Recovery is NewReno’s: one hole a round trip'],
+  ['RFC 3810 (multicast listeners)', 'Every guest on the switch hears every group; there are no routers to tell'],
   ['RFC 3168 (ECN)', 'The host’s kernel does it on the real path'],
   ['RFC 7413 (Fast Open), RFC 5925 (authentication)', 'As above'],
 ];
