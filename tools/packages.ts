@@ -25,5 +25,7 @@ export const testPackages: readonly DebianPackage[] = [
   { name: 'tcpdump', proof: 'tcpdump' },
   { name: 'diod', proof: 'diodls' },
   { name: 'chrony', proof: 'chronyd' },
+  { name: 'dnsmasq-base', proof: 'dnsmasq' },
+  { name: 'bind9-dnsutils', proof: 'dig' },
   { name: 'chromium-headless-shell', proof: 'chromium-headless-shell' },
 ];

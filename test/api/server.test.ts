@@ -117,6 +117,12 @@ t.test('what there is to read', async (t) => {
   t.match(metrics.text, /^(# (HELP|TYPE) .*\n|[a-z_]+(\{[^}]*\})? [-\d.e+]+\n)+$/);
 });
 
+t.test('whom names are asked of, and queries after a number', async (t) => {
+  t.same((await call('GET', '/v1/dns')).json(), JSON.parse(JSON.stringify(dnsReport())));
+  t.match((await call('GET', '/v1/dns?after=2')).json(), { queries: [{ number: 3 }] });
+  t.match(await call('GET', '/v1/dns?after=x'), { status: 400, text: /'x' is no number/ });
+});
+
 t.test('the policy, and what it says of a flow', async (t) => {
   t.match((await call('GET', '/v1/policy')).json(), {
     hostLoopback: 'list',

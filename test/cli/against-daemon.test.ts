@@ -166,6 +166,19 @@ t.test('up waits for a boot, and tells why it failed', async (t) => {
   story = [up];
 });
 
+t.test('net dns', async (t) => {
+  const { stdout } = await slipway('net', 'dns');
+  t.match(stdout, /^names in corp are asked of 10\.8\.0\.53#5353 \(silent\)\nnames are asked of 10\.0\.0\.53\n/);
+  t.match(
+    stdout,
+    /^search domains: example\.org\n3 queries, 2 forwarded, 1 failed, 1 from the cache \(1 answers\)\n\n/m,
+  );
+  t.match(stdout, /^\d\d:\d\d:02 +172\.17\.0\.2 +git\.corp +AAAA +SERVFAIL +0 +- +4500\.0$/m);
+  t.match(stdout, / A +NOERROR +1 +10\.0\.0\.53 +12\.5$/m);
+  t.same(JSON.parse((await slipway('net', 'dns', '--json')).stdout), JSON.parse(JSON.stringify(dnsReport())));
+  t.match(await slipway('net', 'dns', 'x'), { status: 2 });
+});
+
 t.test('net policy', async (t) => {
   t.match(
     (await slipway('net', 'policy')).stdout,

@@ -8,7 +8,7 @@ import { readFileSync, statSync } from 'node:fs';
 import type { Clock } from '../../stack/port.ts';
 
 /** Shorter than it takes somebody to change the file and ask; many questions within it cost one look. */
-export const LOOK_MS = 10;
+export const LOOK_MS = 1;
 const LARGEST_FILE = 8 << 20;
 
 export class ChangingFile<T> {
