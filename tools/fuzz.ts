@@ -2,7 +2,7 @@
  * `npm run fuzz -- [--minutes N] [--seed N]`: hostile traffic (test/fuzz/hostile-traffic.ts) for a while, a seed a round,
  * and after each round random scripts against the model of TCP's state machine (test/rfc/model-property.ts); reports
  * frames a second, crashes and leaks. A round that fails says its seed, leaves its last frames in the corpus, and the
- * others go on. `--seed` runs that one round alone.
+ * others go on; beside them is a recording of the round, for `slipway net replay`. `--seed` runs that one round alone.
  */
 
 import { writeFileSync } from 'node:fs';
@@ -12,6 +12,7 @@ import fc from 'fast-check';
 import { corpusFolder, formatFrames, readCorpus } from '../test/fuzz/corpus.ts';
 import { HostileRound } from '../test/fuzz/hostile-traffic.ts';
 import { agreement } from '../test/rfc/model-property.ts';
+import { recordAgain } from '../test/stack/recorded-stack.ts';
 
 const FRAMES_A_ROUND = 20_000;
 const SCRIPTS_A_ROUND = 200;
@@ -60,13 +61,20 @@ do {
     writeFileSync(file, formatFrames(`seed ${seed}: ${why}`, round.recent));
     failures.push(`seed ${seed}: ${why}`);
     console.error(error);
-    console.error(`again: npm run fuzz -- --seed ${seed}; its last frames: ${file}`);
+    const recording = recordAgain(
+      `seed-${seed}`,
+      () => new HostileRound(seed, corpus).run(FRAMES_A_ROUND),
+      corpusFolder,
+    );
+    console.error(`again: npm run fuzz -- --seed ${seed}, or ${recording}; its last frames: ${file}`);
   }
   const model = fc.check(agreement(new Map()), { seed, numRuns: SCRIPTS_A_ROUND });
   scripts += model.numRuns;
   if (model.failed) {
     failures.push(`seed ${seed}: stack and model disagree`);
-    console.error(fc.defaultReportMessage(model));
+    const again = { seed, path: model.counterexamplePath ?? '', endOnFailure: true, numRuns: 1 };
+    const recording = recordAgain(`model-${seed}`, () => fc.check(agreement(new Map()), again), corpusFolder);
+    console.error(`${fc.defaultReportMessage(model)}\nIts recording: ${recording}`);
   }
   rounds++;
   seed = (seed + 1) % 2 ** 31;

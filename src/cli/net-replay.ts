@@ -13,6 +13,7 @@ import { firstDifference, recordLine } from '../proxy/recording/record-line.ts';
 import { type Replayed, type ReplayResult, replay } from '../proxy/recording/replay.ts';
 import type { LinkDescription } from '../proxy/recording/replayed-link.ts';
 import { ReplayedOutside } from '../proxy/recording/replayed-outside.ts';
+import { replayedStack, type StackDescription } from '../proxy/recording/replayed-stack.ts';
 import type { Conditions } from '../stack/link/conditions.ts';
 import { command, printJson, runCommand } from './command.ts';
 import { readRecording } from './recording-file.ts';
@@ -35,8 +36,9 @@ export async function run(argv: readonly string[]): Promise<number> {
   return usage || status;
 }
 
-/** The network that was recorded. */
+/** The network that was recorded, or the bare stack, as tests leave it. */
 function make(player: Player, of: Readonly<Record<string, unknown>>): Replayed {
+  if (of.stack) return replayedStack(player, of.stack as StackDescription);
   const outside = new ReplayedOutside(player);
   const network = new Network({ ...(of.network as NetworkOptions), outside });
   const exposed: Promise<ExposedPort | undefined>[] = [];
@@ -67,12 +69,14 @@ function make(player: Player, of: Readonly<Record<string, unknown>>): Replayed {
 function printRecords(decoder: RecordDecoder): void {
   // Whoever reads along may have seen enough.
   process.stdout.on('error', () => process.exit(0));
-  let atUs = 0;
+  let startMs = 0;
+  let atMs = 0;
   for (let number = 1; ; number++) {
     const record = decoder.take();
     if (!record) return;
-    atUs += (record.values.afterUs as number | undefined) ?? 0;
-    process.stdout.write(`${number} ${(atUs / 1e6).toFixed(6)} ${recordLine(record)}\n`);
+    if (number === 1) startMs = atMs = (record.values.of as { startMs?: number } | undefined)?.startMs ?? 0;
+    atMs = (record.values.atMs as number | undefined) ?? atMs;
+    process.stdout.write(`${number} ${((atMs - startMs) / 1000).toFixed(6)} ${recordLine(record)}\n`);
   }
 }
 

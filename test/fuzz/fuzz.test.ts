@@ -1,6 +1,7 @@
 /** The corpus, frame by frame, and a few rounds of `npm run fuzz`; the seed of one that fails is in its name. */
 
 import t from 'tap';
+import { recordFailure } from '../stack/recorded-stack.ts';
 import { World } from '../stack/world.ts';
 import { readCorpus } from './corpus.ts';
 import { HostileRound } from './hostile-traffic.ts';
@@ -24,7 +25,7 @@ t.test('hostile rounds', async (t) => {
   const frames = corpus.flatMap((file) => file.frames);
   let established = 0;
   for (let seed = 1; seed <= 12; seed++) {
-    const round = new HostileRound(seed, frames).run(2000);
+    const round = recordFailure(`fuzz-${seed}`, () => new HostileRound(seed, frames).run(2000));
     t.ok(round.frames >= 2000, `seed ${seed}: ${round.sent} frames sent, ${round.connections} connections`);
     established += round.established;
   }

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import * as ipv4 from '../../src/stack/wire/ipv4.ts';
 import { type FrameOptions, ipFrame, pattern, readIp, udpBytes } from './frames.ts';
+import { assertRecorded } from './recorded-stack.ts';
 import { World } from './world.ts';
 
 const TO = { to: '10.0.0.1' };
@@ -16,7 +17,8 @@ function piece(whole: Uint8Array, begin: number, end: number, options: FrameOpti
 
 t.test('in any order, with repetitions, the datagram arrives once and whole', async () => {
   const cuts = fc.uniqueArray(fc.integer({ min: 1, max: 400 }), { maxLength: 20 });
-  fc.assert(
+  assertRecorded(
+    'fragments-1',
     fc.property(
       fc.integer({ min: 1, max: 3300 }),
       cuts,
@@ -146,7 +148,8 @@ t.test('random fragments never throw, and never deliver what is not a datagram',
     identification: fc.nat(3),
     protocol: fc.constantFrom(1, 6, 17, 132),
   });
-  fc.assert(
+  assertRecorded(
+    'fragments-2',
     fc.property(fc.array(fragment, { maxLength: 100 }), (fragments) => {
       const world = new World();
       for (const { offset, octets, more, identification, protocol } of fragments) {

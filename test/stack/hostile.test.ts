@@ -9,6 +9,7 @@ import t from 'tap';
 import type { CloseReason, FragmentList, TcpConnection, TcpHandler } from '../../src/stack/port.ts';
 import * as tcp from '../../src/stack/wire/tcp.ts';
 import { arpFrame, ethernetFrame, icmpFrame, ipFrame, pattern, readIp, transportChecksum, udpFrame } from './frames.ts';
+import { assertRecorded } from './recorded-stack.ts';
 import { address, World } from './world.ts';
 
 const PEER = '10.0.0.1';
@@ -74,7 +75,8 @@ function settle(world: World): void {
 }
 
 t.test('random octets', async () => {
-  fc.assert(
+  assertRecorded(
+    'hostile-1',
     fc.property(
       fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 50 }),
       fc.integer({ min: 14, max: 60 }),
@@ -103,7 +105,8 @@ t.test('sound frames with octets changed here and there', async () => {
     udpFrame(1, 53, pattern(40), { to: PEER, options: Uint8Array.of(68, 4, 5, 0) }),
     ipFrame(6, segment(1, 0, tcp.SYN, 65535, [2, 4, 5, 180, 1, 3, 3, 7], 0), { to: PEER }),
   ];
-  fc.assert(
+  assertRecorded(
+    'hostile-2',
     fc.property(
       fc.array(fc.tuple(fc.nat(samples.length - 1), fc.array(change, { maxLength: 4 })), { maxLength: 60 }),
       (frames) => {
@@ -170,7 +173,8 @@ t.test('random segments at a live connection', async () => {
     ms: fc.constantFrom(0, 1, 21, 101, 1001, 61_000),
   });
   const steps = fc.array(fc.oneof({ weight: 5, arbitrary: sent }, { weight: 2, arbitrary: done }), { maxLength: 80 });
-  fc.assert(
+  assertRecorded(
+    'hostile-3',
     fc.property(
       fc.integer(),
       steps,

@@ -2,11 +2,12 @@
 
 import { FrameBatch } from '../../src/stack/frame-batch.ts';
 import { FrameMemory } from '../../src/stack/frame-memory.ts';
-import { Netstack } from '../../src/stack/netstack.ts';
+import type { Netstack } from '../../src/stack/netstack.ts';
 import type { Arena, Forwarder, LinkHandler, LinkPort } from '../../src/stack/port.ts';
 import type { TcpLimits } from '../../src/stack/tcp/limits.ts';
 import { macToBytes } from '../../src/stack/wire/ethernet.ts';
 import { arenaOf } from './fake-link.ts';
+import { makeStack } from './recorded-stack.ts';
 import { address, seededRandom } from './world.ts';
 
 export interface Conditions {
@@ -92,7 +93,7 @@ export class LossyWire {
     ends[1].peer = ends[0];
     this.#ends = ends;
     const make = (host: number, forwarder: Forwarder): Netstack =>
-      new Netstack({
+      makeStack({
         clock: { nowMs: () => this.nowMs },
         random: {
           fill: (into) => {

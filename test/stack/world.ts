@@ -1,12 +1,13 @@
 /** A netstack on a fake link, under a fake clock, with a forwarder that keeps what it is given. */
 
 import type { Ipv6Options } from '../../src/stack/ipv6-identity.ts';
-import { Netstack } from '../../src/stack/netstack.ts';
+import type { Netstack } from '../../src/stack/netstack.ts';
 import type { EchoRequest, Forwarder, LinkOffload, TcpConnection, UdpDatagram } from '../../src/stack/port.ts';
 import type { TcpLimits } from '../../src/stack/tcp/limits.ts';
 import { formatAddress, parseAddress, parseIpv6 } from '../../src/stack/wire/address.ts';
 import { macToBytes } from '../../src/stack/wire/ethernet.ts';
 import { FakeLink } from './fake-link.ts';
+import { makeStack } from './recorded-stack.ts';
 
 export const GATEWAY_MAC = 0x02_00_00_00_00_01;
 export const GUEST_MAC = 0x02_00_00_00_00_03;
@@ -50,7 +51,7 @@ export class World {
   constructor(options: WorldOptions = {}) {
     this.link = new FakeLink(options.mtu, options.offload);
     const random = seededRandom(options.seed ?? 1);
-    this.netstack = new Netstack({
+    this.netstack = makeStack({
       clock: { nowMs: () => this.nowMs },
       random: {
         fill: (into) => {

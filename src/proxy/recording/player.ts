@@ -29,14 +29,16 @@ export class Player {
   readonly #decode: (record: Uint8Array) => DecodedRecord;
   readonly #said = new RecordEncoder();
   readonly #dispatches = new Map<KindName, Dispatch>();
-  #nowUs = 0;
-  #startUs = 0;
+  #nowMs = 0;
+  #startMs = 0;
   #salt = 1;
   difference: Difference | undefined;
+  /** What a call threw last, as it had thrown it. */
+  thrown: Error | undefined;
   /** The recording has no more, and no end: the network is beyond what is known of it. */
   #over = false;
   readonly counts = { events: 0, calls: 0, framesIn: 0, framesOut: 0, octetsIn: 0, octetsOut: 0 };
-  readonly clock: Clock = { nowMs: () => this.#nowUs / 1000 };
+  readonly clock: Clock = { nowMs: () => this.#nowMs };
   readonly random: Random = { fill: (into) => this.#fill(into) };
 
   /** `decode` reads one record by itself. */
@@ -46,7 +48,7 @@ export class Player {
   }
 
   get elapsedMs(): number {
-    return (this.#nowUs - this.#startUs) / 1000;
+    return this.#nowMs - this.#startMs;
   }
 
   /** Nothing is told any more, and calls are answered with nothing. */
@@ -54,9 +56,9 @@ export class Player {
     return this.#over || this.difference !== undefined;
   }
 
-  begin(startUs: number): void {
-    this.#nowUs = startUs;
-    this.#startUs = startUs;
+  begin(startMs: number): void {
+    this.#nowMs = startMs;
+    this.#startMs = startMs;
   }
 
   on(name: KindName, dispatch: Dispatch): void {
@@ -104,7 +106,8 @@ export class Player {
     if (thrown?.name !== 'threw') return;
     this.#decoder.take();
     const { message, code } = thrown.values.error as { message: string; code?: string };
-    throw Object.assign(new Error(message), code === undefined ? {} : { code });
+    this.thrown = Object.assign(new Error(message), code === undefined ? {} : { code });
+    throw this.thrown;
   }
 
   /** A call that is answered with a number; `otherwise` once there was a difference. */
@@ -156,7 +159,7 @@ export class Player {
   #tell(record: DecodedRecord): void {
     this.#decoder.take();
     this.counts.events++;
-    this.#nowUs += record.values.afterUs as number;
+    this.#nowMs = record.values.atMs as number;
     const dispatch = this.#dispatches.get(record.name);
     if (!dispatch) {
       this.#differ(record, 'a network that cannot be told that');

@@ -92,7 +92,8 @@ export class RecordDecoder {
       const kind: Kind = kinds[name];
       const values: Record<string, DecodedValue> = {};
       for (const [field, type] of Object.entries(kind.fields)) {
-        if (type === 'number') values[field] = this.#number();
+        if (type === 'time') values[field] = this.#time();
+        else if (type === 'number') values[field] = this.#number();
         else if (type === 'signed') values[field] = this.#signed();
         else if (type === 'octets') values[field] = this.#octets();
         else if (type === 'frames') values[field] = this.#frames();
@@ -116,6 +117,13 @@ export class RecordDecoder {
       if (value > Number.MAX_SAFE_INTEGER) throw new RecordingError('a number is too large');
       if (octet < 0x80) return value;
     }
+  }
+
+  #time(): number {
+    const at = this.#at;
+    if (at + 8 > this.#chunk.length) throw new RecordingError('a record goes beyond its chunk');
+    this.#at += 8;
+    return new DataView(this.#chunk.buffer, this.#chunk.byteOffset).getFloat64(at);
   }
 
   #signed(): number {

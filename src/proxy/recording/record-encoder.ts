@@ -35,7 +35,8 @@ export class RecordEncoder {
     let i = 0;
     for (const type of Object.values(fields)) {
       const value = values[i++];
-      if (type === 'number') this.#number(value as number);
+      if (type === 'time') this.#time(value as number);
+      else if (type === 'number') this.#number(value as number);
       else if (type === 'signed') this.#signed(value as number);
       else if (type === 'octets') this.#octets(value as Uint8Array);
       else if (type === 'text') this.#octets(text.encode(value as string));
@@ -60,6 +61,12 @@ export class RecordEncoder {
       left = Math.floor(left / 0x80);
     }
     this.#bytes[this.#end++] = left;
+  }
+
+  #time(value: number): void {
+    this.#room(8);
+    new DataView(this.#bytes.buffer).setFloat64(this.#end, value);
+    this.#end += 8;
   }
 
   #signed(value: number): void {

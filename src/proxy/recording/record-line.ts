@@ -32,7 +32,7 @@ export function recordLine({ name, values }: DecodedRecord): string {
     return `link ${values.link} brings ${lines.join('; ')}`;
   }
   const fields = Object.entries(values)
-    .filter(([field]) => field !== 'afterUs')
+    .filter(([field]) => field !== 'atMs')
     .map(([field, value]) => `${field} ${words(field, value)}`);
   return fields.length > 0 ? `${name}: ${fields.join(', ')}` : name;
 }

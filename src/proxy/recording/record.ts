@@ -3,14 +3,14 @@
  * network asked or told the outside something (a call), and for what a call came back with (its result).
  *
  * A record is its kind's number and its fields, each by its type: `number` (a varint, LEB128), `signed` (the same,
- * zigzag), `octets` and `text` (a length and so many octets), `data` (JSON as text), `frames` (record-encoder.ts). An event
- * begins with the microseconds since the event before it. What happens during a call, such as a socket that tells of its
+ * zigzag), `octets` and `text` (a length and so many octets), `data` (JSON as text), `time` (a double), `frames`
+ * (record-encoder.ts). An event begins with its time. What happens during a call, such as a socket that tells of its
  * end from within, comes between the call and its result, each such event behind a `nested`.
  *
  * Kinds and fields are never changed, only added: another number, or another version in the file's header.
  */
 
-export type FieldType = 'number' | 'signed' | 'octets' | 'text' | 'data' | 'frames';
+export type FieldType = 'time' | 'number' | 'signed' | 'octets' | 'text' | 'data' | 'frames';
 export type Fields = Readonly<Record<string, FieldType>>;
 
 export interface Kind {
@@ -24,7 +24,11 @@ const octets = 'octets';
 const text = 'text';
 
 const mark = (code: number, fields: Fields = {}): Kind => ({ code, what: 'mark', fields });
-const event = (code: number, fields: Fields = {}): Kind => ({ code, what: 'event', fields: { afterUs: n, ...fields } });
+const event = (code: number, fields: Fields = {}): Kind => ({
+  code,
+  what: 'event',
+  fields: { atMs: 'time', ...fields },
+});
 const call = (code: number, fields: Fields = {}): Kind => ({ code, what: 'call', fields });
 const result = (code: number, fields: Fields = {}): Kind => ({ code, what: 'result', fields });
 
@@ -47,7 +51,9 @@ export const kinds = {
   period: event(13, { number: n }),
   /** A promise: of a listener, or of the way to send echo requests. */
   settled: event(14, { promise: n, outcome: 'data' }),
+  /** A bare stack, and a connection of it: a method by its name. What is handed over to be called is left out. */
   polled: event(15, { budget: n }),
+  'connection is told': event(16, { connection: n, name: text, argument: 'data' }),
 
   frames: event(20, { link: n, frames: 'frames' }),
   'link writable': event(21, { link: n }),
@@ -66,6 +72,9 @@ export const kinds = {
   replied: event(45, { socket: n, address: octets, sequence: n, payload: octets }),
   'echo failed': event(46, { socket: n, address: octets, sequence: n, code: text }),
   'echo expired': event(47, { socket: n, address: octets, sequence: n, router: octets }),
+
+  /** A bare stack tells its owner, or a connection's; of some things it wants a number. */
+  tells: call(50, { name: text, argument: 'data' }),
 
   random: call(60, { octets: n }),
   resolvers: call(61),

@@ -25,30 +25,25 @@ export interface RecorderOptions {
 export class Recorder {
   readonly #options: RecorderOptions;
   readonly #chunk = new RecordEncoder(2 * CHUNK);
-  #nowUs: number;
+  #nowMs: number;
   #calls = 0;
   #ended = false;
   /** The time of the event under way, or of the last. */
-  readonly clock: Clock = { nowMs: () => this.#nowUs / 1000 };
+  readonly clock: Clock = { nowMs: () => this.#nowMs };
 
   /** `of` is what the network is made of. */
   constructor(options: RecorderOptions, of: Readonly<Record<string, unknown>>) {
     this.#options = options;
-    this.#nowUs = this.#readUs();
+    this.#nowMs = options.clock.nowMs();
     this.#give(HEADER);
-    this.#record('made', [{ ...of, startUs: this.#nowUs }]);
+    this.#record('made', [{ ...of, startMs: this.#nowMs }]);
   }
 
   /** The outside tells something, by `run`. */
   event<T>(name: KindName, values: readonly Value[], run: () => T): T {
-    let afterUs = 0;
     if (this.#calls > 0) this.#record('nested', []);
-    else {
-      const nowUs = Math.max(this.#nowUs, this.#readUs());
-      afterUs = nowUs - this.#nowUs;
-      this.#nowUs = nowUs;
-    }
-    this.#record(name, [afterUs, ...values]);
+    else this.#nowMs = this.#options.clock.nowMs();
+    this.#record(name, [this.#nowMs, ...values]);
     const calls = this.#calls;
     this.#calls = 0;
     try {
@@ -126,9 +121,5 @@ export class Recorder {
       this.#ended = true;
       this.#options.failed?.(error as Error);
     }
-  }
-
-  #readUs(): number {
-    return Math.floor(this.#options.clock.nowMs() * 1000);
   }
 }

@@ -37,21 +37,24 @@ export async function replay(
   const player = new Player(decoder, decodeAlone);
   const first = decoder.take();
   const of = first?.name === 'made' ? (first.values.of as Readonly<Record<string, unknown>> | undefined) : undefined;
-  if (typeof of?.startUs !== 'number') throw new RecordingError('it does not begin as a recording does');
-  player.begin(of.startUs);
+  if (typeof of?.startMs !== 'number') throw new RecordingError('it does not begin as a recording does');
+  player.begin(of.startMs);
   let replayed: Replayed | undefined;
   player.on('request', ({ name, argument }) => replayed?.request(String(name), argument));
-  const step = <T>(run: () => T): T | undefined => {
+  const step = <T>(run: () => T): T | 'thrown' | undefined => {
     try {
       return run();
     } catch (error) {
       // What is wrong with the recording itself is no difference.
       if (error instanceof RecordingError) throw error;
+      // As it was then: what is beyond the network has thrown.
+      if (error === player.thrown) return 'thrown';
       player.failed(`an error: ${(error as Error).message}`);
       return undefined;
     }
   };
-  replayed = step(() => make(player, of));
+  const made = step(() => make(player, of));
+  if (made !== 'thrown') replayed = made;
   for (;;) {
     if (player.isOver) break;
     const told = step(() => player.next());

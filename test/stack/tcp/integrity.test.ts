@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import type { CloseReason, Forwarder, FragmentList, TcpConnection, TcpHandler } from '../../../src/stack/port.ts';
 import { type Conditions, LossyWire } from '../lossy-wire.ts';
+import { assertRecorded } from '../recorded-stack.ts';
 import { address, seededRandom } from '../world.ts';
 
 /** Sends `total` octets of a pattern, checks what comes, reads in fits and starts. */
@@ -115,7 +116,8 @@ t.test('both streams arrive whole and both ends close in order', async (t) => {
     room: fc.constantFrom(4, 100, 10_000),
   });
   const octets = fc.constantFrom(0, 1, 1459, 1460, 1461, 100_000, 700_000);
-  fc.assert(
+  assertRecorded(
+    'integrity',
     fc.property(
       fc.integer({ min: 1, max: 1 << 30 }),
       conditions,
