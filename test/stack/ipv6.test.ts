@@ -196,7 +196,7 @@ t.test('a connection of the guest: accepted, octets both ways, refused', async (
     [1440, 1440, 120],
   );
   t.same(concat(...segments.map(({ payload }) => payload.subarray(20))), pattern(3000));
-  t.match(world.netstack.flows(), [{ guest: `${GUEST}:4000`, peer: `${PEER}:80` }]);
+  t.match(world.netstack.flows(), [{ guest: `[${GUEST}]:4000`, peer: `[${PEER}]:80` }]);
   connection!.abort();
   t.equal(replies6(world)[0]!.payload[13]! & 4, 4, 'RST');
   world.link.input([tcp6Frame(4001, 81, 100, 0, SYN)]);

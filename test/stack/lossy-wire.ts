@@ -65,6 +65,8 @@ class WireEnd implements LinkPort {
   close(): void {}
 }
 
+const hostOf = (host: number): Uint8Array => address(`fd00::${host.toString(16)}`);
+
 export class LossyWire {
   nowMs = 1000;
   readonly room: number;
@@ -77,13 +79,14 @@ export class LossyWire {
   #order = 0;
   readonly #ends: readonly [WireEnd, WireEnd];
 
-  /** `left` is 192.168.65.1, `right` is 192.168.65.129; each forwards what its own forwarder takes. */
+  /** `left` is 192.168.65.1 and fd00::1, `right` is 192.168.65.129 and, with `ipv6`, fd00::81; each forwards what its own forwarder takes. */
   constructor(
     seed: number,
     conditions: Conditions,
     forwarders: { left: Forwarder; right: Forwarder },
     mtu = 1500,
     limits: Partial<TcpLimits> = {},
+    ipv6 = false,
   ) {
     this.#conditions = conditions;
     this.room = conditions.room ?? Number.POSITIVE_INFINITY;
@@ -106,6 +109,7 @@ export class LossyWire {
         gateway: address(`192.168.65.${host}`),
         hostAlias: address(`192.168.65.${host + 1}`),
         prefix: 24,
+        ipv6: ipv6 ? { prefix: address('fd00::'), gateway: hostOf(host), hostAlias: hostOf(host + 1) } : undefined,
         limits,
       });
     this.left = make(1, forwarders.left);
@@ -114,6 +118,9 @@ export class LossyWire {
     const two = this.right.attach(ends[1]);
     this.left.pinNeighbor(address('192.168.65.129'), one, macToBytes(0x02_00_00_00_00_00 + 129));
     this.right.pinNeighbor(address('192.168.65.1'), two, macToBytes(0x02_00_00_00_00_01));
+    if (!ipv6) return;
+    this.left.pinNeighbor(hostOf(129), one, macToBytes(0x02_00_00_00_00_00 + 129));
+    this.right.pinNeighbor(hostOf(1), two, macToBytes(0x02_00_00_00_00_01));
   }
 
   send(from: WireEnd, bytes: Uint8Array): void {

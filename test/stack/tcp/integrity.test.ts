@@ -74,7 +74,15 @@ const none: Forwarder = {
   echo: () => undefined,
 };
 
-function exchange(seed: number, conditions: Conditions, up: number, down: number, mtu: number, stingy: boolean) {
+function exchange(
+  seed: number,
+  conditions: Conditions,
+  up: number,
+  down: number,
+  mtu: number,
+  stingy: boolean,
+  ipv6 = false,
+) {
   const random = seededRandom(seed + 1);
   const room = stingy ? (): number => Math.floor(random() * 20_000) : (): number => 1 << 20;
   const client = new Stream(up, seed + 2, room);
@@ -94,8 +102,12 @@ function exchange(seed: number, conditions: Conditions, up: number, down: number
       right: none,
     },
     mtu,
+    {},
+    ipv6,
   );
-  const to = { guestAddress: address('10.0.0.1'), guestPort: 80, peerAddress: address('192.168.65.129'), peerPort: 0 };
+  const to = ipv6
+    ? { guestAddress: address('2001:db8::1'), guestPort: 80, peerAddress: address('fd00::81'), peerPort: 0 }
+    : { guestAddress: address('10.0.0.1'), guestPort: 80, peerAddress: address('192.168.65.129'), peerPort: 0 };
   connections.push(wire.right.connect(to, client));
   // A stingy reader's room grows by itself: it says so now and then.
   const done = (): boolean => client.reason !== undefined && server.reason !== undefined;
@@ -125,8 +137,9 @@ t.test('both streams arrive whole and both ends close in order', async (t) => {
       octets,
       fc.constantFrom(576, 1500, 9000, 65520),
       fc.boolean(),
-      (seed, how, up, down, mtu, stingy) => {
-        const { client, server, wire } = exchange(seed, how, up, down, mtu, stingy);
+      fc.boolean(),
+      (seed, how, up, down, mtu, stingy, ipv6) => {
+        const { client, server, wire } = exchange(seed, how, up, down, mtu, stingy, ipv6 && mtu >= 1280);
         if (client.received_ !== down) throw new Error(`the client has ${client.received_} of ${down}`);
         if (server.received_ !== up) throw new Error(`the server has ${server.received_} of ${up}`);
         if (!client.ended || !server.ended) throw new Error('an end is missing');
