@@ -27,7 +27,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     .option('--list', 'print the records instead of running anything')
     .action(async (file: string, { json, list }: { json?: boolean; list?: boolean }) => {
       if (list) return readRecording(file, async (source) => printRecords(new RecordDecoder(source)));
-      const result = await readRecording(file, (source) => replay(source, make));
+      const result = await replayFile(file);
       if (json) printJson(resultData(result));
       else process.stdout.write(resultText(file, result));
       status = result.difference ? 1 : 0;
@@ -35,6 +35,10 @@ export async function run(argv: readonly string[]): Promise<number> {
   const usage = await runCommand(program, argv);
   return usage || status;
 }
+
+/** Runs what was recorded in a file. */
+export const replayFile = (file: string): Promise<ReplayResult> =>
+  readRecording(file, (source) => replay(source, make));
 
 /** The network that was recorded, or the bare stack, as tests leave it. */
 function make(player: Player, of: Readonly<Record<string, unknown>>): Replayed {
@@ -80,7 +84,7 @@ function printRecords(decoder: RecordDecoder): void {
   }
 }
 
-function resultText(file: string, result: ReplayResult): string {
+export function resultText(file: string, result: ReplayResult): string {
   const { difference, records, framesIn, framesOut, octetsIn, octetsOut } = result;
   const seconds = (result.durationMs / 1000).toFixed(3);
   const frames = `${framesIn} frames (${octetsIn} octets) in, ${framesOut} (${octetsOut}) out`;
@@ -102,7 +106,7 @@ function resultText(file: string, result: ReplayResult): string {
 const words = (replayed: DecodedRecord | string | undefined): string =>
   replayed === undefined ? 'nothing' : typeof replayed === 'string' ? replayed : recordLine(replayed);
 
-function resultData({ difference, ...result }: ReplayResult): object {
+export function resultData({ difference, ...result }: ReplayResult): object {
   if (!difference) return { identical: true, ...result };
   const { record, offset, recorded, replayed, atMs } = difference;
   return {
