@@ -4,6 +4,7 @@ import t from 'tap';
 import { recordFailure } from '../stack/recorded-stack.ts';
 import { World } from '../stack/world.ts';
 import { readCorpus } from './corpus.ts';
+import { HostileNames } from './hostile-names.ts';
 import { HostileRound } from './hostile-traffic.ts';
 
 const corpus = readCorpus();
@@ -30,4 +31,14 @@ t.test('hostile rounds', async (t) => {
     established += round.established;
   }
   t.ok(established > 100, `${established} handshakes went through`);
+});
+
+t.test('hostile names', async (t) => {
+  let answers = 0;
+  for (let seed = 1; seed <= 4; seed++) {
+    const round = new HostileNames(seed).run(1500);
+    t.ok(round.messages >= 1500, `seed ${seed}: ${round.answers} answers at once`);
+    answers += round.answers;
+  }
+  t.ok(answers > 400, `${answers} answers`);
 });
