@@ -159,7 +159,6 @@ export class IcmpProxy implements HostEchoHandler {
   close(): void {
     this.#waiting.length = 0;
     for (const sessions of this.#sessions.values()) for (const session of sessions.values()) this.#remove(session);
-    if (typeof this.#host === 'object') this.#host.close?.();
     this.#host = 'none';
   }
 
@@ -183,10 +182,7 @@ export class IcmpProxy implements HostEchoHandler {
   }
 
   #loaded(host: HostEchoPort | undefined): void {
-    if (this.#host !== 'loading') {
-      host?.close?.();
-      return;
-    }
+    if (this.#host !== 'loading') return;
     this.#host = host ?? 'none';
     for (const request of this.#waiting.splice(0)) this.echo(request);
   }

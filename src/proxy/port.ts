@@ -98,8 +98,6 @@ export interface HostNetPort {
   ): Promise<HostListener & { socket: HostDatagramSocket }>;
   /** A batch of the guest's frames is done: datagrams that were gathered leave now rather than at the end of the turn. */
   flush?(): void;
-  /** No socket will be asked for any more: what serves them goes with the last. */
-  close?(): void;
 }
 
 export interface HostEchoHandler {
@@ -123,8 +121,6 @@ export interface HostEchoSocket {
 export interface HostEchoPort {
   /** For one family. A code: EACCES where the host lets nobody send them, EMFILE where it has no socket left ... */
   open(family: 4 | 6, handler: HostEchoHandler): HostEchoSocket | HostErrorCode;
-  /** No socket will be asked for any more: what serves them goes with the last. */
-  close?(): void;
 }
 
 /** What a clock of the day says, and how good it is. */

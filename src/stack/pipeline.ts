@@ -57,14 +57,17 @@ export class Pipeline {
   readonly #batches = new Subject<TappedBatch>();
   readonly #run = (): void => this.#due();
   readonly #ranSoon = (): void => {
-    this.#soon = false;
-    this.run();
+    this.#called = false;
+    if (this.#wanted) this.run();
   };
   readonly #links = new Set<TappedLink>();
   /** Links that have conditions, or had some. */
   readonly #conditioned = new Set<ConditionedLink>();
   #conditions: Conditions | undefined;
-  #soon = false;
+  /** Somebody has work and no poll has been since. */
+  #wanted = false;
+  /** The schedule will call soon. */
+  #called = false;
   #running = false;
   /** When the schedule will call; Infinity: it will not. */
   #at: number = Number.POSITIVE_INFINITY;
@@ -113,8 +116,10 @@ export class Pipeline {
 
   /** Work is ready: polls soon, once for all who call before that. */
   wake(): void {
-    if (this.#soon || this.#running) return;
-    this.#soon = true;
+    if (this.#running) return;
+    this.#wanted = true;
+    if (this.#called) return;
+    this.#called = true;
     this.#schedule('soon', this.#ranSoon);
   }
 
@@ -122,6 +127,7 @@ export class Pipeline {
   run(): void {
     if (this.#running) return;
     this.#running = true;
+    this.#wanted = false;
     const nowMs = this.#clock.nowMs();
     for (const service of this.#services) service.poll(nowMs);
     for (const link of this.#conditioned) link.poll(nowMs);

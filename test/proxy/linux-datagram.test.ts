@@ -2,27 +2,26 @@
 
 import fc from 'fast-check';
 import t from 'tap';
-import { LinuxDatagrams } from '../../src/proxy/adapter/linux-datagram.ts';
-import { DatagramQueue } from '../../src/proxy/adapter/linux-datagram-queue.ts';
-import { LinuxReadiness } from '../../src/proxy/adapter/linux-readiness.ts';
+import { Place } from '../../src/native/memory.ts';
+import { Readiness } from '../../src/native/readiness.ts';
 import {
   AF_INET,
   bindSocket,
   close,
-  decodePort,
-  encodeAddress,
   getsockname,
   IOVEC,
   IPPROTO_IP,
   MSG_DONTWAIT,
   MSGHDR,
-  Place,
   recvmsg,
   SOCK_DGRAM,
   SOL_SOCKET,
   setsockopt,
   socket,
-} from '../../src/proxy/adapter/linux-socket.ts';
+} from '../../src/native/system-calls.ts';
+import { LinuxDatagrams } from '../../src/proxy/adapter/linux-datagram.ts';
+import { DatagramQueue } from '../../src/proxy/adapter/linux-datagram-queue.ts';
+import { decodePort, encodeAddress } from '../../src/proxy/adapter/socket-address.ts';
 import { NameServers } from '../../src/proxy/dns/name-servers.ts';
 import { DnsUpstream } from '../../src/proxy/dns/upstream.ts';
 import type { HostDatagramHandler, HostDatagramSocket, HostListener } from '../../src/proxy/port.ts';
@@ -37,7 +36,7 @@ const SO_NO_CHECK = 11;
 /** Says with each datagram how many hops it has left. */
 const IP_RECVTTL = 12;
 
-const datagrams = new LinuxDatagrams(new LinuxReadiness());
+const datagrams = new LinuxDatagrams(new Readiness());
 
 type Peer = HostListener & { socket: HostDatagramSocket };
 

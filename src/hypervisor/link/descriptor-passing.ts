@@ -1,10 +1,11 @@
 /** One descriptor, with a short text, through a unix socket: sendmsg and recvmsg with SCM_RIGHTS. See unix(7), cmsg(3). */
 
+import { addressOfBuffer } from '../../native/memory.ts';
 import {
   AF_UNIX,
-  addressOf,
-  errno,
-  errnoName,
+  codeOf,
+  EAGAIN,
+  EINTR,
   MSG_CMSG_CLOEXEC,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
@@ -16,7 +17,7 @@ import {
   SOL_SOCKET,
   sendmsg,
   socketpair,
-} from '../vhost-user/libc.ts';
+} from '../../native/system-calls.ts';
 
 const LONGEST_TEXT = 256;
 /** struct msghdr, one struct iovec, one control message with one descriptor, the text: in one piece of memory. */
@@ -30,7 +31,7 @@ const CONTROL_LENGTH = 20;
 function message(textOctets: number): { memory: ArrayBuffer; view: DataView; address: number } {
   const memory = new ArrayBuffer(TEXT_AT + LONGEST_TEXT);
   const view = new DataView(memory);
-  const address = addressOf(memory);
+  const address = addressOfBuffer(memory);
   const word = (at: number, value: number): void => view.setBigUint64(at, BigInt(value), true);
   word(16, address + IOVEC_AT);
   word(24, 1);
@@ -48,9 +49,9 @@ export function messageSocketPair(nonBlocking = false): readonly [number, number
     AF_UNIX,
     SOCK_SEQPACKET | SOCK_CLOEXEC | (nonBlocking ? SOCK_NONBLOCK : 0),
     0,
-    addressOf(pair.buffer),
+    addressOfBuffer(pair.buffer),
   );
-  if (result < 0) throw new Error(`cannot make a pair of sockets: ${errnoName(result)}`);
+  if (result < 0) throw new Error(`cannot make a pair of sockets: ${codeOf(result)}`);
   return [pair[0]!, pair[1]!];
 }
 
@@ -63,14 +64,14 @@ export function sendDescriptor(socket: number, descriptor: number, text: string)
   view.setInt32(CONTROL_AT + 12, SCM_RIGHTS, true);
   view.setInt32(DESCRIPTOR_AT, descriptor, true);
   const result = sendmsg(socket, address, MSG_NOSIGNAL);
-  if (result < 0) throw new Error(`cannot pass a descriptor on: ${errnoName(result)}`);
+  if (result < 0) throw new Error(`cannot pass a descriptor on: ${codeOf(result)}`);
 }
 
 /** What has come, without waiting; undefined: nothing yet; 'end': the other end is gone, or sent no descriptor. */
 export function receiveDescriptor(socket: number): { descriptor: number; text: string } | 'end' | undefined {
   const { memory, view, address } = message(LONGEST_TEXT);
   const result = recvmsg(socket, address, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  if (result === -errno.EAGAIN || result === -errno.EINTR) return undefined;
+  if (result === EAGAIN || result === EINTR) return undefined;
   const passed = view.getUint32(40, true) >= CONTROL_LENGTH && view.getInt32(CONTROL_AT + 12, true) === SCM_RIGHTS;
   if (result <= 0 || !passed) return 'end';
   return { descriptor: view.getInt32(DESCRIPTOR_AT, true), text: Buffer.from(memory, TEXT_AT, result).toString() };

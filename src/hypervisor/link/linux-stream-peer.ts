@@ -1,20 +1,20 @@
 /**
- * A stream link's socket by system calls, on Node's event loop (uv_poll). In: one read a turn, or a few while they come
- * back full, so that what a read brought is answered before more is read. Out: written at once, from where it lies;
- * what the kernel does not take waits in order, and follows when there is room again. Linux only.
- *
- * koffi calls back outside of Node's callback scope, where promises and ticks stay undone until Node's next callback; so
- * every turn asks for one.
+ * A stream link's socket by system calls, on the native event loop. In: one read a turn, or a few while they come back
+ * full, so that what a read brought is answered before more is read. Out: written at once, from where it lies; what the
+ * kernel does not take waits in order, and follows when there is room again. Linux only.
  */
 
-import koffi from 'koffi';
-import type { Arena } from '../../stack/port.ts';
+import { addressOfBuffer } from '../../native/memory.ts';
+import { Readiness, type ReadyHandler } from '../../native/readiness.ts';
 import {
-  addressOf,
   close,
+  codeOf,
   duplicate,
-  errno,
-  errnoName,
+  EAGAIN,
+  EINTR,
+  EPOLLIN,
+  EPOLLOUT,
+  errorOf,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
   recv,
@@ -22,7 +22,8 @@ import {
   SOL_SOCKET,
   send,
   setsockopt,
-} from '../vhost-user/libc.ts';
+} from '../../native/system-calls.ts';
+import type { Arena } from '../../stack/port.ts';
 import type { StreamPeer, StreamPeerHandler, StreamPeerMaker } from './stream-peer.ts';
 
 /** Full reads of one turn, before the rest of the loop has its own. */
@@ -38,32 +39,31 @@ interface Waiting {
   readonly taken: () => void;
 }
 
-class LinuxStreamPeer implements StreamPeer {
+class LinuxStreamPeer implements StreamPeer, ReadyHandler {
   readonly #fd: number;
   readonly #landing: Uint8Array;
   readonly #address: number;
   readonly #handler: StreamPeerHandler;
   readonly #waiting: Waiting[] = [];
-  /** Must stay referenced: a handle that is collected stops without a word. */
-  readonly #poll: ReturnType<typeof koffi.node.poll>;
+  readonly #readiness = new Readiness();
+  readonly #registration: number;
   #closed = false;
-  /** Called with a status first, whatever koffi's types say; negative: there was an error, and the watch is over. */
-  readonly #ready = (status: unknown): void => this.#turn(typeof status === 'number' && status < 0);
 
   constructor(fd: number, landing: Uint8Array, handler: StreamPeerHandler) {
     this.#fd = fd;
     this.#landing = landing;
-    this.#address = addressOf(landing.buffer as ArrayBuffer) + landing.byteOffset;
+    this.#address = addressOfBuffer(landing.buffer as ArrayBuffer) + landing.byteOffset;
     this.#handler = handler;
     const size = new ArrayBuffer(4);
     new DataView(size).setInt32(0, SEND_BUFFER, true);
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, addressOf(size), 4);
-    this.#poll = koffi.node.poll(fd, { readable: true, writable: false }, this.#ready);
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, addressOfBuffer(size), 4);
+    this.#registration = this.#readiness.add(fd, EPOLLIN, this);
+    if (this.#registration < 0) throw errorOf('epoll_ctl', this.#registration);
   }
 
   send(arena: Arena, from: number, to: number, taken: () => void): void {
     if (this.#closed) return;
-    const address = addressOf(arena.bytes.buffer as ArrayBuffer) + arena.bytes.byteOffset + from;
+    const address = addressOfBuffer(arena.bytes.buffer as ArrayBuffer) + arena.bytes.byteOffset + from;
     const octets = to - from;
     const sent = this.#waiting.length > 0 ? 0 : this.#write(address, octets);
     if (sent === octets) {
@@ -77,7 +77,7 @@ class LinuxStreamPeer implements StreamPeer {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#poll.close();
+    this.#readiness.remove(this.#registration);
     close(this.#fd);
     for (const { taken } of this.#waiting.splice(0)) taken();
   }
@@ -88,20 +88,12 @@ class LinuxStreamPeer implements StreamPeer {
   }
 
   #watch(writable: boolean): void {
-    this.#poll.start({ readable: true, writable }, this.#ready);
+    this.#readiness.change(this.#registration, this.#fd, writable ? EPOLLIN | EPOLLOUT : EPOLLIN);
   }
 
-  #turn(last: boolean): void {
-    try {
-      if (this.#waiting.length > 0) this.#flush();
-      this.#read(last ? Number.POSITIVE_INFINITY : READS);
-    } catch (error) {
-      // It must not unwind through koffi: it is a bug, and ends the process as one.
-      setImmediate(() => {
-        throw error;
-      });
-    }
-    setImmediate(settle);
+  ready(): void {
+    if (this.#waiting.length > 0) this.#flush();
+    this.#read();
   }
 
   #flush(): void {
@@ -118,16 +110,16 @@ class LinuxStreamPeer implements StreamPeer {
     if (!this.#closed) this.#watch(false);
   }
 
-  #read(most: number): void {
+  #read(): void {
     const { length } = this.#landing;
-    for (let i = 0; i < most && !this.#closed; i++) {
+    for (let i = 0; i < READS && !this.#closed; i++) {
       const octets = recv(this.#fd, this.#address, length, MSG_DONTWAIT);
       if (octets > 0) {
         this.#handler.received(octets);
-        if (octets < length && most === READS) return;
+        if (octets < length) return;
         continue;
       }
-      if (octets !== -errno.EAGAIN && octets !== -errno.EINTR) this.#end(octets);
+      if (octets !== EAGAIN && octets !== EINTR) this.#end(octets);
       return;
     }
   }
@@ -135,17 +127,14 @@ class LinuxStreamPeer implements StreamPeer {
   #end(result: number): void {
     if (this.#closed) return;
     this.close();
-    this.#handler.lost(result === 0 ? undefined : new Error(errnoName(result)));
+    this.#handler.lost(result === 0 ? undefined : new Error(codeOf(result)));
   }
 }
-
-/** Node's callback after which it sees to promises and ticks. */
-const settle = (): void => {};
 
 export const linuxStreamPeer: StreamPeerMaker = (socket, landing, handler) => {
   const { _handle: handle } = socket as unknown as { _handle: { readonly fd: number } };
   const fd = duplicate(handle.fd);
   socket.destroy();
-  if (fd < 0) throw new Error(`cannot duplicate the socket: ${errnoName(fd)}`);
+  if (fd < 0) throw new Error(`cannot duplicate the socket: ${codeOf(fd)}`);
   return new LinuxStreamPeer(fd, landing, handler);
 };

@@ -3,7 +3,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
-import { addressOf, close, write } from '../vhost-user/libc.ts';
+import { addressOfBuffer } from '../../native/memory.ts';
+import { close, write } from '../../native/system-calls.ts';
 import { messageSocketPair, receiveDescriptor } from './descriptor-passing.ts';
 import type { NamespaceRequest } from './namespace-request.ts';
 import type { OpenedTap } from './tap-device.ts';
@@ -62,7 +63,7 @@ export function startHelper(
     warnings: lines,
     go() {
       const octet = new ArrayBuffer(1);
-      write(ours, addressOf(octet), 1);
+      write(ours, addressOfBuffer(octet), 1);
     },
   };
 }

@@ -12,7 +12,7 @@ import { existsSync, mkdtempSync, readSync, rmSync, writeFileSync, writeSync } f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import koffi from 'koffi';
-import { close, errnoName } from '../vhost-user/libc.ts';
+import { close, codeOf } from '../../native/system-calls.ts';
 import { sendDescriptor } from './descriptor-passing.ts';
 import { CONTROL_FD, type NamespaceRequest, STDERR_FD } from './namespace-request.ts';
 import { configureInterface, openTap } from './tap-device.ts';
@@ -45,7 +45,7 @@ function say(line: string): void {
 
 function bind(source: string, target: string): void {
   if (mount(source, target, null, MS_BIND, null) < 0)
-    throw new Error(`cannot cover ${target} with ${source}: ${errnoName(koffi.errno())}`);
+    throw new Error(`cannot cover ${target} with ${source}: ${codeOf(koffi.errno())}`);
 }
 
 function coverResolver(resolvConf: string): void {
@@ -79,7 +79,7 @@ function become(command: readonly string[]): never {
   signal(SIGXFSZ, 0);
   execvp(command[0]!, [...command, null]);
   const code = koffi.errno();
-  const why = code === ENOENT ? 'there is no such command' : errnoName(code);
+  const why = code === ENOENT ? 'there is no such command' : codeOf(code);
   say(`slipway: cannot run '${command[0]}': ${why}`);
   process.exit(code === ENOENT ? 127 : 126);
 }

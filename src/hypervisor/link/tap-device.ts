@@ -5,17 +5,19 @@
  */
 
 import { closeSync, constants, openSync } from 'node:fs';
+import { addressOfBuffer } from '../../native/memory.ts';
 import {
   AF_INET,
-  addressOf,
   close,
-  errno,
-  errnoName,
+  codeOf,
+  EBUSY,
+  EINVAL,
+  EPERM,
   ioctl,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   socket,
-} from '../vhost-user/libc.ts';
+} from '../../native/system-calls.ts';
 
 const TUN = '/dev/net/tun';
 const TUNSETIFF = 0x400454ca;
@@ -77,11 +79,11 @@ export function openTap(name: string, offload: boolean): OpenedTap {
   try {
     const { buffer, view } = request(name);
     view.setUint16(IFREQ_UNION, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, true);
-    const made = ioctl(fd, TUNSETIFF, addressOf(buffer));
+    const made = ioctl(fd, TUNSETIFF, addressOfBuffer(buffer));
     if (made < 0) throw new Error(`cannot make the TAP device '${name}': ${tapProblem(made)}`);
     const size = new ArrayBuffer(4);
     new DataView(size).setInt32(0, VNET_HEADER_OCTETS, true);
-    must(ioctl(fd, TUNSETVNETHDRSZ, addressOf(size)), 'TUNSETVNETHDRSZ');
+    must(ioctl(fd, TUNSETVNETHDRSZ, addressOfBuffer(size)), 'TUNSETVNETHDRSZ');
     const all = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
     must(ioctl(fd, TUNSETOFFLOAD, offload ? all : 0), 'TUNSETOFFLOAD');
     const given = new Uint8Array(buffer, 0, LONGEST_NAME + 1);
@@ -100,13 +102,13 @@ export function configureInterface(name: string, addresses: TapAddresses): void 
     const set = (code: number, value: (view: DataView) => void, what: string, device = name): void => {
       const { buffer, view } = request(device);
       value(view);
-      must(ioctl(fd, code, addressOf(buffer)), `${what} of ${device}`);
+      must(ioctl(fd, code, addressOfBuffer(buffer)), `${what} of ${device}`);
     };
     const up = (device: string): void => {
       const { buffer, view } = request(device);
-      must(ioctl(fd, SIOCGIFFLAGS, addressOf(buffer)), `flags of ${device}`);
+      must(ioctl(fd, SIOCGIFFLAGS, addressOfBuffer(buffer)), `flags of ${device}`);
       view.setUint16(IFREQ_UNION, view.getUint16(IFREQ_UNION, true) | IFF_UP, true);
-      must(ioctl(fd, SIOCSIFFLAGS, addressOf(buffer)), `bringing up ${device}`);
+      must(ioctl(fd, SIOCSIFFLAGS, addressOfBuffer(buffer)), `bringing up ${device}`);
     };
     up('lo');
     set(SIOCSIFMTU, (view) => view.setInt32(IFREQ_UNION, addresses.mtu, true), 'MTU');
@@ -119,7 +121,7 @@ export function configureInterface(name: string, addresses: TapAddresses): void 
     socketAddress(view, RTENTRY_GATEWAY, addresses.gateway);
     socketAddress(view, RTENTRY_MASK, '0.0.0.0');
     view.setUint16(RTENTRY_FLAGS, RTF_UP | RTF_GATEWAY, true);
-    must(ioctl(fd, SIOCADDRT, addressOf(route)), `default route via ${addresses.gateway}`);
+    must(ioctl(fd, SIOCADDRT, addressOfBuffer(route)), `default route via ${addresses.gateway}`);
   } finally {
     close(fd);
   }
@@ -141,15 +143,15 @@ function openTun(): number {
 }
 
 function tapProblem(result: number): string {
-  if (result === -errno.EPERM)
+  if (result === EPERM)
     return "that takes CAP_NET_ADMIN in its network namespace: run as root, or let 'slipway net run' make a namespace";
-  if (result === -errno.EBUSY) return 'another program has it open, or an interface of this name is no free TAP device';
-  if (result === -errno.EINVAL) return 'an interface of this name exists and is of another kind: choose another name';
-  return errnoName(result);
+  if (result === EBUSY) return 'another program has it open, or an interface of this name is no free TAP device';
+  if (result === EINVAL) return 'an interface of this name exists and is of another kind: choose another name';
+  return codeOf(result);
 }
 
 function must(result: number, what: string): void {
-  if (result < 0) throw new Error(`cannot set up the TAP device: ${what}: ${errnoName(result)}`);
+  if (result < 0) throw new Error(`cannot set up the TAP device: ${what}: ${codeOf(result)}`);
 }
 
 function request(name: string): { buffer: ArrayBuffer; view: DataView } {

@@ -5,7 +5,7 @@
  */
 
 import { closeSync, fstatSync, openSync, statSync } from 'node:fs';
-import { close, errno, errnoName, ioctl, setns } from '../vhost-user/libc.ts';
+import { close, codeOf, EINVAL, EPERM, ioctl, setns } from '../../native/system-calls.ts';
 import { HelperError, startHelper } from './namespace-helper.ts';
 import type { NamespaceRequest } from './namespace-request.ts';
 import { configureInterface, type OpenedTap, openTap } from './tap-device.ts';
@@ -21,9 +21,9 @@ export async function openTapIn(path: string | undefined, request: NamespaceRequ
     const home = openSync('/proc/thread-self/ns/net', 'r');
     try {
       const entered = setns(namespace, CLONE_NEWNET);
-      if (entered === -errno.EINVAL) throw new Error(`'${path}' is no network namespace`);
-      if (entered === -errno.EPERM) return await openByHelper(path, namespace, request);
-      if (entered < 0) throw new Error(`cannot enter the network namespace '${path}': ${errnoName(entered)}`);
+      if (entered === EINVAL) throw new Error(`'${path}' is no network namespace`);
+      if (entered === EPERM) return await openByHelper(path, namespace, request);
+      if (entered < 0) throw new Error(`cannot enter the network namespace '${path}': ${codeOf(entered)}`);
       try {
         return openHere(request);
       } finally {

@@ -1,6 +1,6 @@
 /**
  * A TAP device as a link: the far end is a kernel's own network stack, in a namespace. Frames are read and written by
- * system calls on Node's event loop, one frame a call, as a TAP wants it; before each lies a virtio header (virtio 1.2
+ * system calls on the native event loop, one frame a call, as a TAP wants it; before each lies a virtio header (virtio 1.2
  * 5.1.6), which says what sender and receiver leave to each other. With offload TCP segments of up to 64 KiB travel both
  * ways at any MTU and are never cut nor summed: a checksum that the kernel left partial has crossed no wire.
  *
@@ -13,9 +13,10 @@
  * Timers: none.
  */
 
-import koffi from 'koffi';
+import { addressOfBuffer } from '../../native/memory.ts';
+import { Readiness, type ReadyHandler } from '../../native/readiness.ts';
+import { close, codeOf, EAGAIN, EINTR, EPOLLIN, EPOLLOUT, errorOf, read, write } from '../../native/system-calls.ts';
 import { type Arena, FrameBatch, type LinkHandler, type LinkOffload, type LinkPort } from '../../stack/port.ts';
-import { addressOf, close, errno, errnoName, read, write } from '../vhost-user/libc.ts';
 import { VNET_HEADER_OCTETS } from './tap-device.ts';
 import { checksumState, emitHeader, segmentSize } from './virtio-net-header.ts';
 
@@ -39,7 +40,7 @@ export interface TapLinkOptions {
   readonly lost?: (error: Error) => void;
 }
 
-export class TapLink implements LinkPort {
+export class TapLink implements LinkPort, ReadyHandler {
   readonly name: string;
   readonly mtu: number;
   readonly offload: LinkOffload;
@@ -60,25 +61,9 @@ export class TapLink implements LinkPort {
   #waiting = 0;
   #refused = false;
   #handler: LinkHandler | undefined;
-  /** Must stay referenced: a handle that is collected stops without a word. */
-  #poll: ReturnType<typeof koffi.node.poll> | undefined;
+  readonly #readiness = new Readiness();
+  #registration = -1;
   #closed = false;
-  #scheduled = false;
-  /**
-   * koffi calls back outside of Node's callback scope, where process.nextTick waits for somebody else's callback; the
-   * host's sockets rely on it being prompt. An immediate of the same turn of the loop is within.
-   */
-  readonly #ready = (): void => {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    setImmediate(this.#turn);
-  };
-  readonly #turn = (): void => {
-    this.#scheduled = false;
-    if (this.#closed) return;
-    if (this.#waiting > 0) this.#write(this.#waiting);
-    if (!this.#closed) this.#read();
-  };
 
   /** Takes over `fd`, a descriptor that `openTap` made. */
   constructor(fd: number, options: TapLinkOptions) {
@@ -89,15 +74,22 @@ export class TapLink implements LinkPort {
     this.offload = { checksum: options.offload, segmentOctets: options.offload ? 65535 : 0 };
     const rx = new ArrayBuffer(RECEIVE);
     this.#rx = { bytes: new Uint8Array(rx), view: new DataView(rx) };
-    this.#rxAddress = addressOf(rx);
+    this.#rxAddress = addressOfBuffer(rx);
     const tx = new ArrayBuffer(LARGEST_READ);
     this.txArena = { bytes: new Uint8Array(tx), view: new DataView(tx) };
-    this.#txAddress = addressOf(tx);
+    this.#txAddress = addressOfBuffer(tx);
   }
 
   start(handler: LinkHandler): void {
     this.#handler = handler;
-    this.#watch(false);
+    this.#registration = this.#readiness.add(this.#fd, EPOLLIN, this);
+    if (this.#registration < 0) throw errorOf('epoll_ctl', this.#registration);
+  }
+
+  ready(): void {
+    if (this.#closed) return;
+    if (this.#waiting > 0) this.#write(this.#waiting);
+    if (!this.#closed) this.#read();
   }
 
   reserve(octets: number): boolean {
@@ -123,16 +115,14 @@ export class TapLink implements LinkPort {
   #end(error?: Error): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#poll?.close();
+    this.#readiness.remove(this.#registration);
     close(this.#fd);
     this.#handler?.closed(error);
     if (error) this.#lost(error);
   }
 
   #watch(writable: boolean): void {
-    const events = { readable: true, writable };
-    if (this.#poll) this.#poll.start(events, this.#ready);
-    else this.#poll = koffi.node.poll(this.#fd, events, this.#ready);
+    this.#readiness.change(this.#registration, this.#fd, writable ? EPOLLIN | EPOLLOUT : EPOLLIN);
   }
 
   #read(): void {
@@ -152,14 +142,14 @@ export class TapLink implements LinkPort {
       at += (result + ALIGNMENT - 1) & -ALIGNMENT;
     }
     if (batch.count > 0) this.#handler?.input(batch);
-    if (result > 0 || result === -errno.EAGAIN || result === -errno.EINTR) return;
-    this.#end(new Error(`${this.name}: the device is gone${result < 0 ? ` (${errnoName(result)})` : ''}`));
+    if (result > 0 || result === EAGAIN || result === EINTR) return;
+    this.#end(new Error(`${this.name}: the device is gone${result < 0 ? ` (${codeOf(result)})` : ''}`));
   }
 
   #write(octets: number): void {
     const result = write(this.#fd, this.#txAddress, octets);
     const wasWaiting = this.#waiting > 0;
-    if (result === -errno.EAGAIN) {
+    if (result === EAGAIN) {
       this.#waiting = octets;
       if (!wasWaiting) this.#watch(true);
       return;

@@ -10,10 +10,11 @@
  * the connection, with a reason in the log; what the guest writes only ever breaks a queue (virtqueue.ts).
  */
 
+import { addressOfBuffer } from '../../native/memory.ts';
+import { close, EPOLLIN, write } from '../../native/system-calls.ts';
 import { checkSocketPath } from '../vsock/socket-path.ts';
 import type { VhostUserDevice } from './device.ts';
 import { GuestMemory, type RegionSpec } from './guest-memory.ts';
-import { addressOf, close, EPOLLIN, write } from './libc.ts';
 import {
   featureProtocol,
   flagNeedReply,
@@ -83,7 +84,7 @@ export class VhostUserBackEnd {
   readonly #device: VhostUserDevice;
   readonly #poller: Poller;
   readonly #one = new ArrayBuffer(8);
-  readonly #oneAddress = addressOf(this.#one);
+  readonly #oneAddress = addressOfBuffer(this.#one);
   #listener = -1;
   #socket: MessageSocket | undefined;
   #memory: GuestMemory | undefined;

@@ -7,7 +7,8 @@
  */
 
 import fs from 'node:fs';
-import { errnoName, mmapShared, munmap, viewOf } from './libc.ts';
+import { viewOf } from '../../native/memory.ts';
+import { codeOf, mmapShared, munmap } from '../../native/system-calls.ts';
 
 /** A mapped stretch of guest memory; an arena of frames and packets (`bytes` and `view` cover it whole). */
 export interface MemoryRegion {
@@ -90,7 +91,7 @@ function mapRegion(spec: RegionSpec): Mapping {
   if (octets > fileOctets) throw new Error(`memory region ends at ${octets}, its file at ${fileOctets}`);
   // Mapped from the file's start: the offset may be off a page boundary for huge pages.
   const address = mmapShared(spec.fd, octets, 0);
-  if (address < 0) throw new Error(`cannot map ${octets} octets of guest memory: ${errnoName(address)}`);
+  if (address < 0) throw new Error(`cannot map ${octets} octets of guest memory: ${codeOf(address)}`);
   const buffer = viewOf(address + spec.fileOffset, spec.octets);
   return {
     address,

@@ -1,7 +1,8 @@
 /** A reusable array of `struct iovec` whose entries lie in guest memory: readv and writev without a copy. */
 
+import { addressOfBuffer } from '../../native/memory.ts';
+import { readv, writev } from '../../native/system-calls.ts';
 import type { MemoryRegion } from './guest-memory.ts';
-import { addressOf, readv, writev } from './libc.ts';
 
 export class IoVector {
   readonly capacity: number;
@@ -18,7 +19,7 @@ export class IoVector {
     this.capacity = capacity;
     this.#memory = new ArrayBuffer(capacity * 16);
     this.#halves = new Uint32Array(this.#memory);
-    this.#address = addressOf(this.#memory);
+    this.#address = addressOfBuffer(this.#memory);
     this.#offsets = new Float64Array(capacity);
     this.#lengths = new Float64Array(capacity);
   }

@@ -4,11 +4,12 @@
  * part of the next message, whose descriptors would come with it.
  */
 
+import { addressOfBuffer } from '../../native/memory.ts';
 import {
-  addressOf,
   close,
-  errno,
-  errnoName,
+  codeOf,
+  EAGAIN,
+  EINTR,
   MSG_CMSG_CLOEXEC,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
@@ -16,7 +17,7 @@ import {
   SCM_RIGHTS,
   SOL_SOCKET,
   sendmsg,
-} from './libc.ts';
+} from '../../native/system-calls.ts';
 import {
   flagVersion,
   flagVersionMask,
@@ -38,7 +39,7 @@ export class MessageSocket {
   /** struct msghdr, one struct iovec, the control area, then the message. */
   readonly #memory = new ArrayBuffer(dataAt + headerOctets + maxPayloadOctets);
   readonly #view = new DataView(this.#memory);
-  readonly #address = addressOf(this.#memory);
+  readonly #address = addressOfBuffer(this.#memory);
   #have = 0;
   #descriptors: number[] = [];
 
@@ -57,9 +58,9 @@ export class MessageSocket {
         if (this.#have === wanted) return this.#take(size);
       }
       const result = this.#read(wanted - this.#have);
-      if (result === -errno.EAGAIN) return undefined;
-      if (result === -errno.EINTR) continue;
-      if (result < 0) return `recvmsg: ${errnoName(result)}`;
+      if (result === EAGAIN) return undefined;
+      if (result === EINTR) continue;
+      if (result < 0) return `recvmsg: ${codeOf(result)}`;
       if (result === 0) return 'the front end hung up';
       this.#have += result;
     }
@@ -115,7 +116,7 @@ export class MessageSocket {
     view.setUint32(dataAt + 8, payload.length, true);
     new Uint8Array(memory, dataAt + headerOctets).set(payload);
     const control = descriptors.length > 0 ? cmsgHeaderOctets + descriptors.length * 4 : 0;
-    const address = addressOf(memory);
+    const address = addressOfBuffer(memory);
     fillHeader(view, address, dataAt, headerOctets + payload.length, (control + 7) & ~7);
     if (control > 0) {
       view.setUint32(controlAt, control, true);

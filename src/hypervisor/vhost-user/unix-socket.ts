@@ -1,21 +1,22 @@
 /** Unix stream sockets by system call, non-blocking: listeners of mode 0600 whatever the umask, and connections. */
 
 import fs from 'node:fs';
+import { addressOfBuffer } from '../../native/memory.ts';
 import {
   AF_UNIX,
   accept4,
-  addressOf,
   bindSocket,
   close,
+  codeOf,
   connectSocket,
-  errno,
-  errnoName,
+  EAGAIN,
+  ENOENT,
   listenSocket,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOCK_STREAM,
   socket,
-} from './libc.ts';
+} from '../../native/system-calls.ts';
 
 const streamType = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
 /** struct sockaddr_un on Linux: a u16 family, then the path. */
@@ -34,10 +35,10 @@ function socketAddress(path: string): ArrayBuffer | undefined {
 /** A connected descriptor, or the negative errno. Connecting to a unix socket never waits: a full backlog is EAGAIN. */
 export function connectUnix(path: string): number {
   const address = socketAddress(path);
-  if (!address) return -errno.ENOENT;
+  if (!address) return ENOENT;
   const fd = socket(AF_UNIX, streamType, 0);
   if (fd < 0) return fd;
-  const result = connectSocket(fd, addressOf(address), address.byteLength);
+  const result = connectSocket(fd, addressOfBuffer(address), address.byteLength);
   if (result === 0) return fd;
   close(fd);
   return result;
@@ -57,8 +58,8 @@ export function listenUnix(path: string, backlog = 1024): number {
   if (!address) throw new Error(`the socket path ${path} is too long: choose a shorter directory (SLIPWAY_HOME)`);
   removeStale(path);
   const fd = socket(AF_UNIX, streamType, 0);
-  if (fd < 0) throw new Error(`cannot make a unix socket: ${errnoName(fd)}`);
-  let result = bindSocket(fd, addressOf(address), address.byteLength);
+  if (fd < 0) throw new Error(`cannot make a unix socket: ${codeOf(fd)}`);
+  let result = bindSocket(fd, addressOfBuffer(address), address.byteLength);
   if (result === 0) {
     // Nobody can connect before listen(): no moment with the umask's mode.
     fs.chmodSync(path, 0o600);
@@ -66,7 +67,7 @@ export function listenUnix(path: string, backlog = 1024): number {
   }
   if (result === 0) return fd;
   close(fd);
-  throw new Error(`cannot listen on ${path}: ${errnoName(result)}`);
+  throw new Error(`cannot listen on ${path}: ${codeOf(result)}`);
 }
 
 /** Closes a listener and removes its file. */
@@ -80,7 +81,7 @@ function removeStale(path: string): void {
   if (!entry) return;
   if (!entry.isSocket()) throw new Error(`${path} exists and is not a socket: move it away`);
   const fd = connectUnix(path);
-  if (fd >= 0 || fd === -errno.EAGAIN) {
+  if (fd >= 0 || fd === EAGAIN) {
     if (fd >= 0) close(fd);
     throw new Error(`${path} is in use by another process: stop it first`);
   }

@@ -4,17 +4,8 @@
  */
 
 import { join } from 'node:path';
-import {
-  addressOf,
-  close,
-  EPOLLIN,
-  EPOLLRDHUP,
-  errno,
-  errnoName,
-  MSG_DONTWAIT,
-  MSG_PEEK,
-  recv,
-} from '../vhost-user/libc.ts';
+import { addressOfBuffer } from '../../native/memory.ts';
+import { close, codeOf, EAGAIN, EPOLLIN, EPOLLRDHUP, MSG_DONTWAIT, MSG_PEEK, recv } from '../../native/system-calls.ts';
 import type { Poller } from '../vhost-user/poller.ts';
 import { acceptUnix, closeListener, listenUnix } from '../vhost-user/unix-socket.ts';
 import { DeadlineQueue, type Timers } from './deadline-queue.ts';
@@ -42,7 +33,7 @@ export class HostListeners {
   readonly #undecided: DeadlineQueue<number>;
   readonly #line = new ArrayBuffer(maxLineOctets);
   readonly #bytes = new Uint8Array(this.#line);
-  readonly #address = addressOf(this.#line);
+  readonly #address = addressOfBuffer(this.#line);
 
   constructor(options: HostListenersOptions) {
     this.#options = options;
@@ -79,10 +70,10 @@ export class HostListeners {
     const accept = () => {
       for (;;) {
         const fd = acceptUnix(listener);
-        if (fd === -errno.EAGAIN) return;
+        if (fd === EAGAIN) return;
         if (fd < 0) {
           // Out of descriptors, most likely; readiness is told once only.
-          log(`cannot accept on ${path}: ${errnoName(fd)}`);
+          log(`cannot accept on ${path}: ${codeOf(fd)}`);
           timers.after(acceptRetryMs, () => {
             if (!this.#listeners.some((entry) => entry.fd === listener)) return;
             accept();

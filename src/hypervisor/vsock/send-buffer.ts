@@ -1,6 +1,7 @@
 /** A ring of octets that a host socket has not taken yet; filled from guest memory, written out by system call. */
 
-import { addressOf, errno, write } from '../vhost-user/libc.ts';
+import { addressOfBuffer } from '../../native/memory.ts';
+import { EAGAIN, write } from '../../native/system-calls.ts';
 
 export class SendBuffer {
   readonly capacity: number;
@@ -14,7 +15,7 @@ export class SendBuffer {
     this.capacity = capacity;
     this.#memory = new ArrayBuffer(capacity);
     this.#bytes = new Uint8Array(this.#memory);
-    this.#address = addressOf(this.#memory);
+    this.#address = addressOfBuffer(this.#memory);
   }
 
   get length(): number {
@@ -36,7 +37,7 @@ export class SendBuffer {
     while (this.#length > 0) {
       const octets = Math.min(this.#length, this.capacity - this.#start);
       const result = write(fd, this.#address + this.#start, octets);
-      if (result === -errno.EAGAIN) break;
+      if (result === EAGAIN) break;
       if (result < 0) return result;
       written += result;
       this.#length -= result;

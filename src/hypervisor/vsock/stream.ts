@@ -1,7 +1,7 @@
 /** One stream: a vsock connection and the host's socket at its other end. */
 
+import { EAGAIN } from '../../native/system-calls.ts';
 import type { IoVector } from '../vhost-user/io-vector.ts';
-import { errno } from '../vhost-user/libc.ts';
 import type { VsockConnection } from './connection.ts';
 import type { SendBuffer, SendBufferPool } from './send-buffer.ts';
 
@@ -59,7 +59,7 @@ export class VsockStream {
     if (!this.#buffer) {
       const result = data.writeTo(this.fd);
       if (result === data.octets) return result;
-      if (result < 0 && result !== -errno.EAGAIN) return result;
+      if (result < 0 && result !== EAGAIN) return result;
       written = Math.max(0, result);
       this.#buffer = this.#pool.take(this.connection.bufAlloc);
     }

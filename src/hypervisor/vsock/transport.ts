@@ -20,21 +20,22 @@
  */
 
 import { join } from 'node:path';
-import type { VhostUserDevice } from '../vhost-user/device.ts';
+import { addressOfBuffer } from '../../native/memory.ts';
 import {
-  addressOf,
   close,
+  EAGAIN,
+  EINTR,
   EPOLLERR,
   EPOLLHUP,
   EPOLLIN,
   EPOLLOUT,
   EPOLLRDHUP,
-  errno,
   SHUT_RD,
   SHUT_WR,
   shutdown,
   write,
-} from '../vhost-user/libc.ts';
+} from '../../native/system-calls.ts';
+import type { VhostUserDevice } from '../vhost-user/device.ts';
 import type { Poller } from '../vhost-user/poller.ts';
 import { connectUnix } from '../vhost-user/unix-socket.ts';
 import type { Virtqueue } from '../vhost-user/virtqueue.ts';
@@ -274,7 +275,7 @@ export class VsockTransport implements VhostUserDevice, PacketSink {
   /** Connects to the unix socket of the host port the guest asked for. */
   #dial(stream: VsockStream): void {
     const fd = connectUnix(join(this.#options.directory, hostPortName(stream.hostPort)));
-    if (fd === -errno.EAGAIN && stream.attempts++ < maxRedials) {
+    if (fd === EAGAIN && stream.attempts++ < maxRedials) {
       this.#redials.add(stream);
       return;
     }
@@ -298,7 +299,7 @@ export class VsockTransport implements VhostUserDevice, PacketSink {
     if (stream.answer) {
       const line = new ArrayBuffer(32);
       const { written } = new TextEncoder().encodeInto(`OK ${stream.hostPort}\n`, new Uint8Array(line));
-      write(stream.fd, addressOf(line), written);
+      write(stream.fd, addressOfBuffer(line), written);
     }
     this.#watch(stream);
   }
@@ -391,8 +392,8 @@ export class VsockTransport implements VhostUserDevice, PacketSink {
       const guestEnded = (stream.connection.guestShutdown & shutdownSend) !== 0 && !stream.holding;
       if (stream.hungUp || guestEnded || stream.writeBroken) this.#hostGone(stream);
       else this.#shutDown(stream, shutdownSend);
-    } else if (result === -errno.EAGAIN) stream.readable = false;
-    else if (result !== -errno.EINTR) {
+    } else if (result === EAGAIN) stream.readable = false;
+    else if (result !== EINTR) {
       // ECONNRESET: the host's end closed with the guest's data unread.
       this.#stats.resets++;
       stream.discard();

@@ -26,6 +26,8 @@ export class HostOutside implements Outside {
   readonly resolvers: HostResolvers;
   readonly hosts: HostsFile;
   readonly isRecorded = false;
+  /** Calls back when this turn of the event loop is over, whichever loop serves the sockets. */
+  readonly #soon: (run: () => void) => void;
   readonly #own: OwnAddresses;
   readonly #periods: NodeJS.Timeout[] = [];
   #handler: OutsideHandler | undefined;
@@ -35,8 +37,14 @@ export class HostOutside implements Outside {
   constructor(options: HostOutsideOptions = {}) {
     const serviced = (): void => this.#handler?.serviced();
     const turnOver = (): void => this.#handler?.turnOver();
-    this.hostNet =
-      options.hostSockets === 'portable' ? new NodeHostNet(serviced) : new LinuxHostNet(serviced, turnOver);
+    if (options.hostSockets === 'portable') {
+      this.hostNet = new NodeHostNet(serviced);
+      this.#soon = setImmediate;
+    } else {
+      const linux = new LinuxHostNet(serviced, turnOver);
+      this.hostNet = linux;
+      this.#soon = (run) => linux.soon(run);
+    }
     this.resolvers = new HostResolvers(this.clock, options.resolvConf);
     this.hosts = new HostsFile(this.clock);
     this.#own = new OwnAddresses(this.clock);
@@ -65,7 +73,7 @@ export class HostOutside implements Outside {
   schedule(at: number | 'soon', run: () => void): void {
     if (this.#closed) return;
     if (at === 'soon') {
-      setImmediate(run);
+      this.#soon(run);
       return;
     }
     clearTimeout(this.#timer);
@@ -88,6 +96,5 @@ export class HostOutside implements Outside {
     this.#closed = true;
     clearTimeout(this.#timer);
     for (const period of this.#periods) clearInterval(period);
-    this.hostNet.close?.();
   }
 }

@@ -1,7 +1,8 @@
 /** The system clock of Linux and what the kernel knows of its quality: adjtimex(2) without a change. */
 
+import { Place } from '../../native/memory.ts';
+import { adjtimex } from '../../native/system-calls.ts';
 import type { WallClock, WallTime } from '../port.ts';
-import { adjtimex, Place } from './linux-socket.ts';
 
 /** struct timex with 64-bit longs, and offsets in it. */
 const TIMEX = 208;

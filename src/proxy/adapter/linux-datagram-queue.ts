@@ -10,13 +10,10 @@
  * Memory that the kernel is told of by address is held by this object.
  */
 
-import type { Address, FragmentList } from '../../stack/port.ts';
-import { equal, isIpv4 } from '../../stack/wire/address.ts';
-import type { HostErrorCode } from '../port.ts';
+import { Place } from '../../native/memory.ts';
 import {
   codeOf,
   EAGAIN,
-  encodeAddress,
   IOVEC,
   IP_TTL,
   IPPROTO_IP,
@@ -24,9 +21,12 @@ import {
   IPV6_HOPLIMIT,
   MMSGHDR,
   MSG_DONTWAIT,
-  Place,
   sendmmsg,
-} from './linux-socket.ts';
+} from '../../native/system-calls.ts';
+import type { Address, FragmentList } from '../../stack/port.ts';
+import { equal, isIpv4 } from '../../stack/wire/address.ts';
+import type { HostErrorCode } from '../port.ts';
+import { encodeAddress } from './socket-address.ts';
 
 /** Messages and octets that wait at most; together they are less than a link's batch, so that memory stays warm. */
 const MESSAGES = 128;

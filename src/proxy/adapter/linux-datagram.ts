@@ -13,23 +13,17 @@
  * Memory that the kernel is told of by address is held by `LinuxDatagrams`.
  */
 
-import type { Address, FragmentList } from '../../stack/port.ts';
-import { isIpv4, parseAddress, setIpv4 } from '../../stack/wire/address.ts';
-import type { HostDatagramHandler, HostDatagramSocket, HostErrorCode, HostListener } from '../port.ts';
-import { DatagramQueue, type QueueSender } from './linux-datagram-queue.ts';
-import type { LinuxReadiness, ReadyHandler } from './linux-readiness.ts';
+import { Place } from '../../native/memory.ts';
+import type { Readiness, ReadyHandler } from '../../native/readiness.ts';
 import {
   AF_INET,
   AF_INET6,
   bindSocket,
   close,
   codeOf,
-  decodeAddress,
-  decodePort,
   EAGAIN,
   EPOLLERR,
   EPOLLIN,
-  encodeAddress,
   errorOf,
   getsockname,
   IOVEC,
@@ -44,7 +38,6 @@ import {
   MSG_DONTWAIT,
   MSG_ERRQUEUE,
   MSGHDR,
-  Place,
   recvmmsg,
   recvmsg,
   SO_RCVBUF,
@@ -55,7 +48,12 @@ import {
   SOL_SOCKET,
   setsockopt,
   socket,
-} from './linux-socket.ts';
+} from '../../native/system-calls.ts';
+import type { Address, FragmentList } from '../../stack/port.ts';
+import { isIpv4, parseAddress, setIpv4 } from '../../stack/wire/address.ts';
+import type { HostDatagramHandler, HostDatagramSocket, HostErrorCode, HostListener } from '../port.ts';
+import { DatagramQueue, type QueueSender } from './linux-datagram-queue.ts';
+import { decodeAddress, decodePort, encodeAddress } from './socket-address.ts';
 
 /** Largest UDP payload over IPv4; what is longer cannot be given to a guest. */
 const LARGEST = 65507;
@@ -99,7 +97,7 @@ const OFFENDER = ERROR_END;
 
 /** All datagram sockets of one adapter, and what they share. */
 export class LinuxDatagrams {
-  readonly #readiness: LinuxReadiness;
+  readonly #readiness: Readiness;
   readonly queue = new DatagramQueue();
   readonly #slots = new Place(BATCH * SLOT);
   /** Per slot the last payload's view: the next one is often as long. */
@@ -118,7 +116,7 @@ export class LinuxDatagrams {
     this.queue.flush();
   };
 
-  constructor(readiness: LinuxReadiness) {
+  constructor(readiness: Readiness) {
     this.#readiness = readiness;
     const headers = this.#headers;
     for (let i = 0; i < BATCH; i++) {

@@ -7,18 +7,14 @@
  * Memory that the kernel is told of by address is held by this object.
  */
 
-import type { Address, FragmentList } from '../../stack/port.ts';
-import { isIpv4 } from '../../stack/wire/address.ts';
-import type { HostEchoHandler, HostEchoPort, HostEchoSocket, HostErrorCode } from '../port.ts';
-import { LinuxReadiness, type ReadyHandler } from './linux-readiness.ts';
+import { Place } from '../../native/memory.ts';
+import { Readiness, type ReadyHandler } from '../../native/readiness.ts';
 import {
   AF_INET,
   AF_INET6,
   close,
   codeOf,
-  decodeAddress,
   EPOLLIN,
-  encodeAddress,
   IOVEC,
   IP_RECVERR,
   IP_TTL,
@@ -31,7 +27,6 @@ import {
   MSG_DONTWAIT,
   MSG_ERRQUEUE,
   MSGHDR,
-  Place,
   recvfrom,
   recvmsg,
   SOCK_CLOEXEC,
@@ -40,7 +35,11 @@ import {
   sendto,
   setsockopt,
   socket,
-} from './linux-socket.ts';
+} from '../../native/system-calls.ts';
+import type { Address, FragmentList } from '../../stack/port.ts';
+import { isIpv4 } from '../../stack/wire/address.ts';
+import type { HostEchoHandler, HostEchoPort, HostEchoSocket, HostErrorCode } from '../port.ts';
+import { decodeAddress, encodeAddress } from './socket-address.ts';
 
 const SO_EE_ORIGIN_ICMP = 2;
 const SO_EE_ORIGIN_ICMP6 = 3;
@@ -122,7 +121,7 @@ class LinuxEchoSocket implements HostEchoSocket, ReadyHandler {
 }
 
 export class LinuxEcho implements HostEchoPort {
-  readonly #readiness: LinuxReadiness;
+  readonly #readiness: Readiness;
   readonly #packet = new Place(HEADER + LARGEST);
   readonly #peer = new Place(SOCKADDR_IN6);
   readonly #word = new Place(4);
@@ -132,7 +131,7 @@ export class LinuxEcho implements HostEchoPort {
 
   /** `serviced` is told after handlers were called. */
   constructor(serviced: () => void) {
-    this.#readiness = new LinuxReadiness(serviced);
+    this.#readiness = new Readiness(serviced);
     this.#vector.setPointer(0, this.#packet.address);
     this.#vector.setPointer(8, this.#packet.bytes.length);
   }
@@ -183,10 +182,6 @@ export class LinuxEcho implements HostEchoPort {
   ready(socket: LinuxEchoSocket): void {
     this.#errors(socket);
     this.#replies(socket);
-  }
-
-  close(): void {
-    this.#readiness.close();
   }
 
   #option({ fd, family }: LinuxEchoSocket, option: number, value: number): void {

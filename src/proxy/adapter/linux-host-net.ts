@@ -22,7 +22,6 @@ import { NodeHostNet } from './node-host-net.ts';
 export class LinuxHostNet implements HostNetPort {
   readonly #portable: NodeHostNet;
   #native: NativeHostNet | undefined;
-  #closed = false;
   /** Settles when it is known whether there is a native edge: true when there is. */
   readonly loaded: Promise<boolean>;
 
@@ -68,9 +67,10 @@ export class LinuxHostNet implements HostNetPort {
     this.#native?.flush();
   }
 
-  close(): void {
-    this.#closed = true;
-    this.#native?.close();
+  /** Calls `run` when this turn of the event loop that serves the sockets is over, or in the next. */
+  soon(run: () => void): void {
+    if (this.#native) this.#native.readiness.soon(run);
+    else setImmediate(run);
   }
 
   async #load(turnOver: () => void): Promise<boolean> {
@@ -78,7 +78,6 @@ export class LinuxHostNet implements HostNetPort {
     try {
       const { NativeHostNet } = await import('./native-host-net.ts');
       this.#native = new NativeHostNet(turnOver);
-      if (this.#closed) this.#native.close();
       return true;
     } catch {
       return false; // no koffi for this processor or C library, or no epoll

@@ -4,9 +4,8 @@
  * would only burn the processor.
  */
 
-import { parseAddress } from '../../stack/wire/address.ts';
-import type { HostListener, HostStream, StreamHandler } from '../port.ts';
-import type { LinuxReadiness, ReadyHandler } from './linux-readiness.ts';
+import { Place } from '../../native/memory.ts';
+import type { Readiness, ReadyHandler } from '../../native/readiness.ts';
 import {
   AF_INET,
   AF_INET6,
@@ -18,14 +17,12 @@ import {
   EINTR,
   EPOLLET,
   EPOLLIN,
-  encodeAddress,
   errorOf,
   getsockname,
   IPPROTO_IPV6,
   IPPROTO_TCP,
   IPV6_V6ONLY,
-  listen,
-  Place,
+  listenSocket,
   SO_REUSEADDR,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
@@ -34,9 +31,12 @@ import {
   SOL_SOCKET,
   socket,
   TCP_NODELAY,
-} from './linux-socket.ts';
+} from '../../native/system-calls.ts';
+import { parseAddress } from '../../stack/wire/address.ts';
+import type { HostListener, HostStream, StreamHandler } from '../port.ts';
 import { LinuxStream } from './linux-stream.ts';
 import type { LinuxStreamShared } from './linux-stream-shared.ts';
+import { encodeAddress } from './socket-address.ts';
 
 /** Connections the kernel holds for us while we are busy; it lowers this to its own limit. */
 const BACKLOG = 4096;
@@ -48,7 +48,7 @@ export class LinuxListener implements HostListener, ReadyHandler {
   readonly address: string;
   readonly port: number;
   readonly #shared: LinuxStreamShared;
-  readonly #readiness: LinuxReadiness;
+  readonly #readiness: Readiness;
   readonly #accept: (stream: HostStream) => StreamHandler;
   readonly #registration: number;
   #fd: number;
@@ -69,7 +69,7 @@ export class LinuxListener implements HostListener, ReadyHandler {
     // Accepted sockets inherit it.
     shared.setOption(this.#fd, IPPROTO_TCP, TCP_NODELAY, 1);
     this.#try('bind', bindSocket(this.#fd, name.address, octets));
-    this.#try('listen', listen(this.#fd, BACKLOG));
+    this.#try('listen', listenSocket(this.#fd, BACKLOG));
     const bound = shared.name(getsockname, this.#fd)!;
     this.address = bound.address;
     this.port = bound.port;
@@ -89,7 +89,7 @@ export class LinuxListener implements HostListener, ReadyHandler {
         return;
       }
     }
-    setImmediate(this.#again);
+    this.#readiness.soon(this.#again);
   }
 
   close(): void {
@@ -99,7 +99,10 @@ export class LinuxListener implements HostListener, ReadyHandler {
     this.#fd = -1;
   }
 
-  readonly #again = (): void => this.#readiness.run(this);
+  readonly #again = (): void => {
+    this.ready();
+    this.#readiness.turnOver();
+  };
 
   #try(call: string, result: number): number {
     if (result >= 0) return result;

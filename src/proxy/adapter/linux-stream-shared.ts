@@ -1,28 +1,26 @@
 /** What the streams of one adapter share: the readiness set, memory for what the kernel does not take, and places for arguments. */
 
-import type { Arena } from '../../stack/port.ts';
-import { formatAddress } from '../../stack/wire/address.ts';
-import type { LinuxReadiness } from './linux-readiness.ts';
+import { addressOf, Place } from '../../native/memory.ts';
+import type { Readiness } from '../../native/readiness.ts';
 import {
-  addressOf,
-  decodeAddress,
-  decodePort,
   type getsockname,
   getsockopt,
   IOVEC,
-  Place,
   SO_ERROR,
   SOCKADDR,
   SOL_SOCKET,
   setsockopt,
-} from './linux-socket.ts';
+} from '../../native/system-calls.ts';
+import type { Arena } from '../../stack/port.ts';
+import { formatAddress } from '../../stack/wire/address.ts';
+import { decodeAddress, decodePort } from './socket-address.ts';
 import { WritePool } from './write-pool.ts';
 
 /** iovecs that one call takes (UIO_MAXIOV). */
 export const VECTORS = 1024;
 
 export class LinuxStreamShared {
-  readonly readiness: LinuxReadiness;
+  readonly readiness: Readiness;
   readonly pool = new WritePool();
   readonly vectors = new Place(VECTORS * IOVEC);
   readonly #words = new Uint32Array(this.vectors.bytes.buffer);
@@ -35,7 +33,7 @@ export class LinuxStreamShared {
   #into: Uint8Array | undefined;
   #intoAddress = 0;
 
-  constructor(readiness: LinuxReadiness) {
+  constructor(readiness: Readiness) {
     this.readiness = readiness;
   }
 

@@ -16,11 +16,9 @@
  * causes it. The descriptor itself is closed at once.
  */
 
-import type { FragmentList } from '../../stack/port.ts';
-import { END, FAILED, type HostErrorCode, type HostStream, type StreamHandler, WOULD_BLOCK } from '../port.ts';
-import type { Deferred, ReadyHandler } from './linux-readiness.ts';
+import { addressOf } from '../../native/memory.ts';
+import type { Deferred, ReadyHandler } from '../../native/readiness.ts';
 import {
-  addressOf,
   close,
   codeOf,
   EAGAIN,
@@ -41,7 +39,9 @@ import {
   SOL_SOCKET,
   shutdown,
   writev,
-} from './linux-socket.ts';
+} from '../../native/system-calls.ts';
+import type { FragmentList } from '../../stack/port.ts';
+import { END, FAILED, type HostErrorCode, type HostStream, type StreamHandler, WOULD_BLOCK } from '../port.ts';
 import { type LinuxStreamShared, VECTORS } from './linux-stream-shared.ts';
 import { SLAB, type WriteSlab } from './write-pool.ts';
 

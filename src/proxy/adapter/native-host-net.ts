@@ -1,43 +1,40 @@
 /** Sockets of Linux without Node between: what `linux-host-net.ts` loads where it can. */
 
-import type { Address } from '../../stack/port.ts';
-import type { HostDatagramHandler, HostDatagramSocket, HostListener, HostStream, StreamHandler } from '../port.ts';
-import { LinuxDatagrams } from './linux-datagram.ts';
-import { LinuxListener } from './linux-listener.ts';
-import { LinuxReadiness } from './linux-readiness.ts';
+import { Place } from '../../native/memory.ts';
+import { Readiness } from '../../native/readiness.ts';
 import {
   AF_INET,
   AF_INET6,
   AF_UNIX,
   close,
   codeOf,
-  connect,
+  connectSocket,
   EINPROGRESS,
-  encodeAddress,
-  encodePath,
   IPPROTO_TCP,
-  Place,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOCK_STREAM,
   SOCKADDR,
   socket,
   TCP_NODELAY,
-} from './linux-socket.ts';
+} from '../../native/system-calls.ts';
+import type { Address } from '../../stack/port.ts';
+import type { HostDatagramHandler, HostDatagramSocket, HostListener, HostStream, StreamHandler } from '../port.ts';
+import { LinuxDatagrams } from './linux-datagram.ts';
+import { LinuxListener } from './linux-listener.ts';
 import { LinuxStream } from './linux-stream.ts';
 import { LinuxStreamShared } from './linux-stream-shared.ts';
+import { encodeAddress, encodePath } from './socket-address.ts';
 
 export class NativeHostNet {
-  readonly readiness: LinuxReadiness;
+  readonly readiness: Readiness;
   readonly #streams: LinuxStreamShared;
   readonly #datagrams: LinuxDatagrams;
-  /** Since the last flush. */
-  #dialled = false;
   readonly #name = new Place(SOCKADDR);
 
   /** Throws where there is no epoll. */
   constructor(serviced: () => void) {
-    this.readiness = new LinuxReadiness(serviced);
+    this.readiness = new Readiness(serviced);
     this.#streams = new LinuxStreamShared(this.readiness);
     this.#datagrams = new LinuxDatagrams(this.readiness);
   }
@@ -73,16 +70,8 @@ export class NativeHostNet {
     return this.#datagrams.listen(address, port, handler);
   }
 
-  /** Datagrams leave; and a dial that was answered at once, as by the host itself, is told of before the turn is over. */
   flush(): void {
     this.#datagrams.flush();
-    if (!this.#dialled) return;
-    this.#dialled = false;
-    this.readiness.look();
-  }
-
-  close(): void {
-    this.readiness.close();
   }
 
   /** To what `#name` says. */
@@ -92,10 +81,9 @@ export class NativeHostNet {
     const fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd >= 0) {
       if (tcp) this.#streams.setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-      const result = connect(fd, this.#name.address, octets);
+      const result = connectSocket(fd, this.#name.address, octets);
       if (result >= 0 || result === EINPROGRESS) {
         stream.dial(fd, handler);
-        this.#dialled = true;
         return stream;
       }
       close(fd);

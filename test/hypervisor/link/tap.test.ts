@@ -14,7 +14,8 @@ import { type Helper, startHelper } from '../../../src/hypervisor/link/namespace
 import { TapLink } from '../../../src/hypervisor/link/tap.ts';
 import { openTap, VNET_HEADER_OCTETS } from '../../../src/hypervisor/link/tap-device.ts';
 import { openTapIn } from '../../../src/hypervisor/link/tap-namespace.ts';
-import { addressOf, close, errno, MSG_DONTWAIT, recv, write } from '../../../src/hypervisor/vhost-user/libc.ts';
+import { addressOfBuffer } from '../../../src/native/memory.ts';
+import { close, EAGAIN, MSG_DONTWAIT, recv, write } from '../../../src/native/system-calls.ts';
 import { Network } from '../../../src/network.ts';
 import {
   CHECKSUM_PARTIAL,
@@ -90,11 +91,11 @@ class Device {
 
   write(message: Buffer): number {
     message.copy(this.#bytes);
-    return write(this.fd, addressOf(this.#memory), message.length);
+    return write(this.fd, addressOfBuffer(this.#memory), message.length);
   }
 
   read(): Buffer | undefined {
-    const result = recv(this.fd, addressOf(this.#memory), this.#memory.byteLength, MSG_DONTWAIT);
+    const result = recv(this.fd, addressOfBuffer(this.#memory), this.#memory.byteLength, MSG_DONTWAIT);
     return result < 0 ? undefined : Buffer.from(this.#bytes.subarray(0, result));
   }
 }
@@ -209,7 +210,7 @@ t.test('any messages from the device: frames arrive whole and in order, nothing 
         const message = Buffer.alloc(size, noise.next().value);
         for (let i = 0; i < Math.min(size, 80); i++) message[i] = noise.next().value;
         // A full pair of sockets is read by the link meanwhile.
-        while (device.write(message) === -errno.EAGAIN) await new Promise(setImmediate);
+        while (device.write(message) === EAGAIN) await new Promise(setImmediate);
         if (size >= VNET_HEADER_OCTETS + 14) sent.push(message.subarray(VNET_HEADER_OCTETS));
         else if (size > 0) runts++;
         else break;

@@ -18,9 +18,10 @@ import { EitherLink } from '../../../src/hypervisor/link/either-link.ts';
 import { startHelper } from '../../../src/hypervisor/link/namespace-helper.ts';
 import { QemuStreamLink } from '../../../src/hypervisor/link/qemu-stream.ts';
 import { VhostUserNetLink, type VhostUserNetOptions } from '../../../src/hypervisor/link/vhost-user-net.ts';
-import { addressOf, EPOLLIN, read, write } from '../../../src/hypervisor/vhost-user/libc.ts';
 import { Poller } from '../../../src/hypervisor/vhost-user/poller.ts';
 import { acceptUnix, closeListener, listenUnix } from '../../../src/hypervisor/vhost-user/unix-socket.ts';
+import { addressOfBuffer } from '../../../src/native/memory.ts';
+import { EPOLLIN, read, write } from '../../../src/native/system-calls.ts';
 import { Network } from '../../../src/network.ts';
 import {
   CHECKSUM_PARTIAL,
@@ -516,7 +517,7 @@ function carry(t: Test, frontEnd: FrontEnd, tap: number, buffers: number, buffer
   const [rx, tx] = [frontEnd.queues[RX]!, frontEnd.queues[TX]!];
   const memory = new ArrayBuffer(70_000);
   const bytes = new Uint8Array(memory);
-  const address = addressOf(memory);
+  const address = addressOfBuffer(memory);
   const places = Array.from({ length: 32 }, () => ram.allocate(70_000, 64));
   const inFlight = new Map<number, number>();
   const fromTap = (): void => {

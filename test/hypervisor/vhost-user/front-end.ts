@@ -4,20 +4,12 @@
  */
 
 import koffi from 'koffi';
-import {
-  addressOf,
-  close,
-  EPOLLIN,
-  eventfd,
-  mmapShared,
-  munmap,
-  viewOf,
-  write,
-} from '../../../src/hypervisor/vhost-user/libc.ts';
 import { flagNeedReply, type Message, request } from '../../../src/hypervisor/vhost-user/message.ts';
 import { MessageSocket } from '../../../src/hypervisor/vhost-user/message-socket.ts';
 import { Poller } from '../../../src/hypervisor/vhost-user/poller.ts';
 import { connectUnix } from '../../../src/hypervisor/vhost-user/unix-socket.ts';
+import { addressOfBuffer, viewOf } from '../../../src/native/memory.ts';
+import { close, EPOLLIN, eventfd, mmapShared, munmap, write } from '../../../src/native/system-calls.ts';
 
 const lib = koffi.load(null);
 const memfdCreate = lib.func('int memfd_create(const char *, unsigned int)') as unknown as (
@@ -114,7 +106,7 @@ export class DriverQueue {
 
   forceKick(): void {
     this.kicks++;
-    write(this.kickFd, addressOf(this.#one), 8);
+    write(this.kickFd, addressOfBuffer(this.#one), 8);
   }
 
   /** Whether chains were returned since the last call of `takeUsed`. */
