@@ -24,10 +24,6 @@ export class RecordedEcho implements HostEchoPort {
     this.#sockets++;
     return socket.use(inner);
   }
-
-  close(): void {
-    this.#host.close?.();
-  }
 }
 
 class RecordedEchoSocket implements HostEchoSocket, HostEchoHandler {
