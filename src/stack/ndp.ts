@@ -255,6 +255,7 @@ export class Ndp {
     if (before?.pinned && before.port !== port) return;
     for (let i = 0; i < 4; i++) port.learntIpv6[i] = word(address, i);
     port.learntIpv6Mac = mac;
+    port.ipv6Learnings++;
     if (before && before.mac === mac && before.port === port) {
       // What lies beyond the prefix is behind whoever has an address in it, if only a link-local one.
       this.#guest = before;

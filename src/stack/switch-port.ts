@@ -25,6 +25,8 @@ export class SwitchPort {
   learntAddress = 0;
   readonly learntIpv6 = new Int32Array(4);
   learntIpv6Mac = 0;
+  /** Counts the changes of these two. */
+  ipv6Learnings = 0;
   readonly #drops: Drops;
   #first: Sender | undefined = undefined;
   #last: Sender | undefined = undefined;
