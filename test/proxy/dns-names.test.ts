@@ -50,6 +50,14 @@ t.test('records: exact names, wildcards at any depth, the longest first, the oth
   t.equal(ask({ name: 'x.dev.test', id: 9 }), undefined, 'the others are gone');
 });
 
+t.test('an EDNS version that is not known is BADVERS (RFC 6891 6.1.3)', async (t) => {
+  const { send } = setUp();
+  const asked = query({ name: 'host.docker.internal', edns: 1232 });
+  asked[asked.length - 5] = 1;
+  const answer = decode(send(asked)[0]!);
+  t.match(answer, { answers: [], authorities: [], additionals: [{ type: 'OPT', extendedRcode: 1, ednsVersion: 0 }] });
+});
+
 t.test('an alias of a name elsewhere is followed to its servers, and given from the cache', async (t) => {
   const { ask, through, dns, send, socket, netstack } = setUp();
   dns.useRecords(

@@ -183,6 +183,10 @@ export function writeLocal(
     if (found.alias !== undefined && wants('CNAME'))
       records.push({ type: 'CNAME', name, ttl: TTL_SECONDS, data: found.alias });
     if (query.class !== CLASS_IN) records.length = 0;
+    const opt = asked.additionals?.find((record) => record.type === 'OPT');
+    // RFC 6891 6.1.3: BADVERS, for all but version 0.
+    const badVersion = opt?.type === 'OPT' && opt.ednsVersion > 0;
+    if (badVersion) records.length = 0;
     const answer = encode({
       type: 'response',
       id: query.id,
@@ -190,8 +194,8 @@ export function writeLocal(
       questions: [question],
       answers: records,
       // RFC 2308 3: who says that there is no such data says for how long.
-      authorities: records.length === aliases.length ? [startOfAuthority(name)] : [],
-      additionals: query.hasEdns ? [edns()] : [],
+      authorities: !badVersion && records.length === aliases.length ? [startOfAuthority(name)] : [],
+      additionals: query.hasEdns ? [edns(badVersion ? 1 : 0)] : [],
     });
     into.set(answer);
     return answer.length;
@@ -234,7 +238,8 @@ function startOfAuthority(name: string): Answer {
   return { type: 'SOA', name, ttl: TTL_SECONDS, data };
 }
 
-function edns(): Answer {
-  const flags = { extendedRcode: 0, ednsVersion: 0, flags: 0, flag_do: false };
+/** `extendedCode`: the upper bits of the response code. */
+function edns(extendedCode = 0): Answer {
+  const flags = { extendedRcode: extendedCode, ednsVersion: 0, flags: 0, flag_do: false };
   return { type: 'OPT', name: '.', udpPayloadSize: 1232, ...flags, options: [] };
 }
