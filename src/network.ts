@@ -10,6 +10,7 @@
 import type { Entrance, EntranceOptions } from './proxy/adapter/entrance.ts';
 import { HostOutside } from './proxy/adapter/host-outside.ts';
 import { DhcpServer } from './proxy/dhcp.ts';
+import { Dhcpv6Server } from './proxy/dhcpv6.ts';
 import { standardNames } from './proxy/dns/built-in-names.ts';
 import type { DnsRecord } from './proxy/dns/records.ts';
 import { DnsForwarder, type DnsReport } from './proxy/dns.ts';
@@ -17,15 +18,17 @@ import type { GuestProxy } from './proxy/http-proxy/guest-proxy.ts';
 import type { ProxySettings } from './proxy/http-proxy/guest-routes.ts';
 import { IcmpProxy } from './proxy/icmp-proxy.ts';
 import { NtpServer } from './proxy/ntp.ts';
-import type { Outside, RequestName } from './proxy/outside.ts';
+import type { Outside } from './proxy/outside.ts';
 import { checkPolicy, type PolicyAnswer, type PolicyQuestion } from './proxy/policy/explanation.ts';
 import type { PolicyRule } from './proxy/policy/rule.ts';
 import { type HostPorts, Policy, type PolicyReport } from './proxy/policy.ts';
 import type { DnsChoices } from './proxy/port.ts';
 import { type ExposedPort, type ExposeRequest, PortForwarder } from './proxy/port-forward.ts';
+import { guestSubnet6, hostOf6, ofFamily } from './proxy/subnet6.ts';
 import { TcpProxy } from './proxy/tcp-proxy.ts';
 import { UdpProxy } from './proxy/udp-proxy.ts';
 import { FrameMemory } from './stack/frame-memory.ts';
+import { linkLocalOf } from './stack/ipv6-identity.ts';
 import { Capture, type CaptureOptions } from './stack/link/capture.ts';
 import type { ConditionCounts } from './stack/link/conditioned-link.ts';
 import type { Conditions } from './stack/link/conditions.ts';
@@ -35,6 +38,7 @@ import { Pipeline } from './stack/pipeline.ts';
 import type { FlowRecord, Forwarder, LinkPort } from './stack/port.ts';
 import { type Address, ipv4Word, ofIpv4, parseSubnet, type Subnet } from './stack/wire/address.ts';
 import { macOfBytes } from './stack/wire/ethernet.ts';
+import { MINIMUM_MTU } from './stack/wire/ipv6.ts';
 
 /** How often idle UDP mappings are looked for. */
 const EXPIRE_MS = 30_000;
@@ -46,6 +50,8 @@ const GATEWAY_MAC = Uint8Array.of(0xf6, 0x16, 0x36, 0xbc, 0xf9, 0xc6);
 export interface NetworkOptions {
   /** CIDR form. The gateway is its host number 1, the host alias 2, guests are from 3 on. */
   readonly subnet: string;
+  /** Their /64 of IPv6, with the same host numbers; `auto` (and undefined): one that goes with `subnet`; `off`: none. */
+  readonly subnet6?: string;
   /** Told to guests by DHCP. */
   readonly mtu: number;
   /** Whom DNS queries go to; what is undefined or empty: the host's own name servers, as `resolvConf` has them. */
@@ -77,6 +83,8 @@ export interface NetworkAddresses {
   readonly gateway: Address;
   readonly hostAlias: Address;
   readonly firstGuest: Address;
+  /** The same of its IPv6 prefix; undefined: it has none. */
+  readonly ipv6: Omit<NetworkAddresses, 'ipv6'> | undefined;
 }
 
 export class Network {
@@ -94,6 +102,7 @@ export class Network {
   #proxySettings: ProxySettings | undefined;
   readonly #dns: DnsForwarder;
   readonly #dhcp: DhcpServer;
+  readonly #dhcpv6: Dhcpv6Server | undefined;
   readonly #ntp: NtpServer;
   readonly #udp: UdpProxy;
   readonly #icmp: IcmpProxy;
@@ -103,6 +112,8 @@ export class Network {
   readonly #captures = new Set<Capture>();
   readonly #entrances = new Set<Entrance>();
   readonly #subnet: Subnet;
+  /** By IP version. */
+  readonly #gateways: readonly Address[];
   readonly #switch: Switch | undefined;
   /** Links by their switch ports' numbers, as the switch made them. */
   readonly #plugged = new Map<number, LinkPort>();
@@ -115,15 +126,21 @@ export class Network {
     const subnet = parseSubnet(options.subnet);
     if (!subnet || subnet.prefix < 96) throw new Error(`'${options.subnet}' is not a subnet such as 192.168.65.0/24`);
     this.#subnet = subnet;
-    const { gateway, hostAlias, firstGuest } = (this.addresses = addressesOf(subnet.address));
+    // RFC 8200 5: a link of IPv6 takes 1280 octets at least.
+    const subnet6 = options.mtu < MINIMUM_MTU ? undefined : guestSubnet6(options.subnet6 ?? 'auto', subnet);
+    const { gateway, hostAlias, firstGuest, ipv6 } = (this.addresses = addressesOf(subnet, subnet6));
+    const subnets = subnet6 ? [subnet, subnet6] : [subnet];
+    const gateways = ipv6 ? [gateway, ipv6.gateway] : [gateway];
+    const hostAliases = ipv6 ? [hostAlias, ipv6.hostAlias] : [hostAlias];
+    this.#gateways = gateways;
     this.#guestMacAddress = options.guestMacAddress;
     const outside = (this.#outside = options.outside ?? new HostOutside(options));
     const { clock, random, hostNet, resolvers } = outside;
-    const names = standardNames([gateway], [hostAlias]);
+    const names = standardNames(gateways, hostAliases);
     const policy = new Policy({
-      subnets: [subnet],
-      gateways: [gateway],
-      hostAliases: [hostAlias],
+      subnets,
+      gateways,
+      hostAliases,
       hostAddresses: () => outside.hostAddresses(),
       ownPorts: () => [...this.#entrances].map(({ port }) => port).filter((port) => port !== 0),
       hostLoopback: options.hostLoopback ?? true,
@@ -138,6 +155,9 @@ export class Network {
       gateway,
       hostAlias,
       prefix: subnet.prefix - 96,
+      ...(subnet6 && {
+        ipv6: { prefix: subnet6.address, searchDomains: () => resolvers.current().search, dhcp: 'addresses' },
+      }),
       clock,
       memory: this.memory,
       random,
@@ -151,18 +171,19 @@ export class Network {
     this.#tcp = tcp;
     this.#icmp = new IcmpProxy({ policy, netstack, clock, load: () => outside.loadEcho() });
     this.#netstack = netstack;
-    this.#udp = new UdpProxy({ host: hostNet, policy, netstack, clock, hostAliases: [hostAlias] });
-    this.#forwarder = new PortForwarder({ host: hostNet, netstack, clock, gateway, policy });
+    this.#udp = new UdpProxy({ host: hostNet, policy, netstack, clock, hostAliases });
+    this.#forwarder = new PortForwarder({ host: hostNet, netstack, clock, gateways, policy });
     outside.useDns(options.dns ?? {});
     this.#dns = new DnsForwarder(
       { netstack, hostNet, resolvers, hosts: outside.hosts, policy, resolved: policy.resolved, clock, random },
-      { addresses: [gateway], names, hostAliases: [hostAlias] },
+      { addresses: gateways, names, hostAliases },
     );
     this.#dns.useRecords(options.dnsRecords ?? []);
     if (!outside.isRecorded)
-      netstack.listenTcp(gateway, PROXY_PORT, (connection) => {
-        void this.#loadGuestProxy().then((proxy) => proxy.accept(connection));
-      });
+      for (const address of gateways)
+        netstack.listenTcp(address, PROXY_PORT, (connection) => {
+          void this.#loadGuestProxy().then((proxy) => proxy.accept(connection));
+        });
     this.#pipeline = new Pipeline({
       netstack,
       services: [this.#dns, { pollAt: () => Number.POSITIVE_INFINITY, poll: () => hostNet.flush?.() }],
@@ -174,9 +195,17 @@ export class Network {
     outside.start({ serviced: () => this.#pipeline.wake(), turnOver: () => this.#pipeline.run() });
     this.#pipeline.condition(options.conditions);
     if (options.switched) {
-      const own = [gateway, hostAlias];
-      this.#switch = new Switch({ clock, macAddress: GATEWAY_MAC, own, subnets: [subnet] });
+      const own = [...gateways, ...hostAliases, linkLocalOf(GATEWAY_MAC)];
+      this.#switch = new Switch({ clock, macAddress: GATEWAY_MAC, own, subnets });
     }
+    const search = (): readonly string[] => resolvers.current().search;
+    const bindings = {
+      bound: (address: Address, ingress: number, macAddress: Uint8Array) => this.#bind(address, ingress, macAddress),
+      unbound: (address: Address) => {
+        netstack.unpinNeighbor(address);
+        this.#switch?.unbind(address);
+      },
+    };
     this.#dhcp = new DhcpServer(
       netstack,
       {
@@ -187,17 +216,32 @@ export class Network {
         reserved: [hostAlias],
         first: firstGuest,
         mtu: options.mtu,
-        search: () => resolvers.current().search,
+        search,
         ...(options.guestMacAddress && { fixed: new Map([[macOfBytes(options.guestMacAddress), firstGuest]]) }),
-        bound: (address, ingress, macAddress) => this.#bind(address, ingress, macAddress),
-        unbound: (address) => {
-          netstack.unpinNeighbor(address);
-          this.#switch?.unbind(address);
-        },
+        ...bindings,
       },
       clock,
     );
-    this.#ntp = new NtpServer(netstack, [gateway], outside.wallClock);
+    const network = ipv4Word(subnet.address);
+    this.#dhcpv6 =
+      subnet6 &&
+      new Dhcpv6Server(
+        netstack,
+        {
+          prefix: subnet6,
+          address: linkLocalOf(GATEWAY_MAC),
+          macAddress: GATEWAY_MAC,
+          dns: [hostOf6(subnet6, 1)],
+          search,
+          hostNumber: (mac, ingress) => {
+            const leased = this.#dhcp.leasedTo(mac, ingress);
+            return leased && ipv4Word(leased) - network;
+          },
+          ...bindings,
+        },
+        clock,
+      );
+    this.#ntp = new NtpServer(netstack, gateways, outside.wallClock);
     outside.every(EXPIRE_MS, () => {
       this.#udp.expire();
       this.#icmp.expire();
@@ -216,8 +260,13 @@ export class Network {
     const ingress = this.#pipeline.attach(plugged);
     if (this.#switch) this.#plugged.set(ingress, plugged);
     if (this.#guestMacAddress && this.#links.size === 0) {
-      this.#bind(this.addresses.firstGuest, ingress, this.#guestMacAddress);
+      const { firstGuest, ipv6 } = this.addresses;
+      this.#bind(firstGuest, ingress, this.#guestMacAddress);
       this.#netstack.route(ofIpv4(0), 0, ingress, this.#guestMacAddress);
+      if (ipv6) {
+        this.#bind(ipv6.firstGuest, ingress, this.#guestMacAddress);
+        this.#netstack.route(new Uint8Array(16), 0, ingress, this.#guestMacAddress);
+      }
     }
     this.#links.add(link);
     return ingress;
@@ -262,12 +311,18 @@ export class Network {
       import('./proxy/adapter/guest-stream.ts'),
       import('./proxy/entrance/guest-datagrams.ts'),
     ]);
-    const { gateway, hostAlias, firstGuest } = this.addresses;
+    const { gateway, hostAlias, firstGuest, ipv6 } = this.addresses;
+    const own = [...this.#gateways, hostAlias, ...(ipv6 ? [ipv6.hostAlias] : [])];
     const entrance = await Entrance.listen({
       ...options,
-      network: { subnet: this.#subnet, own: [gateway, hostAlias], firstGuest },
+      network: { subnet: this.#subnet, own, firstGuest },
       dial: (guestAddress, guestPort) =>
-        GuestStream.connect(this.#netstack, { guestAddress, guestPort, peerAddress: gateway, peerPort: 0 }),
+        GuestStream.connect(this.#netstack, {
+          guestAddress,
+          guestPort,
+          peerAddress: ofFamily(this.#gateways, guestAddress) ?? gateway,
+          peerPort: 0,
+        }),
       datagrams: (received) =>
         openGuestDatagrams({ netstack: this.#netstack, gateway, random: this.#outside.random }, received),
     });
@@ -376,6 +431,7 @@ export class Network {
     this.#forwarder.close();
     this.#dns.close();
     this.#dhcp.close();
+    this.#dhcpv6?.close();
     this.#ntp.close();
     this.#udp.close();
     this.#icmp.close();
@@ -383,7 +439,7 @@ export class Network {
     for (const capture of this.#captures) capture.stop();
   }
 
-  #request<T>(name: RequestName, argument: unknown, run: () => T): T {
+  #request<T>(name: string, argument: unknown, run: () => T): T {
     return this.#outside.request({ name, argument }, run);
   }
 
@@ -431,7 +487,10 @@ function prefixed(part: string, counts: Readonly<Record<string, number>>): Recor
   return Object.fromEntries(Object.entries(counts).map(([reason, count]) => [`${part}-${reason}`, count]));
 }
 
-function addressesOf(network: Address): NetworkAddresses {
-  const host = (number: number): Address => ofIpv4(ipv4Word(network) + number);
-  return { gateway: host(1), hostAlias: host(2), firstGuest: host(3) };
+function addressesOf(subnet: Subnet, subnet6: Subnet | undefined): NetworkAddresses {
+  const named = (host: (number: number) => Address) => ({ gateway: host(1), hostAlias: host(2), firstGuest: host(3) });
+  return {
+    ...named((number) => ofIpv4(ipv4Word(subnet.address) + number)),
+    ipv6: subnet6 && named((number) => hostOf6(subnet6, number)),
+  };
 }

@@ -41,7 +41,9 @@ import { parsePolicyRules } from './proxy/policy/rule.ts';
 import type { HostPorts } from './proxy/policy.ts';
 import type { DnsChoices } from './proxy/port.ts';
 import type { PublishRules } from './proxy/published-ports.ts';
+import { guestSubnet6, hostOf6 } from './proxy/subnet6.ts';
 import { parseConditions } from './stack/link/conditions.ts';
+import { formatAddress, parseSubnet, type Subnet } from './stack/wire/address.ts';
 import { type InForce, type NetworkCore, Supervisor } from './supervisor.ts';
 
 const GIB = 2 ** 30;
@@ -158,6 +160,7 @@ function openNetwork(
   const mtu = settings['network.mtu'];
   const network = new Network({
     subnet,
+    subnet6: settings['network.subnet6'],
     mtu,
     guestMacAddress: macAddress(home),
     hostLoopback: hostPorts(settings),
@@ -261,9 +264,16 @@ function hostPorts(settings: Settings): HostPorts {
 }
 
 /** The network's own address, the gateway and the host alias, which are never a container's. */
-function hostAddresses(subnet: string): string[] {
+function hostAddresses(subnet: string, subnet6: Subnet | undefined): string[] {
   const [network = ''] = subnet.split('/');
-  return [`${network}/31`, network.replace(/\d+$/, (last) => `${Number(last) + 2}/32`)];
+  const own = [`${network}/31`, network.replace(/\d+$/, (last) => `${Number(last) + 2}/32`)];
+  if (!subnet6) return own;
+  return [...own, `${formatAddress(hostOf6(subnet6, 0))}/127`, `${formatAddress(hostOf6(subnet6, 2))}/128`];
+}
+
+/** The guest's IPv6 network; undefined: it has none. */
+function guestNetwork6({ settings, subnet }: Pick<InForce, 'settings' | 'subnet'>): Subnet | undefined {
+  return guestSubnet6(settings['network.subnet6'], parseSubnet(subnet)!);
 }
 
 /** Linux alone has it; where its system calls cannot be had frames travel by the stream. */
@@ -277,7 +287,8 @@ async function loadVhostUserNet(log: (line: string) => void): Promise<typeof Vho
   }
 }
 
-function specify(home: Home, settings: Settings, imageDirectory: string, vhostUser: boolean): MachineSpec {
+function specify(home: Home, inForce: InForce, imageDirectory: string, vhostUser: boolean): MachineSpec {
+  const { settings } = inForce;
   return {
     imageDirectory,
     dataDisk: { path: home.dataDisk, sizeOctets: settings['vm.disk'] * GIB },
@@ -285,13 +296,19 @@ function specify(home: Home, settings: Settings, imageDirectory: string, vhostUs
     cpus: settings['vm.cpus'],
     mtu: settings['network.mtu'],
     macAddress: [...macAddress(home)].map((octet) => octet.toString(16).padStart(2, '0')).join(':'),
-    kernelArguments: [`slipway.hostname=${settings['vm.hostname']}`],
+    kernelArguments: [`slipway.hostname=${settings['vm.hostname']}`, ...guestAddress6(inForce)],
     accelerator: settings['vm.accelerator'],
     channel: settings['vm.channel'],
     networkSocket: home.networkSocket,
     ...(vhostUser && settings['network.link'] === 'auto' && { vhostUserSocket: home.vhostUserSocket }),
     socketDirectory: home.directory,
   };
+}
+
+/** The VM's IPv6 address, which it takes as it comes up; router advertisements tell it everything else. */
+function guestAddress6(inForce: InForce): string[] {
+  const subnet6 = guestNetwork6(inForce);
+  return subnet6 ? [`slipway.address6=${formatAddress(hostOf6(subnet6, 3))}/64`] : [];
 }
 
 /** Locally administered, and the same at every start of the same home. */
@@ -314,7 +331,8 @@ function publishRules({ settings, subnet }: InForce): PublishRules {
     }),
     limit: settings['ports.limit'],
     unprivilegedFrom: settings['ports.privileged'] === 'allow' ? 0 : unprivilegedPortStart(),
-    hostAddresses: hostAddresses(subnet),
+    hostAddresses: hostAddresses(subnet, guestNetwork6({ settings, subnet })),
+    ipv6: guestNetwork6({ settings, subnet }) !== undefined,
   };
 }
 

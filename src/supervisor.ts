@@ -53,7 +53,7 @@ export interface SupervisorParts {
   readonly settings: SettingsPort;
   readonly machines: MachineHost;
   readonly docker: DockerReadiness;
-  readonly specify: (settings: Settings) => MachineSpec;
+  readonly specify: (inForce: InForce) => MachineSpec;
   readonly openNetwork: (inForce: InForce) => NetworkCore;
   readonly publishRules: (inForce: InForce) => PublishRules;
   /** The guest's network: what the settings say, or another where the host has that one itself. */
@@ -92,7 +92,7 @@ export class Supervisor implements PlatformPort {
     });
     const specify = (): MachineSpec => {
       parts.inForce.store(this.#inForce);
-      return parts.specify(this.#inForce.settings);
+      return parts.specify(this.#inForce);
     };
     this.#keeper = new MachineKeeper(parts.machines, specify, parts.nowMs, parts.log);
     const exposer: PortExposer = {

@@ -20,6 +20,7 @@ import { UsageError } from './usage-error.ts';
 export const coreOptions = {
   mtu: { type: 'string' },
   subnet: { type: 'string' },
+  subnet6: { type: 'string' },
   publish: { type: 'string', multiple: true },
   ...dnsOptions,
   'host-sockets': { type: 'string' },
@@ -34,6 +35,8 @@ export const coreOptions = {
 
 export const coreHelp = `  --mtu N               largest IP packet, 576 to 65520 (default 1500)
   --subnet CIDR         the guests' network (default 192.168.65.0/24): gateway and DNS .1, host .2, first guest .3
+  --subnet6 CIDR|off    their IPv6 network, a /64 (default: a unique local one that goes with the subnet): gateway ::1,
+                        host ::2, first guest ::3
   --publish SPEC        publish a port of a guest on the host; may be repeated. SPEC is
                         [tcp|udp:][HOSTIP:]HOSTPORT[-LAST]:[GUESTIP:]GUESTPORT[-LAST], IPv6 addresses in brackets;
                         without HOSTIP 127.0.0.1 and ::1, without GUESTIP the first guest
@@ -62,6 +65,7 @@ type CoreValues = ProxyValues &
   Parameters<typeof readRecordingOptions>[0] & {
     readonly mtu?: string | undefined;
     readonly subnet?: string | undefined;
+    readonly subnet6?: string | undefined;
     readonly publish?: string[] | undefined;
     readonly conditions?: string[] | undefined;
     readonly 'host-sockets'?: string | undefined;
@@ -69,13 +73,14 @@ type CoreValues = ProxyValues &
   };
 
 export function readCoreOptions(values: CoreValues, tokens: readonly OptionToken[]): CoreOptions {
-  const { mtu = '1500', subnet = '192.168.65.0/24', publish = [], conditions } = values;
+  const { mtu = '1500', subnet = '192.168.65.0/24', subnet6 = 'auto', publish = [], conditions } = values;
   const { 'host-sockets': hostSockets = 'native' } = values;
   if (hostSockets !== 'native' && hostSockets !== 'portable')
     throw new UsageError(`--host-sockets: '${hostSockets}' is neither native nor portable`);
   return {
     mtu: usage(() => parseSetting('network.mtu', mtu), '--mtu: '),
     subnet: usage(() => parseSetting('network.subnet', subnet), '--subnet: '),
+    subnet6: usage(() => parseSetting('network.subnet6', subnet6), '--subnet6: '),
     publish: publish.flatMap(parsePublishSpec),
     hostSockets,
     api: values.api,
@@ -113,12 +118,18 @@ export async function openToHost(network: Network, options: CoreOptions): Promis
 }
 
 async function publishPort(network: Network, spec: PublishSpec): Promise<void> {
-  const guestAddress = spec.guestAddress ?? formatAddress(network.addresses.firstGuest);
+  const { firstGuest, ipv6 } = network.addresses;
+  const guestAddress = spec.guestAddress ?? formatAddress(firstGuest);
   const { protocol, guestPort } = spec;
   let { hostPort } = spec;
   for (const hostAddress of spec.hostAddress === undefined ? ['127.0.0.1', '::1'] : [spec.hostAddress]) {
     try {
-      const exposed = await network.expose({ protocol, hostAddress, hostPort, guestAddress, guestPort });
+      const guestAddress6 =
+        spec.guestAddress === undefined && ipv6 && hostAddress.includes(':')
+          ? formatAddress(ipv6.firstGuest)
+          : undefined;
+      const to = { guestAddress, guestAddress6, guestPort };
+      const exposed = await network.expose({ protocol, hostAddress, hostPort, ...to });
       hostPort = exposed.port;
     } catch (error) {
       // A host without IPv6 has no ::1; nobody asked for it by name.
@@ -132,12 +143,13 @@ const noAddress = new Set(['EADDRNOTAVAIL', 'EAFNOSUPPORT', 'EPROTONOSUPPORT']);
 
 /** The first guest's addresses, for whoever sets up its interface without DHCP. */
 export function firstGuest(network: Network, options: CoreOptions): TapAddresses {
-  const { gateway, firstGuest } = network.addresses;
+  const { gateway, firstGuest, ipv6 } = network.addresses;
   const prefix = parseSubnet(options.subnet)!.prefix - 96;
   return {
     address: formatAddress(firstGuest),
     netmask: formatAddress(ofIpv4(-1 << (32 - prefix))),
     gateway: formatAddress(gateway),
+    ipv6: ipv6 && { address: [...ipv6.firstGuest], gateway: [...ipv6.gateway] },
     mtu: options.mtu,
   };
 }

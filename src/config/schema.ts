@@ -17,6 +17,8 @@ export interface Settings {
   readonly 'vm.channel': 'auto' | 'vsock' | 'serial';
   /** The guest's network, in CIDR form. */
   readonly 'network.subnet': string;
+  /** The guest's IPv6 network, a /64; auto: one that goes with the subnet; off: none. */
+  readonly 'network.subnet6': string;
   /** Largest IP packet of the guest's network, in octets. */
   readonly 'network.mtu': number;
   /** How frames travel between the guest and the network core. */
@@ -92,6 +94,13 @@ function checkSubnet(value: string): string | undefined {
   const address = ((octets[0]! << 24) | (octets[1]! << 16) | (octets[2]! << 8) | octets[3]!) >>> 0;
   if ((address & (0xffffffff >>> prefix)) !== 0) return 'has host bits set';
   return undefined;
+}
+
+const subnet6 = /^(?:f[cd]|[23])[0-9a-f]{0,3}(?::[0-9a-f]{1,4}){0,3}::\/64$/i;
+
+function checkSubnet6(value: string): string | undefined {
+  if (value === 'auto' || value === 'off' || subnet6.test(value)) return undefined;
+  return 'is not a /64 such as fd00:1:2:3::/64, auto or off';
 }
 
 function checkPorts(value: string): string | undefined {
@@ -303,6 +312,13 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     summary: "the guest's network",
     details: 'The default moves away from a network that the host has itself; a choice stands.',
     check: checkSubnet,
+  },
+  'network.subnet6': {
+    default: 'auto',
+    restarts: 'vm',
+    summary: "the guest's IPv6 network, a /64; auto: a unique local one that goes with network.subnet; off: none",
+    details: 'Host numbers are those of `network.subnet`: the gateway is ::1, the host ::2, the VM ::3.',
+    check: checkSubnet6,
   },
   'network.mtu': { default: 1500, unit: 'octets', range: [576, 65520], restarts: 'vm', summary: 'largest IP packet' },
   'network.link': {

@@ -163,7 +163,7 @@ export class Dhcpv6Server {
       this.drops.malformed++;
       return;
     }
-    if (end > 0) this.#send(datagram, end);
+    if (end > 0) this.#send(datagram, mac, end);
   }
 
   /** Writes the answer; its length, 0: there is none; -1: the request is malformed. */
@@ -366,13 +366,17 @@ export class Dhcpv6Server {
     return false;
   }
 
-  #send({ guestAddress, ingress }: UdpDatagram, octets: number): void {
+  #send({ guestAddress, ingress }: UdpDatagram, mac: number, octets: number): void {
     const endpoints = {
       guestAddress: Uint8Array.from(guestAddress),
       guestPort: wire.CLIENT_PORT,
       peerAddress: this.#options.address,
       peerPort: wire.SERVER_PORT,
     };
-    if (!this.#netstack.sendUdp(endpoints, this.#out.subarray(0, octets), { ingress })) this.drops['not-sent']++;
+    const sent = this.#netstack.sendUdp(endpoints, this.#out.subarray(0, octets), {
+      macAddress: macToBytes(mac),
+      ingress,
+    });
+    if (!sent) this.drops['not-sent']++;
   }
 }

@@ -16,6 +16,7 @@
 import type {
   Address,
   Clock,
+  CloseReason,
   FlowOrigin,
   FlowRecord,
   NetstackPort,
@@ -35,6 +36,7 @@ import type {
   HostStream,
   StreamHandler,
 } from './port.ts';
+import { ofFamily } from './subnet6.ts';
 import { guestSide, hostSide, TcpSplice } from './tcp-splice.ts';
 
 const IDLE_MS = 180_000;
@@ -49,6 +51,11 @@ export interface ExposeRequest {
   /** 0: any. */
   readonly hostPort: number;
   readonly guestAddress: string;
+  /**
+   * Where a guest of both IP versions is to be dialled first: for TCP, where the guest is known to have that address;
+   * what it refuses there goes to `guestAddress`.
+   */
+  readonly guestAddress6?: string | undefined;
   readonly guestPort: number;
 }
 
@@ -59,9 +66,10 @@ export interface ExposedPort {
 
 export interface PortForwarderOptions {
   readonly host: HostNetPort;
-  readonly netstack: Pick<NetstackPort, 'connect' | 'listenUdp' | 'unlistenUdp' | 'sendUdp'>;
+  readonly netstack: Pick<NetstackPort, 'connect' | 'listenUdp' | 'unlistenUdp' | 'sendUdp' | 'isNeighbor'>;
   readonly clock: Clock;
-  readonly gateway: Address;
+  /** By IP version. */
+  readonly gateways: readonly Address[];
   /** Undefined: every client is let in. */
   readonly policy?: Pick<Policy, 'arrival' | 'recheck' | 'ruleOf' | 'generation'>;
 }
@@ -77,6 +85,8 @@ class Arrival extends TcpSplice {
   readonly port: number;
   /** The rule that let it in. */
   by: PolicyRule | undefined = undefined;
+  /** Dials the guest's other address, as long as it has not answered at the first. */
+  again: (() => TcpConnection) | undefined = undefined;
 
   constructor(stream: HostStream, onClosed: () => void) {
     super(onClosed);
@@ -84,6 +94,20 @@ class Arrival extends TcpSplice {
     this.clientPort = stream.remotePort;
     this.port = stream.localPort;
     this.joinStream(stream);
+  }
+
+  /** What the client sends waits for the address that answers. */
+  override pump(): void {
+    if (this.again && this.connection?.state === 'SYN-SENT') return;
+    this.again = undefined;
+    super.pump();
+  }
+
+  override connectionClosed(reason: CloseReason): void {
+    const { again, stream } = this;
+    this.again = undefined;
+    if (again && stream && reason !== 'aborted') this.joinConnection(again());
+    else super.connectionClosed(reason);
   }
 }
 
@@ -105,7 +129,9 @@ export class PortForwarder {
   async expose(request: ExposeRequest): Promise<ExposedPort> {
     const guestAddress = parseAddress(request.guestAddress);
     if (!guestAddress) throw new Error(`${request.guestAddress} is not an address`);
-    const guest = { guestAddress, guestPort: request.guestPort };
+    const gateway = ofFamily(this.#options.gateways, guestAddress);
+    if (!gateway) throw new Error(`the guest's network has no IPv6, so ${request.guestAddress} cannot be reached`);
+    const guest = { guestAddress, guestPort: request.guestPort, peerAddress: gateway };
     try {
       return request.protocol === 'tcp' ? await this.#exposeTcp(request, guest) : await this.#exposeUdp(request, guest);
     } catch (error) {
@@ -152,9 +178,12 @@ export class PortForwarder {
     for (const port of this.#datagramPorts) port.expire();
   }
 
-  async #exposeTcp({ hostAddress, hostPort }: ExposeRequest, guest: Guest): Promise<ExposedPort> {
-    const { host, netstack, gateway, policy } = this.#options;
-    const listener = await host.listen(hostAddress, hostPort, (stream) => {
+  async #exposeTcp(request: ExposeRequest, guest: Guest): Promise<ExposedPort> {
+    const { host, policy } = this.#options;
+    const first = this.#guest6(request);
+    // Who is asked for now is known when the first client comes.
+    if (first) this.#options.netstack.isNeighbor(first.guestAddress);
+    const listener = await host.listen(request.hostAddress, request.hostPort, (stream) => {
       const arrival: Arrival = new Arrival(stream, () => this.#arrivals.delete(arrival));
       const verdict = policy?.arrival(arrival.clientAddress, 'tcp', arrival.port);
       if (verdict && !verdict.allowed) {
@@ -163,10 +192,24 @@ export class PortForwarder {
       }
       arrival.by = verdict && policy?.ruleOf(verdict);
       this.#arrivals.add(arrival);
-      arrival.joinConnection(netstack.connect({ ...guest, peerAddress: gateway, peerPort: 0 }, guestSide));
+      this.#connect(arrival, guest, first);
       return hostSide;
     });
     return this.#exposed(listener);
+  }
+
+  #connect(arrival: Arrival, guest: Guest, first: Guest | undefined): void {
+    const { netstack } = this.#options;
+    const dial = (to: Guest): TcpConnection => netstack.connect({ ...to, peerPort: 0 }, guestSide);
+    const tries = first && netstack.isNeighbor(first.guestAddress);
+    if (tries) arrival.again = () => dial(guest);
+    arrival.joinConnection(dial(tries ? first : guest));
+  }
+
+  #guest6({ guestAddress6, guestPort }: ExposeRequest): Guest | undefined {
+    const guestAddress = guestAddress6 === undefined ? undefined : parseAddress(guestAddress6);
+    const peerAddress = guestAddress && ofFamily(this.#options.gateways, guestAddress);
+    return guestAddress && peerAddress && { guestAddress, guestPort, peerAddress };
   }
 
   async #exposeUdp({ hostAddress, hostPort }: ExposeRequest, guest: Guest): Promise<ExposedPort> {
@@ -191,9 +234,11 @@ export class PortForwarder {
   }
 }
 
+/** Whom a port leads to, and the gateway's address that it sees clients come from. */
 interface Guest {
   readonly guestAddress: Address;
   readonly guestPort: number;
+  readonly peerAddress: Address;
 }
 
 const wildcards = new Set(['0.0.0.0', '::']);
@@ -236,7 +281,7 @@ interface Client {
   readonly key: EndpointKey;
   readonly address: Address;
   readonly port: number;
-  readonly endpoints: Guest & { readonly peerAddress: Address; readonly peerPort: number };
+  readonly endpoints: Guest & { readonly peerPort: number };
   /** The policy's generation when it was let in, and the rule that did. */
   askedIn: number;
   by: PolicyRule | undefined;
@@ -322,10 +367,10 @@ class DatagramPort implements HostDatagramHandler {
 
   #open(key: EndpointKey, address: Address, port: number): Client | undefined {
     if (this.#clients.size >= CLIENTS) this.#removeOldest();
-    const { netstack, gateway } = this.#options;
+    const { netstack } = this.#options;
     for (let tries = 0; tries < PORTS; tries++) {
       const peerPort = this.#ports.next();
-      const endpoints = { ...this.#guest, peerAddress: gateway, peerPort };
+      const endpoints = { ...this.#guest, peerPort };
       const client: Client = {
         key,
         address: Uint8Array.from(address),
@@ -338,7 +383,7 @@ class DatagramPort implements HostDatagramHandler {
         octetsToHost: 0,
       };
       try {
-        netstack.listenUdp(gateway, peerPort, (datagram) => this.#reply(client, datagram));
+        netstack.listenUdp(endpoints.peerAddress, peerPort, (datagram) => this.#reply(client, datagram));
       } catch {
         continue; // another published port's
       }
@@ -364,6 +409,7 @@ class DatagramPort implements HostDatagramHandler {
 
   #remove(client: Client): void {
     this.#clients.delete(client.key);
-    this.#options.netstack.unlistenUdp(this.#options.gateway, client.endpoints.peerPort);
+    const { peerAddress, peerPort } = client.endpoints;
+    this.#options.netstack.unlistenUdp(peerAddress, peerPort);
   }
 }

@@ -48,6 +48,8 @@ export interface PublishRules {
   readonly unprivilegedFrom: number;
   /** The gateway's and the host alias's own addresses and whatever else is not a container's, in CIDR form. */
   readonly hostAddresses: readonly string[];
+  /** The guest's network has IPv6. */
+  readonly ipv6: boolean;
 }
 
 export interface PublishedPort extends PublishRequest {
@@ -155,8 +157,8 @@ export class PublishedPorts {
 
   #addressesFor({ hostAddress, containerAddress }: PublishRequest): readonly string[] {
     if (!wildcards.has(hostAddress)) return [hostAddress];
-    // The guest's network is IPv4: of a container with both families, the proxy of the IPv4 wildcard serves the port.
-    if (containerAddress.includes(':')) return [];
+    // Without IPv6: of a container with both families, the proxy of the IPv4 wildcard serves the port.
+    if (containerAddress.includes(':') && !this.#rules.ipv6) return [];
     const ipv6 = hostAddress === '::';
     return this.#rules.bind.filter((address) => address.includes(':') === ipv6);
   }
@@ -228,7 +230,7 @@ function refusal(request: PublishRequest, rules: PublishRules): string | undefin
   if (!host) return `${words}: not an address`;
   const container = parseAddress(containerAddress);
   if (!container || !guestMayName(container, rules)) return `${containerAddress} is not the address of a container`;
-  if (!isIpv4(container) && !wildcards.has(hostAddress))
+  if (!isIpv4(container) && !rules.ipv6 && !wildcards.has(hostAddress))
     return `${words}: the guest's network has no IPv6, so ${containerAddress} cannot be reached`;
   return undefined;
 }

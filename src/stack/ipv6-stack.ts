@@ -10,7 +10,6 @@ import type { Ipv6Identity } from './ipv6-identity.ts';
 import { Ipv6Output } from './ipv6-output.ts';
 import type { KeyedHash } from './keyed-hash.ts';
 import { Ndp } from './ndp.ts';
-import type { Packet } from './packet.ts';
 import { PathMtus } from './path-mtus.ts';
 import type { Forwarder, Random } from './port.ts';
 import { RouterAdvertiser } from './router-advertiser.ts';
@@ -57,9 +56,7 @@ export class Ipv6 {
     const output = new Ipv6Output(options.identity, options.drops, pathMtus, random());
     this.output = output;
     this.#advertiser = new RouterAdvertiser({ ...options, output, random });
-    const solicited = (packet: Packet, mac: number): void => {
-      if (options.ipv6.isRouter) this.#advertiser.solicited(packet, mac);
-    };
+    const solicited = this.#advertiser.solicited.bind(this.#advertiser);
     this.ndp = new Ndp({ ...options, output, solicited });
     this.icmpv6 = new Icmpv6({ ...options, output, ndp: this.ndp, pathMtus });
   }
@@ -70,6 +67,6 @@ export class Ipv6 {
 
   /** A link is new. */
   attached(nowMs: number): void {
-    if (this.#options.ipv6.isRouter) this.#advertiser.attached(nowMs);
+    this.#advertiser.attached(nowMs);
   }
 }

@@ -196,11 +196,10 @@ export class Ndp {
       return;
     }
     if (!this.#ipv6.isOwnAddress(target)) return;
-    const flags = (this.#ipv6.isRouter ? wire.ROUTER : 0) | wire.OVERRIDE;
-    if (probes) this.#advertise(port, macOfGroup(ALL_NODES), target, ALL_NODES, flags);
+    if (probes) this.#advertise(port, macOfGroup(ALL_NODES), target, ALL_NODES, wire.ROUTER | wire.OVERRIDE);
     else {
       packet.copySource(this.#source);
-      this.#advertise(port, mac, target, this.#source, flags | wire.SOLICITED);
+      this.#advertise(port, mac, target, this.#source, wire.ROUTER | wire.SOLICITED | wire.OVERRIDE);
     }
   }
 

@@ -236,6 +236,8 @@ export interface NetstackPort {
   listenTcp(address: Address, port: number, accept: (connection: TcpConnection) => void): void;
   /** Receives datagrams of the guest to this address and port inside the stack, ahead of the forwarder (DHCP, DNS, NTP). */
   listenUdp(address: Address, port: number, receive: (datagram: UdpDatagram) => void): void;
+  /** Whether it is known where packets to a guest's address go; where not, it is asked for. */
+  isNeighbor(address: Address): boolean;
   unlistenTcp(address: Address, port: number): void;
   unlistenUdp(address: Address, port: number): void;
   /**

@@ -20,6 +20,7 @@ import type { Packet } from './packet.ts';
 import type { Address, Forwarder, UdpDatagram } from './port.ts';
 import { ADDRESS_OCTETS, ipv4Word, isIpv4 } from './wire/address.ts';
 import * as checksum from './wire/checksum.ts';
+import * as ethernet from './wire/ethernet.ts';
 import { SOUND } from './wire/fault.ts';
 import * as icmp from './wire/icmp.ts';
 import * as icmpv6 from './wire/icmpv6.ts';
@@ -36,6 +37,13 @@ class Datagram implements UdpDatagram {
   dontFragment = false;
   hopLimit = 0;
   readonly payload = new Fragments();
+  /** What it is made of, during the call that hands it over. */
+  packet: Packet | undefined = undefined;
+
+  get sourceMac(): number | undefined {
+    const { packet } = this;
+    return packet?.hasEthernet ? ethernet.source(packet.view, packet.ethernetAt) : undefined;
+  }
 }
 
 export interface UdpOptions {
@@ -56,8 +64,6 @@ export class Udp implements Transport {
   readonly #drops: Drops;
   readonly #listeners = new Listeners<Receive>('UDP');
   readonly #datagram = new Datagram();
-  /** The packet that `#datagram` is made of, during the call that hands it over. */
-  #current: Packet | undefined = undefined;
 
   constructor(options: UdpOptions) {
     this.#options = options;
@@ -107,15 +113,15 @@ export class Udp implements Transport {
     datagram.hopLimit = packet.hopLimit;
     datagram.payload.clear();
     packet.payload(udp.HEADER_OCTETS, length - udp.HEADER_OCTETS, datagram.payload);
-    this.#current = packet;
+    datagram.packet = packet;
     if (listener) listener(datagram);
     else forwarder.udp(datagram);
-    this.#current = undefined;
+    datagram.packet = undefined;
   }
 
   /** The packet that `about` is made of, if it is the datagram being handed over now. */
   packetOf(about: unknown): Packet | undefined {
-    return about === this.#datagram ? this.#current : undefined;
+    return about === this.#datagram ? this.#datagram.packet : undefined;
   }
 
   /** Sends a datagram to `to`, or to whom the neighbours say. */
@@ -132,12 +138,7 @@ export class Udp implements Transport {
       this.#drops.count('no-neighbour');
       return false;
     }
-    const is4 = isIpv4(guest);
-    if (isIpv4(peer) !== is4) {
-      this.#drops.count('address-family');
-      return false;
-    }
-    if (!is4) return this.#sendIpv6(guest, guestPort, peer, peerPort, payload, neighbor);
+    if (!isIpv4(guest)) return this.#sendIpv6(guest, guestPort, peer, peerPort, payload, neighbor);
     const { output } = this.#options;
     const octets = udp.HEADER_OCTETS + payload.length;
     const guestWord = ipv4Word(guest);

@@ -131,7 +131,7 @@ t.test('stdio, arguments and environment are passed as they are', async (t) => {
 });
 
 t.test('inside: root of its own, one interface, a resolver, and nothing else', async (t) => {
-  const script = `id -u; ip -o link; ip -4 -o addr; ip route; cat /etc/resolv.conf; getent hosts host.docker.internal`;
+  const script = `id -u; ip -o link; ip -4 -o addr; ip route; cat /etc/resolv.conf; getent ahosts host.docker.internal`;
   const { stdout, stderr } = await netRun('--mtu', '9000', '--subnet', '10.77.0.0/16', 'sh', '-c', script);
   t.equal(stderr, '');
   t.match(stdout, /^0$/m);
@@ -143,7 +143,8 @@ t.test('inside: root of its own, one interface, a resolver, and nothing else', a
   t.match(stdout, /inet 10\.77\.0\.3\/16/);
   t.match(stdout, /^default via 10\.77\.0\.1 dev tap0/m);
   t.match(stdout, /^nameserver 10\.77\.0\.1$/m);
-  t.match(stdout, /^10\.77\.0\.2\s+host\.docker\.internal/m);
+  t.match(stdout, /^10\.77\.0\.2\s+STREAM/m);
+  t.match(stdout, /^fd53:6c69:a4d::2\s+STREAM/m);
   t.notMatch(readFileSync('/etc/resolv.conf', 'utf8'), /10\.77\.0\.1/, 'the host keeps its own');
   t.same(
     readdirSync(tmpdir()).filter((name) => /^slipway-......$/.test(name)),

@@ -69,6 +69,7 @@ t.test('a push is in force in the network and the ports, and what is in force is
       limit: now['ports.limit'],
       unprivilegedFrom: 1024,
       hostAddresses: [],
+      ipv6: true,
     }),
     chooseSubnet: () => '192.168.66.0/24',
     inForce: { load: () => undefined, store: () => undefined },

@@ -102,7 +102,7 @@ async function setUp(inForce?: InForce) {
     settings,
     machines,
     docker,
-    specify: (chosen) => ({ memoryMiB: chosen['vm.memory'] }) as MachineSpec,
+    specify: ({ settings: chosen }) => ({ memoryMiB: chosen['vm.memory'] }) as MachineSpec,
     openNetwork: ({ subnet }) => {
       const listening: string[] = [];
       const network = {
@@ -138,6 +138,7 @@ async function setUp(inForce?: InForce) {
       limit: chosen['ports.limit'],
       unprivilegedFrom: 0,
       hostAddresses: [],
+      ipv6: true,
     }),
     inForce: { load: () => inForce, store: (chosen) => void stored.push(chosen) },
     facts: () => ({ home: '/home', sockets: {}, versions: { slipway: '1' }, pids: { slipway: 1 } }),

@@ -146,8 +146,8 @@ export class FakeNetstack {
     return true;
   }
 
-  sendUnreachable(kind: UnreachableKind, about: Endpoints, mtu?: number): boolean {
-    this.unreachable.push(`${kind}${mtu ? ` ${mtu}` : ''} ${formatAddress(about.peerAddress)} ${about.peerPort}`);
+  sendUnreachable(kind: UnreachableKind, about: Endpoints): boolean {
+    this.unreachable.push(`${kind} ${formatAddress(about.peerAddress)} ${about.peerPort}`);
     this.onSent();
     return true;
   }
@@ -177,6 +177,13 @@ export class FakeNetstack {
     this.connected.push(connection);
     this.onSent();
     return connection;
+  }
+
+  /** Guests' addresses that are known. */
+  readonly neighbors = new Set<string>();
+
+  isNeighbor(at: Address): boolean {
+    return this.neighbors.has(formatAddress(at));
   }
 
   listenUdp(at: Address, port: number, receive: (datagram: UdpDatagram) => void): void {

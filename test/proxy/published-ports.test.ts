@@ -16,7 +16,8 @@ const rules: PublishRules = {
   ],
   limit: 4,
   unprivilegedFrom: 1024,
-  hostAddresses: ['192.168.65.1/32', '192.168.65.2/32'],
+  hostAddresses: ['192.168.65.1/32', '192.168.65.2/32', 'fd65::/127', 'fd65::2/128'],
+  ipv6: true,
 };
 
 const ask = (hostPort: number, more: Partial<PublishRequest> = {}): PublishRequest => ({
@@ -100,8 +101,17 @@ t.test('a host without IPv6 does not fail the wildcard', async (t) => {
   );
 });
 
-t.test('a container with an IPv6 address is served by the IPv4 one', async (t) => {
+t.test('a container with an IPv6 address is served at it', async (t) => {
   const { exposer, ports } = setUp();
+  await ports.request(ask(8200, { hostAddress: '::', containerAddress: 'fd00::2' }));
+  t.same([...exposer.listening], ['tcp ::1 8200']);
+  t.equal(exposer.guest, 'fd00::2:80');
+  for (const own of ['fd65::', 'fd65::1', 'fd65::2'])
+    t.match(refusedWith(await ports.request(ask(8201, { containerAddress: own }))), /not the address of a container/);
+});
+
+t.test('where the network has no IPv6, a container of both is served at its IPv4 address', async (t) => {
+  const { exposer, ports } = setUp({ ipv6: false });
   t.match(await ports.request(ask(8200, { hostAddress: '::', containerAddress: 'fd00::2' })), { port: 8200 });
   t.equal(exposer.listening.size, 0);
   const refused = await ports.request(ask(8200, { hostAddress: '::1', containerAddress: 'fd00::2' }));

@@ -12,7 +12,7 @@ const folder = mkdtempSync(join(tmpdir(), 'slipway-publishing-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
 const path = join(folder, '00000002.0000f3a8');
 
-const rules = { bind: ['127.0.0.1'], reserved: [], limit: 100, unprivilegedFrom: 1024, hostAddresses: [] };
+const rules = { bind: ['127.0.0.1'], reserved: [], limit: 100, unprivilegedFrom: 1024, hostAddresses: [], ipv6: true };
 
 async function setUp(busy = false) {
   const closed: number[] = [];

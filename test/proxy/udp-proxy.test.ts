@@ -26,8 +26,8 @@ function world(limits?: { udp: number }) {
   const clock = { now: 0, nowMs: () => clock.now };
   const hostAliases = [address('192.168.65.2'), address('fd65::2')];
   const proxy = new UdpProxy({ host, policy, netstack, clock, hostAliases });
-  const gateway = address('192.168.65.1');
-  const forwarder = new PortForwarder({ host, netstack, clock, gateway, policy });
+  const gateways = [address('192.168.65.1'), address('fd65::1')];
+  const forwarder = new PortForwarder({ host, netstack, clock, gateways, policy });
   const settle = (): void => {
     for (let event = events.shift(); event; event = events.shift()) event();
   };
@@ -223,8 +223,8 @@ t.test('rules are gone through once for each peer, and again when they change', 
 
 t.test('clients of a published port that may not enter are dropped, also when the rules change', async (t) => {
   const { host, netstack, policy, settle, clock } = world();
-  const gateway = address('192.168.65.1');
-  const forwarder = new PortForwarder({ host, netstack, clock, gateway, policy });
+  const gateways = [address('192.168.65.1'), address('fd65::1')];
+  const forwarder = new PortForwarder({ host, netstack, clock, gateways, policy });
   const exposed = await forwarder.expose({
     protocol: 'udp',
     hostAddress: '127.0.0.1',

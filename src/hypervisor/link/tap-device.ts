@@ -18,6 +18,7 @@ import {
   SOCK_DGRAM,
   socket,
 } from '../../native/system-calls.ts';
+import { configureIpv6, type Ipv6Addresses } from './interface-ipv6.ts';
 
 const TUN = '/dev/net/tun';
 const TUNSETIFF = 0x400454ca;
@@ -37,6 +38,7 @@ const SIOCSIFFLAGS = 0x8914;
 const SIOCSIFADDR = 0x8916;
 const SIOCSIFNETMASK = 0x891c;
 const SIOCSIFMTU = 0x8922;
+const SIOCGIFINDEX = 0x8933;
 const IFF_UP = 0x0001;
 const RTF_UP = 0x0001;
 const RTF_GATEWAY = 0x0002;
@@ -55,11 +57,13 @@ const RTENTRY_FLAGS = 56;
 /** struct virtio_net_hdr without the count of merged buffers: with it before an Ethernet, IPv4 and TCP header, payload begins at octet 64. */
 export const VNET_HEADER_OCTETS = 10;
 
-/** How an interface is to be set up: IPv4, dotted. */
+/** How an interface is to be set up. IPv4 is dotted. */
 export interface TapAddresses {
   readonly address: string;
   readonly netmask: string;
   readonly gateway: string;
+  /** Of a /64; undefined: none. */
+  readonly ipv6?: Ipv6Addresses | undefined;
   readonly mtu: number;
 }
 
@@ -122,6 +126,11 @@ export function configureInterface(name: string, addresses: TapAddresses): void 
     socketAddress(view, RTENTRY_MASK, '0.0.0.0');
     view.setUint16(RTENTRY_FLAGS, RTF_UP | RTF_GATEWAY, true);
     must(ioctl(fd, SIOCADDRT, addressOfBuffer(route)), `default route via ${addresses.gateway}`);
+    if (addresses.ipv6) {
+      const { buffer, view: index } = request(name);
+      must(ioctl(fd, SIOCGIFINDEX, addressOfBuffer(buffer)), `number of ${name}`);
+      must(configureIpv6(index.getInt32(IFREQ_UNION, true), addresses.ipv6), 'IPv6');
+    }
   } finally {
     close(fd);
   }

@@ -10,11 +10,10 @@ import { Fragments } from '../fragment-list.ts';
 import * as tcp from '../wire/tcp.ts';
 import { parse, TIMESTAMPS_OCTETS } from '../wire/tcp-options.ts';
 import { acknowledge, setWindow } from './acknowledge.ts';
-import { start } from './congestion.ts';
+import * as congestion from './congestion.ts';
 import { acknowledgeNow, cameTwice, deliver, receive, text } from './receive.ts';
 import { MAX_FIELD, offered } from './receive-window.ts';
-import { heedOldBlocks } from './recovery.ts';
-import { leastRttMs, measure } from './rtt.ts';
+import { acknowledged as rttAcknowledged } from './rtt.ts';
 import type { Segment } from './segment.ts';
 import { seqAdd, seqGeq, seqGt, seqLeq, seqLt, seqSub } from './seq.ts';
 import type { Tcb } from './tcb.ts';
@@ -66,7 +65,7 @@ export function segmentArrives(c: Tcb, s: Segment, arrival: Arrival, nowMs: numb
     s.seq === c.rcvNxt &&
     s.octets <= offered(c) &&
     seqGeq(s.ack, c.sndUna) &&
-    seqLeq(s.ack, c.sndNxt) &&
+    seqLeq(s.ack, c.sndMax) &&
     (!c.timestamps || (s.hasTimestamps && ((s.timestampValue - c.tsRecent) | 0) >= 0))
   ) {
     if (c.timestamps) remember(c, s, nowMs);
@@ -100,7 +99,7 @@ function synSent(c: Tcb, s: Segment, nowMs: number): void {
   const { context } = c;
   const hasAck = (s.flags & ACK) !== 0;
   // A connection that waits for its neighbour has sent nothing that could be acknowledged.
-  if (hasAck && (c.sndNxt === c.iss || s.ack !== c.sndNxt)) {
+  if (hasAck && (c.sndMax === c.iss || s.ack !== c.sndMax)) {
     context.drops.count('tcp-ack-unacceptable');
     if ((s.flags & RST) === 0) context.reset(c, s.ack);
     return;
@@ -132,15 +131,14 @@ function establish(c: Tcb, s: Segment, shift: number, nowMs: number): void {
   c.state = 'ESTABLISHED';
   // From here on no scale means a shift of nothing.
   if (c.rcvWndShift < 0) c.rcvWndShift = 0;
-  c.flight.begin();
-  c.flight.acknowledge(c.sndUna, nowMs, leastRttMs(c));
-  measure(c, s, nowMs);
+  rttAcknowledged(c, s.ack, nowMs);
   c.backoff = 0;
   c.unanswered = 0;
   c.progressAtMs = nowMs;
   c.retransmitAtMs = NEVER;
+  c.sndNxt = c.sndMax;
   setWindow(c, s, shift);
-  start(c);
+  congestion.start(c);
   c.handler.established(c.connection);
   if (c.state === 'ESTABLISHED' && (c.queue.octets > 0 || c.finQueued)) c.context.ready(c);
 }
@@ -203,7 +201,7 @@ function established(c: Tcb, s: Segment, arrival: Arrival, nowMs: number): void 
     return;
   }
   if (c.state === 'SYN-RECEIVED') {
-    if (!seqLt(c.sndUna, s.ack) || seqGt(s.ack, c.sndNxt)) {
+    if (!seqLt(c.sndUna, s.ack) || seqGt(s.ack, c.sndMax)) {
       context.drops.count('tcp-ack-unacceptable');
       context.reset(c, s.ack);
       return;
@@ -222,11 +220,6 @@ function established(c: Tcb, s: Segment, arrival: Arrival, nowMs: number): void 
 /** RFC 7323 3.2: what has no timestamp is dropped; 5.3 R1: what has an old one as well, and is acknowledged. */
 function timely(c: Tcb, s: Segment, nowMs: number): boolean {
   if (s.hasTimestamps && !isOld(c, s, nowMs)) return true;
-  if (s.hasTimestamps && s.length === 0 && s.seq === c.rcvNxt && seqLeq(s.ack, c.sndNxt)) {
-    // Others overtook this acknowledgement. The blocks are worth hearing even so.
-    heedOldBlocks(c, s, nowMs);
-    return false;
-  }
   c.context.drops.count('tcp-timestamps');
   if (s.hasTimestamps && (s.length > 0 || challengeAllowed(c, nowMs))) {
     cameTwice(c, s);
@@ -248,13 +241,12 @@ function acceptable(c: Tcb, s: Segment): boolean {
 
 /** Checks SEG.ACK (RFC 5961 5.2) and heeds it; false: the segment is to be dropped. */
 function acknowledgeChecked(c: Tcb, s: Segment, nowMs: number): boolean {
-  if (seqGt(s.ack, c.sndNxt) || seqSub(c.sndUna, s.ack) > c.sndWndMax) {
+  if (seqGt(s.ack, c.sndMax) || seqSub(c.sndUna, s.ack) > c.sndWndMax) {
     c.context.drops.count('tcp-ack-unacceptable');
     if (challengeAllowed(c, nowMs)) acknowledgeNow(c);
     return false;
   }
   if (seqGeq(s.ack, c.sndUna)) acknowledge(c, s, nowMs);
-  else heedOldBlocks(c, s, nowMs);
   return true;
 }
 
