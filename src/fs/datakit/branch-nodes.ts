@@ -22,12 +22,15 @@ export class Branches {
   readonly #writable: (branch: string) => boolean;
   /** Folders that are there without a branch in them. */
   readonly #folders: readonly string[];
+  readonly #limit: number;
   readonly #pending = new Set<string>();
 
-  constructor(database: Database, folders: readonly string[], writable: (branch: string) => boolean) {
+  /** `limit`: branches that may be written, beyond which none is made. */
+  constructor(database: Database, folders: readonly string[], writable: (branch: string) => boolean, limit: number) {
     this.database = database;
     this.#folders = folders;
     this.#writable = writable;
+    this.#limit = limit;
   }
 
   /** Sorted, those begun among them. */
@@ -55,6 +58,8 @@ export class Branches {
   begin(branch: string): void {
     this.check(branch);
     if (this.#pending.size >= PENDING_BRANCHES) throw new FileError('ENOSPC', 'too many branches have no commit');
+    if (this.names().filter((name) => this.#writable(name)).length >= this.#limit)
+      throw new FileError('ENOSPC', 'there are too many branches');
     // The database refuses what git takes for no name.
     this.database.heads(branch);
     const folder = branch.split('/').slice(0, -1).join('/');
@@ -79,9 +84,18 @@ export class Branches {
     this.check(to);
     if (this.has(to) || this.isFolder(to)) throw new FileError('EEXIST');
     if (this.database.head(from) !== undefined) await this.database.renameBranch(from, to);
-    else if (this.#pending.has(from)) this.begin(to);
+    else if (this.#pending.has(from)) this.#renamePending(from, to);
     else throw new FileError('ENOENT');
+  }
+
+  #renamePending(from: string, to: string): void {
     this.#pending.delete(from);
+    try {
+      this.begin(to);
+    } catch (error) {
+      this.#pending.add(from);
+      throw error;
+    }
   }
 
   check(branch: string): void {

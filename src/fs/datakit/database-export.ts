@@ -21,6 +21,9 @@ import { defaultTransactionLimits, type TransactionLimits, Transactions } from '
 /** Where a guest's own branches are. */
 export const GUEST_FOLDER = 'guest';
 
+/** Branches that there may be where a client may make some. */
+const BRANCHES = { host: 10_000, guest: 256 };
+
 /** Live files open at a time, on one connection. */
 const LIVE_FILES = 256;
 
@@ -44,7 +47,7 @@ async function descend(root: DirectoryNode, path: string): Promise<DirectoryNode
 
 export function databaseExport({ database, access, owner, limits }: DatabaseExportOptions): Export {
   const writable = (branch: string): boolean => access === 'host' || branch.startsWith(`${GUEST_FOLDER}/`);
-  const branches = new Branches(database, [GUEST_FOLDER], writable);
+  const branches = new Branches(database, [GUEST_FOLDER], writable, BRANCHES[access]);
   const remotes = new RemoteDirectory(childId(rootId, 'remotes'), database);
   const connect = (): ConnectedTree => {
     const transactions = new Transactions(database, { ...defaultTransactionLimits, ...limits });

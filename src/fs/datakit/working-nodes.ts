@@ -136,42 +136,49 @@ class WorkingDirectory implements DirectoryNode {
   }
 }
 
-class WorkingFile implements FileNode {
-  readonly kind = 'file';
+/** What has octets: a file, or a link, whose octets are its target. */
+class WorkingContent {
   readonly id: bigint;
-  readonly #copy: WorkingCopy;
-  readonly #path: string;
+  protected readonly copy: WorkingCopy;
+  protected readonly path: string;
 
   constructor(copy: WorkingCopy, id: bigint, path: string) {
-    this.#copy = copy;
+    this.copy = copy;
     this.id = id;
-    this.#path = path;
+    this.path = path;
   }
 
+  protected octets(): Promise<Uint8Array> {
+    return this.copy.octets(this.path);
+  }
+}
+
+class WorkingFile extends WorkingContent implements FileNode {
+  readonly kind = 'file';
+
   async attributes() {
-    const { kind } = await this.#copy.entry(this.#path);
-    const { length } = await this.#copy.octets(this.#path);
+    const { kind } = await this.copy.entry(this.path);
+    const { length } = await this.octets();
     return { mode: kind === 'exec' ? 0o755 : 0o644, sizeOctets: length, modifiedMs: 0, version: 0 };
   }
 
   async change({ mode, sizeOctets }: AttributeChange): Promise<void> {
-    if (sizeOctets !== undefined) await this.#copy.resize(this.#path, sizeOctets);
+    if (sizeOctets !== undefined) await this.copy.resize(this.path, sizeOctets);
     if (mode === undefined) return;
     const wanted: FileMode = (mode & 0o111) === 0 ? 'normal' : 'exec';
-    if ((await this.#copy.entry(this.#path)).kind !== wanted) await this.#copy.transaction.setMode(this.#path, wanted);
+    if ((await this.copy.entry(this.path)).kind !== wanted) await this.copy.transaction.setMode(this.path, wanted);
   }
 
   async open({ truncate }: OpenMode) {
-    if (truncate) await this.#copy.resize(this.#path, 0);
+    if (truncate) await this.copy.resize(this.path, 0);
     return {
-      read: async (offset: number, count: number) =>
-        (await this.#copy.octets(this.#path)).subarray(offset, offset + count),
+      read: async (offset: number, count: number) => (await this.octets()).subarray(offset, offset + count),
       write: (offset: number, data: Uint8Array) => this.#write(offset, data),
     };
   }
 
   async #write(offset: number, data: Uint8Array): Promise<number> {
-    const old = await this.#copy.octets(this.#path);
+    const old = await this.octets();
     const end = offset + data.length;
     if (end > old.length) {
       // Refused before it is made.
@@ -179,34 +186,25 @@ class WorkingFile implements FileNode {
       const whole = new Uint8Array(end);
       whole.set(old);
       whole.set(data, offset);
-      await this.#copy.write(this.#path, whole, end - old.length);
+      await this.copy.write(this.path, whole, end - old.length);
       return data.length;
     }
     old.set(data, offset);
-    await this.#copy.write(this.#path, old, 0);
+    await this.copy.write(this.path, old, 0);
     return data.length;
   }
 }
 
-class WorkingLink implements LinkNode {
+class WorkingLink extends WorkingContent implements LinkNode {
   readonly kind = 'link';
-  readonly id: bigint;
-  readonly #copy: WorkingCopy;
-  readonly #path: string;
-
-  constructor(copy: WorkingCopy, id: bigint, path: string) {
-    this.#copy = copy;
-    this.id = id;
-    this.#path = path;
-  }
 
   async attributes() {
-    return { mode: 0o777, sizeOctets: (await this.#copy.octets(this.#path)).length, modifiedMs: 0, version: 0 };
+    return { mode: 0o777, sizeOctets: (await this.octets()).length, modifiedMs: 0, version: 0 };
   }
 
   change(): Eventually<void> {}
 
   async target(): Promise<string> {
-    return decoder.decode(await this.#copy.octets(this.#path));
+    return decoder.decode(await this.octets());
   }
 }

@@ -404,6 +404,10 @@ t.test('the guest: read-only but guest/*, and no remotes', async (t) => {
   await client.open('branch/master/reflog', 'read');
   for (const name of ['a', 'b', 'c']) await client.mkdir('branch/guest/mine/transactions', name);
   await refused(t, client.mkdir('branch/guest/mine/transactions', 'd'), /too many transactions/);
+  for (let count = 1; count < 256; count++) await client.mkdir('branch/guest', `b${count}`);
+  await refused(t, client.mkdir('branch/guest', 'more'), /too many branches/);
+  await client.remove('branch/guest/b1');
+  await client.mkdir('branch/guest', 'more');
   await client.version('9P2000.u');
   await client.call('Tattach', { fid: 0, afid: NOFID, uname: '', aname: '/branch/guest/mine/ro', nUname: 0 });
   t.equal(await client.read('somefile'), 'changed', 'an attach may name a directory');
