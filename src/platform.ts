@@ -7,12 +7,14 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
-import { BehaviorSubject } from 'rxjs';
+import { join } from 'node:path';
+import { BehaviorSubject, pairwise } from 'rxjs';
 import { ContainerNames } from './api/container-names.ts';
 import { DockerProbe } from './api/docker-probe.ts';
+import { CaptureSetting } from './cli/capture-setting.ts';
 import type { Database } from './config/database.ts';
 import type { SettingsPort } from './config/port.ts';
-import { defaults, type Settings } from './config/schema.ts';
+import { defaults, type LogLevel, type Settings, settingNames } from './config/schema.ts';
 import { selectSettings } from './config/select-settings.ts';
 import { mirrorState } from './config/state-mirror.ts';
 import { NinepServer } from './fs/adapter/ninep-server.ts';
@@ -57,7 +59,7 @@ export interface PlatformOptions {
   readonly imageDirectory: string;
   readonly versions: Readonly<Record<string, string>>;
   readonly tools: ConstructorParameters<typeof VmmHost>[0]['tools'];
-  readonly log: (line: string) => void;
+  readonly log: (line: string, level?: LogLevel) => void;
 }
 
 export interface Platform {
@@ -69,6 +71,7 @@ export interface Platform {
 /** Assembles the platform and begins to attach to the VM or to start it; `supervisor.status()` tells how that goes. */
 export async function startPlatform(options: PlatformOptions): Promise<Platform> {
   const { home, settings, log } = options;
+  const warn = (line: string): void => log(line, 'warning');
   const vmm = new VmmHost({ paths: home, tools: options.tools });
   let vmmPid: number | undefined;
   const note = <M extends VmmMachine | undefined>(machine: M): M => {
@@ -118,21 +121,25 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
   const tree = await NinepServer.listen({
     path: home.databaseSocket,
     served: databaseExport({ database: options.database, access: 'host', owner: owner() }),
-    log,
+    log: warn,
   });
   const guestTree = await NinepServer.listen({
     path: home.guestDatabaseSocket,
     served: databaseExport({ database: options.database, access: 'guest', owner: { name: 'root', uid: 0, gid: 0 } }),
     connections: 16,
-    log,
+    log: warn,
   });
-  const mirror = mirrorState(options.database, supervisor.inForce, (problem) => log(`branch 'state': ${problem}`));
+  const mirror = mirrorState(options.database, supervisor.inForce, (problem) => warn(`branch 'state': ${problem}`));
+  const changes = supervisor.inForce.pipe(pairwise()).subscribe(([before, now]) => {
+    for (const name of settingNames) if (now[name] !== before[name]) log(`in force: ${name}`, 'debug');
+  });
   void supervisor.open();
   return {
     supervisor,
     release: async () => {
       publishing.close();
       mirror.unsubscribe();
+      changes.unsubscribe();
       await Promise.all([tree.close(), guestTree.close()]);
       await supervisor.release();
       await docker.close();
@@ -155,7 +162,7 @@ function openNetwork(
   home: Home,
   { settings, subnet }: InForce,
   VhostUserNet: typeof VhostUserNetLink | undefined,
-  log: (line: string) => void,
+  log: PlatformOptions['log'],
 ): NetworkCore {
   const mtu = settings['network.mtu'];
   const network = new Network({
@@ -190,7 +197,7 @@ function openNetwork(
     try {
       network.useConditions(parseConditions(now['network.conditions']));
     } catch (error) {
-      log(`network.conditions: ${(error as Error).message}; what was in force stays`);
+      log(`network.conditions: ${(error as Error).message}; what was in force stays`, 'warning');
     }
   });
   live
@@ -200,7 +207,7 @@ function openNetwork(
     try {
       network.usePolicyRules(parsePolicyRules(now['policy.rules']));
     } catch (error) {
-      log(`policy.rules: ${(error as Error).message}; what was in force stays`);
+      log(`policy.rules: ${(error as Error).message}; what was in force stays`, 'warning');
     }
   });
   const proxies = ['network.httpProxy', 'network.httpsProxy', 'network.noProxy', 'network.proxyRefusal'] as const;
@@ -215,7 +222,7 @@ function openNetwork(
     try {
       void network.useHttpProxy(parseProxySettings({ httpProxy, httpsProxy, noProxy, refusal, credential }));
     } catch (error) {
-      log(`network.${(error as Error).message}; what was in force stays`);
+      log(`network.${(error as Error).message}; what was in force stays`, 'warning');
     }
   });
   const names = new ContainerNames(home.dockerSocket);
@@ -225,6 +232,12 @@ function openNetwork(
     open: (at, credential) => network.openEntrance({ at, credential, names }),
     log,
   });
+  const captured = new CaptureSetting({
+    path: join(home.logsDirectory, 'capture.pcapng'),
+    open: (what) => network.capture(what),
+    log,
+  });
+  live.pipe(selectSettings('network.capture')).subscribe((now) => void captured.use(now['network.capture']));
   live.pipe(selectSettings('network.entrance')).subscribe((now) => void entrance.use(now['network.entrance']));
   return {
     get connected() {
@@ -241,6 +254,7 @@ function openNetwork(
     close: () => {
       live.complete();
       entrance.close();
+      void captured.close();
       void names.close();
       network.close();
     },

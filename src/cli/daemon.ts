@@ -9,6 +9,8 @@ import { distinctUntilChanged, map } from 'rxjs';
 import { routes } from '../api/routes.ts';
 import { ApiServer } from '../api/server.ts';
 import { openSettings } from '../config/adapter/settings-store.ts';
+import type { LogLevel } from '../config/schema.ts';
+import { selectSettings } from '../config/select-settings.ts';
 import { type Home, makeHome } from '../home.ts';
 import { lockFile, lockOwner } from '../hypervisor/disk/lock-file.ts';
 import { startPlatform } from '../platform.ts';
@@ -40,23 +42,27 @@ async function serve(home: Home): Promise<void> {
     throw new Error(`another instance (process ${owner}) runs in ${home.directory}; 'slipway status' shows it`);
   }
   const log = new LogFile(home.daemonLog);
-  const write = (line: string): void => log.write(line);
+  const write = (line: string, level?: LogLevel): void => log.write(line, level);
+  const warn = (line: string): void => log.write(line, 'warning');
   const store = await openSettings({
     directory: home.database,
     settingsFile: home.settingsFile,
     watching: true,
-    log: write,
+    log: warn,
   });
   const { settings, database } = store;
+  settings.changes.pipe(selectSettings('logs.level')).subscribe((now) => {
+    log.level = now['logs.level'];
+  });
   const { imageDirectory, tools, versions } = await locate();
   process.on('uncaughtException', (error) => {
-    write(`ended by an error: ${error.stack ?? error}`);
+    warn(`ended by an error: ${error.stack ?? error}`);
     process.stderr.write(`${error.stack ?? error}\n`);
     process.exit(1);
   });
   write(`slipway ${versions.slipway} begins (process ${process.pid}, home ${home.directory})`);
-  if (settings.problem !== undefined) write(`settings: ${settings.problem}`);
-  settings.follow((problem) => write(`settings: ${problem}`));
+  if (settings.problem !== undefined) warn(`settings: ${settings.problem}`);
+  settings.follow((problem) => warn(`settings: ${problem}`));
   const { supervisor, release } = await startPlatform({
     home,
     settings,

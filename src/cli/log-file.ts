@@ -6,11 +6,17 @@
 
 import { appendFileSync, chmodSync, renameSync, statSync } from 'node:fs';
 
+import type { LogLevel } from '../config/schema.ts';
+
+const ranks: Readonly<Record<LogLevel, number>> = { warning: 2, info: 1, debug: 0 };
+
 const MAX_OCTETS = 1 << 20;
 const LINES_PER_SECOND = 200;
 const LINE_OCTETS = 2000;
 
 export class LogFile {
+  /** Lines below it are left out. */
+  level: LogLevel = 'info';
   readonly #path: string;
   readonly #now: () => Date;
   #octets: number;
@@ -26,7 +32,8 @@ export class LogFile {
     chmodSync(path, 0o600);
   }
 
-  write(text: string): void {
+  write(text: string, level: LogLevel = 'info'): void {
+    if (ranks[level] < ranks[this.level]) return;
     const now = this.#now();
     const second = Math.floor(now.getTime() / 1000);
     if (second !== this.#second) {

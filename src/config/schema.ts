@@ -3,6 +3,8 @@
  * that validation, `slipway config` and the documentation are made from.
  */
 
+import { checkDaemonJson, checkSysctls } from './guest-settings.ts';
+
 export interface Settings {
   /** Memory of the VM, in MiB. */
   readonly 'vm.memory': number;
@@ -12,6 +14,8 @@ export interface Settings {
   readonly 'vm.disk': number;
   /** The VM's own name. */
   readonly 'vm.hostname': string;
+  /** Kernel settings of the guest, NAME=VALUE. */
+  readonly 'vm.sysctl': string;
   readonly 'vm.accelerator': 'auto' | 'kvm' | 'hvf' | 'whpx' | 'tcg';
   /** How streams between host and guest travel. */
   readonly 'vm.channel': 'auto' | 'vsock' | 'serial';
@@ -51,6 +55,12 @@ export interface Settings {
   readonly 'network.proxyRefusal': string;
   /** Where the host gets to containers by SOCKS 5 and HTTP: a loopback address and port, `socket`, or empty: nowhere. */
   readonly 'network.entrance': string;
+  /** dockerd's own settings, a JSON object, over those of the image; empty: none. */
+  readonly 'docker.daemonJson': string;
+  /** Which frames are captured, in tcpdump's words, `all`, or empty: none. */
+  readonly 'network.capture': string;
+  /** Of the daemon's log: what is told from which importance on. */
+  readonly 'logs.level': LogLevel;
   /** Addresses that published ports without an address of their own bind, comma-separated. */
   readonly 'ports.bind': string;
   /** Host ports that the guest cannot take, comma-separated ports and ranges. */
@@ -62,6 +72,9 @@ export interface Settings {
 }
 
 export type SettingName = keyof Settings;
+
+/** From what is wrong alone to whatever may help to find out why. */
+export type LogLevel = 'warning' | 'info' | 'debug';
 
 export interface SettingRule<T> {
   readonly default: T;
@@ -292,7 +305,15 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     summary: 'largest size of the data disk',
     details: 'The disk is a file that grows with use. It can be made larger, not smaller.',
   },
-  'vm.hostname': { default: 'slipway', restarts: 'vm', summary: "the VM's own name", check: checkHostname },
+  'vm.hostname': { default: 'slipway', restarts: 'nothing', summary: "the VM's own name", check: checkHostname },
+  'vm.sysctl': {
+    default: '',
+    restarts: 'nothing',
+    summary: "settings of the guest's kernel, such as net.core.somaxconn=4096;vm.swappiness=10",
+    details:
+      'Set apart by `;` or line ends. One that is no longer set gets back the value that it had. What the kernel refuses is told in the log.',
+    check: checkSysctls,
+  },
   'vm.accelerator': {
     default: 'auto',
     choices: ['auto', 'kvm', 'hvf', 'whpx', 'tcg'],
@@ -398,7 +419,7 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     restarts: 'nothing',
     summary: "the proxy that containers' HTTP goes through, such as http://proxy.example.org:3128; empty: none",
     details:
-      'Containers need not know: connections to port 80 are taken to it. One that they can be told of is at `http://http.docker.internal:3128`, with an upstream proxy or without. Its user and password, if it wants some, are the line USER:PASSWORD of `$SLIPWAY_HOME/proxy.credential` (mode 600), for settings can be read in the guest. The proxy itself may listen on the loopback of the host.',
+      "Containers need not know: connections to port 80 are taken to it. One that they can be told of is at `http://http.docker.internal:3128`, with an upstream proxy or without. dockerd asks that one itself, for whatever port, from its next start on. The proxy's user and password, if it wants some, are the line USER:PASSWORD of `$SLIPWAY_HOME/proxy.credential` (mode 600), for settings can be read in the guest. The proxy itself may listen on the loopback of the host.",
     untold: true,
     check: checkProxy,
   },
@@ -431,6 +452,28 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     details:
       '`socket` is `$SLIPWAY_HOME/entrance.sock`; a loopback address and port, such as `127.0.0.1:1080`, asks for what `$SLIPWAY_HOME/entrance.credential` says. Through it every container is at its own address and as `NAME.container.slipway.internal`.',
     check: checkEntrance,
+  },
+  'network.capture': {
+    default: '',
+    restarts: 'nothing',
+    summary: 'frames of the guest to capture, such as tcp port 80 and not host 10.0.0.1; all: every one; empty: none',
+    details:
+      "In tcpdump's words. They go into `$SLIPWAY_HOME/logs/capture.pcapng`, for Wireshark, the file before is `capture.pcapng.1`; each is at most 64 MiB. `slipway net capture` captures without a setting.",
+    check: (value) => (/^[\x20-\x7e]{0,1000}$/.test(value) ? undefined : 'is no filter'),
+  },
+  'logs.level': {
+    default: 'info',
+    choices: ['warning', 'info', 'debug'],
+    restarts: 'nothing',
+    summary: "what the daemon's log tells: what is wrong, what happens, or whatever may help to find out why",
+  },
+  'docker.daemonJson': {
+    default: '',
+    restarts: 'nothing',
+    summary: 'settings of dockerd, such as {"registry-mirrors": ["https://mirror.example.org"]}',
+    details:
+      'A JSON object as in `/etc/docker/daemon.json`, each key in place of the image\'s own. dockerd takes over at once: `debug`, `labels`, `live-restore`, `max-concurrent-downloads`, `max-concurrent-uploads`, `max-download-attempts`, `default-runtime`, `runtimes`, `authorization-plugins`, `insecure-registries`, `registry-mirrors`, `shutdown-timeout`, `features`. A change of another key starts dockerd again, which stops containers unless `"live-restore": true` is among the keys; those with a restart policy come back. What dockerd refuses is told in the log, and what was in force stays.',
+    check: checkDaemonJson,
   },
   'ports.bind': {
     default: '127.0.0.1,::1',

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import type { DebianArch } from './port.ts';
 
 /** Lists of modules by the moment they are loaded (vm/guest), each with what it depends on. */
-export const moduleLists = ['initramfs', 'early', 'disk', 'docker', 'late'] as const;
+export const moduleLists = ['initramfs', 'early', 'disk', 'database', 'docker', 'late'] as const;
 
 export interface ImageRecipe {
   /** Debian's release. */

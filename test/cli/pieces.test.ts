@@ -87,6 +87,23 @@ t.test('a log is bounded in size and in lines a second, and says nothing to a te
   t.equal(statSync(`${path}.1`).mode & 0o777, 0o600);
 });
 
+t.test('a log leaves out what its level does, from the next line on', async (t) => {
+  const path = join(folder, 'level.log');
+  const log = new LogFile(path, () => new Date(0));
+  const write = (): void => {
+    for (const level of ['warning', 'info', 'debug'] as const) log.write(level, level);
+  };
+  for (const level of ['warning', 'debug', 'info'] as const) {
+    log.level = level;
+    write();
+  }
+  const words = readFileSync(path, 'utf8').trim().split('\n');
+  t.same(
+    words.map((line) => line.split(' ')[1]),
+    ['warning', 'warning', 'info', 'debug', 'warning', 'info'],
+  );
+});
+
 t.test('a followed file: what it holds, what is added, and its successor', async (t) => {
   const path = join(folder, 'followed.log');
   let text = '';

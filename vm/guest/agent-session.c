@@ -177,7 +177,7 @@ void serve_command(int stream)
 	char *text = read_command(stream);
 	if (!text || pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC))
 		return;
-	const char *const argv[] = { "sh", "-c", text, NULL };
+	const char *const argv[] = { "sh", "-l", "-c", text, NULL };
 	pid_t pid = fork();
 	if (pid < 0)
 		return;

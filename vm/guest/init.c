@@ -2,9 +2,9 @@
  *
  * The boot, in the order of what waits for what; each line's parts run side by side:
  *   system mounts, settings, clock; the channel's and the network's modules
- *   agent (and multiplexer), DHCP | data disk on /var | modules that dockerd wants
- *   containerd and dockerd, once the disk is mounted, the modules are loaded and the network is there or late
- *   modules that nobody waits for, the power button, the host's settings database
+ *   agent (and multiplexer), DHCP | data disk on /var | modules that dockerd wants | the host's settings database
+ *   containerd and dockerd, once the disk is mounted, the modules are loaded, and network and settings are there or late
+ *   modules that nobody waits for, the power button
  *
  * Children that do one thing are jobs; what lasts is a service (services.c). Marks go to the host (events.c).
  * SIGUSR2 or the power button powers off, SIGTERM or SIGINT reboots, as busybox's poweroff and reboot ask for it:
@@ -34,13 +34,15 @@
 
 #define LISTS "/usr/lib/slipway/modules/"
 #define NETWORK_MARK "/run/slipway/network"
-/* dockerd does not wait longer than this for the network. */
+#define SETTINGS_MARK "/run/slipway/settings"
+/* How long dockerd, all else being ready, waits for network and settings. */
 #define NETWORK_SECONDS 5
+#define SETTINGS_SECONDS 10
 #define DOCKERD_SECONDS 20
 #define CONTAINERD_SECONDS 3
 #define REST_HUNDREDTHS 100
 
-enum job { DISK, MODULES, CONTAINERD_READY, DOCKERD_READY, LATE, JOBS };
+enum job { DISK, DATABASE_MODULES, MODULES, CONTAINERD_READY, DOCKERD_READY, LATE, JOBS };
 
 static struct {
 	const char *mark;
@@ -48,6 +50,7 @@ static struct {
 	int done;
 } jobs[JOBS] = {
 	[DISK] = { .mark = "disk" },
+	[DATABASE_MODULES] = { .mark = NULL },
 	[MODULES] = { .mark = "modules" },
 	[CONTAINERD_READY] = { .mark = "containerd" },
 	[DOCKERD_READY] = { .mark = "dockerd" },
@@ -59,6 +62,12 @@ static int load_docker_modules(void)
 {
 	load_modules(LISTS "docker");
 	write_setting("net/netfilter/nf_conntrack_max", "262144");
+	return 0;
+}
+
+static int load_database_modules(void)
+{
+	load_modules(LISTS "database");
 	return 0;
 }
 
@@ -121,14 +130,14 @@ static void job_ended(pid_t pid, int status)
 		}
 		if (jobs[i].mark && status == 0)
 			event_mark(jobs[i].mark, -1);
-		if (i == LATE) {
-			power_button_open();
+		if (i == DATABASE_MODULES)
 			service_start(DATABASE);
-		}
+		if (i == LATE)
+			power_button_open();
 	}
 }
 
-/* dockerd's settings, if DHCP has not yet written them with the host's address. */
+/* dockerd's settings, if nobody has written them yet (root/usr/lib/slipway/daemon-json). */
 static void provide_daemon_json(void)
 {
 	static char text[4096];
@@ -143,6 +152,17 @@ static void provide_daemon_json(void)
 		close(into);
 }
 
+/* Whether network and settings are there, or dockerd has waited long enough for them. */
+static int may_start_dockerd(void)
+{
+	static double since;
+	double now = uptime_seconds();
+	if (since == 0)
+		since = now;
+	return (access(NETWORK_MARK, F_OK) == 0 || now - since > NETWORK_SECONDS) &&
+	       (access(SETTINGS_MARK, F_OK) == 0 || now - since > SETTINGS_SECONDS);
+}
+
 static void advance(void)
 {
 	if (jobs[DISK].done && !containerd_started) {
@@ -150,8 +170,7 @@ static void advance(void)
 		service_start(CONTAINERD);
 		job_start(CONTAINERD_READY, wait_for_containerd);
 	}
-	if (containerd_started && jobs[MODULES].done && !dockerd_started &&
-	    (access(NETWORK_MARK, F_OK) == 0 || uptime_seconds() > NETWORK_SECONDS + 2)) {
+	if (containerd_started && jobs[MODULES].done && !dockerd_started && may_start_dockerd()) {
 		dockerd_started = 1;
 		provide_daemon_json();
 		service_start(DOCKERD);
@@ -221,6 +240,7 @@ int main(int argc, char **argv)
 		service_start(MUX);
 	service_start(AGENT);
 	service_start(DHCP);
+	job_start(DATABASE_MODULES, load_database_modules);
 	job_start(MODULES, load_docker_modules);
 	for (;;) {
 		struct pollfd fds[] = { { signals, POLLIN, 0 }, { power_button_fd(), POLLIN, 0 } };

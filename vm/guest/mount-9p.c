@@ -1,21 +1,24 @@
 /* Mounts directories of a file tree that the host serves over 9P, and keeps them mounted for as long as it runs:
- * `slipway-mount-9p PORT DIALECT TARGET=ANAME...`.
+ * `slipway-mount-9p PORT DIALECT TARGET=ANAME... [-- COMMAND...]`.
  *
  * Each mount's transport is a stream of its own to host port PORT (trans=fd), by whichever lane there is (channel.h).
  * ANAME names the directory of the host's tree that is mounted at TARGET; DIALECT is 9p2000, 9p2000.u or 9p2000.L.
- * Nothing is cached: what the host changes is seen at once. When a stream ends, as the host's process was replaced, all
- * are unmounted, and the program ends for its service to be started again. */
+ * Nothing is cached: what the host changes is seen at once. COMMAND is started once all are mounted. When it ends, or a
+ * stream does, as the host's process was replaced, all are unmounted, and the program ends for its service to be started
+ * again. */
 
 #define _GNU_SOURCE
 #include "channel.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define TARGETS 8
@@ -43,16 +46,43 @@ static int mount_tree(unsigned port, const char *dialect, const char *target, co
 	return -1;
 }
 
+static void interrupt(int signal_number)
+{
+	(void)signal_number;
+}
+
+static pid_t start(char **command)
+{
+	pid_t pid = fork();
+	if (pid != 0)
+		return pid;
+	execv(command[0], command);
+	fprintf(stderr, "slipway-mount-9p: %s: %s\n", command[0], strerror(errno));
+	_exit(127);
+}
+
+/* Until a stream or the command ends. A command that ends before poll() waits is noticed a second later. */
+static void wait_for_end(struct pollfd *streams, int count, pid_t command)
+{
+	int left;
+	do
+		left = poll(streams, (nfds_t)count, command > 0 ? 1000 : -1);
+	while (left <= 0 && (left == 0 || errno == EINTR) && (command <= 0 || waitpid(command, NULL, WNOHANG) == 0));
+}
+
 int main(int argc, char **argv)
 {
 	struct pollfd streams[TARGETS];
 	char *targets[TARGETS];
-	int count = 0, whole = 1;
-	if (argc < 4 || argc > 3 + TARGETS) {
-		fprintf(stderr, "usage: slipway-mount-9p PORT DIALECT TARGET=ANAME...\n");
+	int count = 0, whole = 1, end = 3;
+	pid_t command = 0;
+	while (end < argc && strcmp(argv[end], "--") != 0)
+		end++;
+	if (end < 4 || end > 3 + TARGETS) {
+		fprintf(stderr, "usage: slipway-mount-9p PORT DIALECT TARGET=ANAME... [-- COMMAND...]\n");
 		return 2;
 	}
-	for (int i = 3; i < argc && whole; i++) {
+	for (int i = 3; i < end && whole; i++) {
 		char *aname = strchr(argv[i], '=');
 		if (!aname)
 			return 2;
@@ -64,8 +94,13 @@ int main(int argc, char **argv)
 		whole = streams[count].fd >= 0;
 		count += whole;
 	}
-	while (whole && poll(streams, (nfds_t)count, -1) < 0 && errno == EINTR)
-		;
+	if (whole) {
+		struct sigaction action = { .sa_handler = interrupt };
+		sigaction(SIGCHLD, &action, NULL);
+		if (end + 1 < argc)
+			command = start(argv + end + 1);
+		wait_for_end(streams, count, command);
+	}
 	while (count > 0)
 		umount2(targets[--count], MNT_DETACH);
 	return 1;

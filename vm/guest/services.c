@@ -60,7 +60,8 @@ static struct program programs[SERVICES] = {
 		       "/run/log/database.log",
 		       "0",
 		       NULL,
-		       { "/usr/lib/slipway/slipway-mount-9p", "62378", "9p2000.L", "/db=/", "/Database=branch/state/ro" } },
+		       { "/usr/lib/slipway/slipway-mount-9p", "62378", "9p2000.L", "/db=/", "/Database=branch/state/ro", "--",
+			 "/usr/lib/slipway/follow-settings" } },
 };
 
 static time_t now(void)
@@ -132,7 +133,10 @@ int service_ended(pid_t pid, int status)
 		program->pid = 0;
 		if (program->stopped)
 			return 1;
-		if (now() - program->started > SOON_SECONDS || program->pause_seconds == 0)
+		if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+			/* It was asked to. */
+			program->pause_seconds = 0;
+		else if (now() - program->started > SOON_SECONDS || program->pause_seconds == 0)
 			program->pause_seconds = RESTART_SECONDS;
 		else if (program->pause_seconds < LONGEST_RESTART_SECONDS)
 			program->pause_seconds *= 2;

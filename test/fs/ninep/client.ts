@@ -1,8 +1,11 @@
-/** A 9P client for tests: messages one by one, or whole files, over a session in this process. */
+/** A 9P client for tests: messages one by one, or whole files, over a session in this process or a unix socket. */
 
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { emit, frameOctets, parse } from '../../../src/fs/ninep/codec.ts';
 import type { Export } from '../../../src/fs/ninep/connection.ts';
 import { type Dialect, NOFID, NONUNAME, NOTAG } from '../../../src/fs/ninep/dialect.ts';
+import { FrameReader } from '../../../src/fs/ninep/frame-reader.ts';
 import type { NinepLimits } from '../../../src/fs/ninep/limits.ts';
 import { LockTable } from '../../../src/fs/ninep/lock-table.ts';
 import type { Body, Message, MessageOf, RequestKind } from '../../../src/fs/ninep/message.ts';
@@ -30,8 +33,12 @@ export interface ClientOptions {
   readonly limits?: Partial<NinepLimits>;
 }
 
+/** Takes octets to the server and has its frames. */
+type Peer = Pick<Session, 'input' | 'take'>;
+
 export class Client {
-  readonly session: Session;
+  readonly #peer: Peer | undefined;
+  readonly #session: Session | undefined;
   readonly #scratch = new Uint8Array(300_000);
   readonly #waiting = new Map<number, (reply: Message) => void>();
   /** Kinds and tags of the replies, in their order. */
@@ -41,13 +48,45 @@ export class Client {
   #tag = 0;
   #fid = 100;
 
-  constructor(served: Export, { locks = new LockTable(), limits = {} }: ClientOptions = {}) {
-    this.session = new Session({ served, locks, limits, ready: () => this.#drain(), relieved: () => undefined });
+  constructor(
+    served: Export | ((drain: () => void) => Peer),
+    { locks = new LockTable(), limits = {} }: ClientOptions = {},
+  ) {
+    const ready = (): void => this.#drain();
+    if (typeof served === 'function') this.#peer = served(ready);
+    else this.#peer = this.#session = new Session({ served, locks, limits, ready, relieved: () => undefined });
+  }
+
+  /** The server's end, where it is in this process. */
+  get session(): Session {
+    return this.#session!;
   }
 
   /** Negotiates a dialect and attaches as fid 0. */
-  static async attach(served: Export, dialect: Dialect, options?: ClientOptions): Promise<Client> {
-    const client = new Client(served, options);
+  static attach(served: Export, dialect: Dialect, options?: ClientOptions): Promise<Client> {
+    return Client.#attach(new Client(served, options), dialect);
+  }
+
+  /** The same to a server's socket; `close` ends it. */
+  static async connect(path: string, dialect: Dialect): Promise<{ client: Client; close: () => void }> {
+    const socket = connect(path);
+    await once(socket, 'connect');
+    const frames: Uint8Array[] = [];
+    const reader = new FrameReader(1 << 20);
+    const client = new Client((drain) => {
+      socket.on('data', (chunk: Uint8Array) => {
+        reader.push(chunk, (bytes, at, end) => {
+          frames.push(bytes.slice(at, end));
+          return true;
+        });
+        drain();
+      });
+      return { input: (bytes) => void socket.write(bytes) as undefined, take: () => frames.shift() };
+    });
+    return { client: await Client.#attach(client, dialect), close: () => socket.destroy() };
+  }
+
+  static async #attach(client: Client, dialect: Dialect): Promise<Client> {
     await client.version(dialect);
     await client.call('Tattach', {
       fid: 0,
@@ -67,7 +106,7 @@ export class Client {
 
   /** Sends octets as they are. */
   raw(bytes: Uint8Array): void {
-    this.dropped ??= this.session.input(bytes);
+    this.dropped ??= this.#peer!.input(bytes);
   }
 
   nextTag(): number {
@@ -100,7 +139,7 @@ export class Client {
   }
 
   #drain(): void {
-    for (let frame = this.session.take(); frame; frame = this.session.take()) {
+    for (let frame = this.#peer!.take(); frame; frame = this.#peer!.take()) {
       const reply = parse(frame, 0, frame.length, this.dialect);
       if (reply.kind === 'malformed' || frameOctets(frame, 0, frame.length) !== frame.length)
         throw new Error('the server sent what is no message');
