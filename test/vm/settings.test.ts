@@ -49,7 +49,7 @@ withInstance('settings in the running guest', async (t, slipway) => {
     );
     await slipway.slipway('config', 'revert', 'HEAD');
     await seen('reverted', 'test "$(cat /proc/sys/vm/swappiness)" = 7');
-    const log = (): string => readFileSync(join(slipway.home, 'logs', 'slipway.log'), 'utf8');
+    const log = (): string => readFileSync(join(slipway.home, 'logs', 'vmm.log'), 'utf8');
     await slipway.slipway('config', 'set', 'vm.sysctl=vm.no_such_thing=1');
     await until('what the kernel refuses to be told', () => /vm\.no_such_thing cannot be set to '1'/.test(log()));
   });
@@ -95,7 +95,7 @@ withInstance('settings in the running guest', async (t, slipway) => {
         /192\.168\.\d+\.2\/32/,
         "the host's registry stays",
       );
-      const log = (): string => readFileSync(join(slipway.home, 'logs', 'slipway.log'), 'utf8');
+      const log = (): string => readFileSync(join(slipway.home, 'logs', 'vmm.log'), 'utf8');
       await slipway.slipway('config', 'set', 'docker.daemonJson={"no-such-key": true}');
       await until('the refusal', () => /docker\.daemonJson: dockerd refuses it: .*no-such-key/.test(log()));
       t.equal(await info('{{.Labels}}'), '[slipway.test=1]');
