@@ -18,7 +18,7 @@ import type { GuestProxy } from './proxy/http-proxy/guest-proxy.ts';
 import type { ProxySettings } from './proxy/http-proxy/guest-routes.ts';
 import { IcmpProxy } from './proxy/icmp-proxy.ts';
 import { NtpServer } from './proxy/ntp.ts';
-import type { Outside } from './proxy/outside.ts';
+import type { Outside, RequestName } from './proxy/outside.ts';
 import { checkPolicy, type PolicyAnswer, type PolicyQuestion } from './proxy/policy/explanation.ts';
 import type { PolicyRule } from './proxy/policy/rule.ts';
 import { type HostPorts, Policy, type PolicyReport } from './proxy/policy.ts';
@@ -439,7 +439,7 @@ export class Network {
     for (const capture of this.#captures) capture.stop();
   }
 
-  #request<T>(name: string, argument: unknown, run: () => T): T {
+  #request<T>(name: RequestName, argument: unknown, run: () => T): T {
     return this.#outside.request({ name, argument }, run);
   }
 

@@ -1,8 +1,10 @@
 /** Writes docs/CONFORMANCE.md from the names of the tests under test/rfc and test/conformance, and the deviations kept there. */
 
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
+import { elsewhere } from '../test/conformance/elsewhere.ts';
 import { absent, type Deviation, deviations } from '../test/rfc/deviations.ts';
+import type { Results } from '../test/rivals/results.ts';
 
 const root = join(import.meta.dirname, '..');
 const NAME = /^t\.test\(\s*(['"`])((?:\\.|(?!\1).)*)\1/gm;
@@ -85,13 +87,61 @@ export function conformanceDocument(): string {
   }
   lines.push(...chapters, '', '## Not implemented', '', '| RFC | Instead |', '| --- | --- |');
   for (const [rfc, instead] of absent) lines.push(`| ${rfc} | ${instead} |`);
-  const reported = readFileSync(join(root, 'test/conformance/reported.test.ts'), 'utf8');
-  lines.push('', '## What users of other network cores reported', '');
-  lines.push('Bugs that were filed against others, as tests. [reported.test.ts](../test/conformance/reported.test.ts)');
-  lines.push('', '| Case | |', '| --- | --- |');
-  for (const [section, behaviour] of namesOf(reported))
-    lines.push(`| ${section.replace('case ', '')} | ${capital(behaviour)} |`);
+  lines.push(...reported(), ...compared());
   return `${lines.join('\n')}\n`;
+}
+
+/** The reported cases, those that are tests of other parts among them. */
+function reported(): string[] {
+  const own = ['reported', 'descriptors'].flatMap((name) => {
+    const file = `test/conformance/${name}.test.ts`;
+    return namesOf(readFileSync(join(root, file), 'utf8')).map(([section, behaviour]) => ({
+      number: Number(section.replace('case ', '')),
+      what: behaviour,
+      file,
+    }));
+  });
+  for (const { file, tests } of elsewhere) {
+    const text = readFileSync(join(root, file), 'utf8');
+    const gone = tests.find((name) => !text.includes(`'${name}'`));
+    if (gone) throw new Error(`${file} has no test '${gone}', which test/conformance/elsewhere.ts names`);
+  }
+  const cases = [...own, ...elsewhere].sort((a, b) => a.number - b.number);
+  return [
+    '',
+    '## What users of other network cores reported',
+    '',
+    'Bugs that were filed against others, as tests.',
+    '',
+    '| Case | | Tested in |',
+    '| --- | --- | --- |',
+    ...cases.map(({ number, what, file }) => `| ${number} | ${capital(what)} | [${basename(file)}](../${file}) |`),
+  ];
+}
+
+/** What `npm run rivals` has written. */
+function compared(): string[] {
+  const file = join(root, 'test/rivals/results.json');
+  const { date, players, cases } = JSON.parse(readFileSync(file, 'utf8')) as Results;
+  const holds = (column: number): number => cases.filter(({ outcomes }) => outcomes[column] === 'yes').length;
+  const cell = (outcome: string): string => (outcome === 'yes' ? 'yes' : `**no**: ${outcome}`);
+  return [
+    '',
+    '## The same scripts against other network cores',
+    '',
+    'Some of the behaviours above, played through the link of each: frames over QEMU’s stream socket on the guest’s side,',
+    'real sockets on the host’s ([test/rivals](../test/rivals)). A case that fails was played three times. Some of what',
+    'fails is meant so: who trusts the hypervisor with checksums does not look at them, for one. slirp4netns is libslirp',
+    `as well. Written by \`npm run rivals\` on ${date}: ${players.map(({ name, version }) => (version.startsWith(name) ? version : `${name} ${version}`)).join('; ')}.`,
+    '',
+    `| RFC | Section | Behaviour | ${players.map(({ name }) => name).join(' | ')} |`,
+    `| --- | --- | --- | ${players.map(() => '---').join(' | ')} |`,
+    ...cases.map(
+      ({ rfc, section, behaviour, outcomes }) =>
+        `| ${rfc} | ${section} | ${capital(behaviour)} | ${outcomes.map(cell).join(' | ')} |`,
+    ),
+    `| | | Of ${cases.length} | ${players.map((_, column) => holds(column)).join(' | ')} |`,
+  ];
 }
 
 if (process.argv[1] === import.meta.filename) writeFileSync(join(root, 'docs/CONFORMANCE.md'), conformanceDocument());

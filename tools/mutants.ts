@@ -10,9 +10,8 @@ import { basename, join } from 'node:path';
 
 const root = join(import.meta.dirname, '..');
 /** The likeliest to notice come first. */
-const tests = ['rfc9293', 'rfc5961', 'rfc7323', 'rfc2018', 'model', 'rfc1122', 'rfc6298'].map(
-  (name) => `test/rfc/${name}.test.ts`,
-);
+const numbers = ['9293', '5961', '7323', '2018', '6675', '8985', '3522', '1122', '6298'];
+const tests = [...numbers.map((number) => `rfc${number}`), 'model'].map((name) => `test/rfc/${name}.test.ts`);
 
 export const mutants = (): string[] => globSync('test/mutants/*.patch', { cwd: root }).sort();
 

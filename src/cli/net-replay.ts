@@ -2,6 +2,7 @@
 
 import { Network, type NetworkOptions } from '../network.ts';
 import type { DnsRecord } from '../proxy/dns/records.ts';
+import type { RequestName } from '../proxy/outside.ts';
 import type { PolicyQuestion } from '../proxy/policy/explanation.ts';
 import type { PolicyRule } from '../proxy/policy/rule.ts';
 import type { HostPorts } from '../proxy/policy.ts';
@@ -38,15 +39,15 @@ export async function run(argv: readonly string[]): Promise<number> {
 
 /** Runs what was recorded in a file. */
 export const replayFile = (file: string): Promise<ReplayResult> =>
-  readRecording(file, (source) => replay(source, make));
+  readRecording(file, (source) => replay(source, remake));
 
 /** The network that was recorded, or the bare stack, as tests leave it. */
-function make(player: Player, of: Readonly<Record<string, unknown>>): Replayed {
+export function remake(player: Player, of: Readonly<Record<string, unknown>>): Replayed {
   if (of.stack) return replayedStack(player, of.stack as StackDescription);
   const outside = new ReplayedOutside(player);
   const network = new Network({ ...(of.network as NetworkOptions), outside });
   const exposed: Promise<ExposedPort | undefined>[] = [];
-  const requests: Readonly<Record<string, (argument: unknown) => void>> = {
+  const requests: Readonly<Record<RequestName, (argument: unknown) => void>> = {
     attach: (link) => network.attach(outside.describedLink(link as LinkDescription)),
     expose: (request) => exposed.push(network.expose(request as ExposeRequest).catch(() => undefined)),
     unexpose: (number) => void exposed[number as number]?.then((port) => port?.close()),
@@ -64,7 +65,7 @@ function make(player: Player, of: Readonly<Record<string, unknown>>): Replayed {
   };
   return {
     request: (name, argument) => {
-      if (Object.hasOwn(requests, name)) requests[name]!(argument);
+      if (Object.hasOwn(requests, name)) requests[name as RequestName](argument);
       else player.failed(`a network that knows no request '${name}'`);
     },
   };

@@ -69,16 +69,25 @@ export function startRecording(
   };
 }
 
-/** What of them the network itself is made of. */
-function networkOptions(options: NetworkOptions): NetworkOptions {
-  const { subnet, mtu, guestMacAddress, hostLoopback, policyRules, switched, conditions } = options;
-  return {
-    subnet,
-    mtu,
-    ...(guestMacAddress && { guestMacAddress }),
-    ...(hostLoopback !== undefined && { hostLoopback }),
-    ...(policyRules && { policyRules }),
-    ...(switched && { switched }),
-    ...(conditions && { conditions }),
-  };
+/** Whether an option is what the network itself is made of; the others are its outside's. */
+const isKept: { readonly [name in keyof Required<NetworkOptions>]: boolean } = {
+  subnet: true,
+  mtu: true,
+  guestMacAddress: true,
+  hostLoopback: true,
+  policyRules: true,
+  switched: true,
+  conditions: true,
+  dnsRecords: true,
+  dns: false,
+  resolvConf: false,
+  hostSockets: false,
+  outside: false,
+};
+
+function networkOptions(options: NetworkOptions): Partial<NetworkOptions> {
+  const names = Object.keys(isKept) as (keyof NetworkOptions)[];
+  return Object.fromEntries(
+    names.filter((name) => isKept[name] && options[name] !== undefined).map((name) => [name, options[name]]),
+  );
 }

@@ -15,9 +15,23 @@ export interface OutsideHandler {
   turnOver(): void;
 }
 
+/** A replay has to know each of them (src/cli/net-replay.ts). */
+export type RequestName =
+  | 'attach'
+  | 'expose'
+  | 'unexpose'
+  | 'useConditions'
+  | 'useDns'
+  | 'useDnsRecords'
+  | 'dns'
+  | 'usePolicyRules'
+  | 'useHostPorts'
+  | 'checkPolicy'
+  | 'close';
+
 /** What is asked of a network by whoever owns it. */
 export interface NetworkRequest {
-  readonly name: string;
+  readonly name: RequestName;
   /** Plain data. */
   readonly argument?: unknown;
 }

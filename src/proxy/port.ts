@@ -66,6 +66,8 @@ export interface HostDatagramHandler {
   failed(socket: HostDatagramSocket, code: HostErrorCode, address?: Address, port?: number): void;
   /** A datagram to `address` and `port` ran out of hops at `router`. Where the host tells of it; valid during the call only. */
   expired?(socket: HostDatagramSocket, router: Address, address: Address, port: number): void;
+  /** A datagram that was to stay whole is larger than the path to `address` takes: `mtu` octets of IP packet. Likewise. */
+  tooBig?(socket: HostDatagramSocket, mtu: number, address: Address, port: number): void;
 }
 
 /** A UDP socket of the host, unconnected: one mapping serves every peer (RFC 4787 REQ-1). */
@@ -75,9 +77,10 @@ export interface HostDatagramSocket {
   /**
    * False: dropped (the socket's queue is full). `payload` is the caller's again on return; it may be copied and leave
    * together with others by the end of the turn (`HostNetPort.flush`). `hopLimit`, where the adapter can set one: how
-   * many hops it may make, beginning with the host's; undefined: as many as the host's own.
+   * many hops it may make, beginning with the host's; undefined: as many as the host's own. `whole`: it is not to be
+   * cut on its way (DF), where the adapter can see to that.
    */
-  send(payload: FragmentList, address: Address, port: number, hopLimit?: number): boolean;
+  send(payload: FragmentList, address: Address, port: number, hopLimit?: number, whole?: boolean): boolean;
   close(): void;
 }
 

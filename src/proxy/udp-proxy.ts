@@ -9,7 +9,8 @@
  * A mapping lives while datagrams pass, either way, and `IDLE_MS` longer (REQ-5 asks for 2 minutes at least, REQ-6
  * allows both directions to refresh). A guest with as many as the policy allows loses the one unused longest.
  *
- * Hop limits pass, so that routers on the way say when one is too small: time exceeded is theirs (traceroute).
+ * Hop limits pass, so that routers on the way say when one is too small: time exceeded is theirs (traceroute). So does
+ * DF: what is larger than the path takes is answered with its MTU (RFC 1191, 8201).
  *
  * What the gate denies, what the host's socket cannot send, and what ICMP says about a peer, is answered with
  * destination unreachable; the stack bounds how often. No timers: the owner calls `expire` now and then.
@@ -159,7 +160,8 @@ export class UdpProxy implements HostDatagramHandler {
     mapping.peerAddress.set(datagram.peerAddress);
     mapping.peerPort = datagram.peerPort;
     // The gateway is a hop itself. RFC 1812 5.3.1.
-    this.#send(mapping, datagram.payload, address, datagram.peerPort, datagram.hopLimit - 1);
+    const { payload, peerPort, hopLimit, dontFragment } = datagram;
+    this.#send(mapping, payload, address, peerPort, hopLimit - 1, dontFragment);
   }
 
   received(socket: HostDatagramSocket, payload: Uint8Array, address: Address, port: number): void {
@@ -236,6 +238,15 @@ export class UdpProxy implements HostDatagramHandler {
     );
   }
 
+  tooBig(socket: HostDatagramSocket, mtu: number, address: Address, port: number): void {
+    const mapping = socket.owner as Mapping | undefined;
+    const peer = mapping && this.#peer(address, mapping);
+    if (!peer) return;
+    mapping.peerAddress.set(peer);
+    mapping.peerPort = port;
+    this.#options.netstack.sendUnreachable('too-big', mapping, mtu);
+  }
+
   /** Gives up what has been idle for too long. */
   expire(): void {
     const limit = this.#options.clock.nowMs() - IDLE_MS;
@@ -247,8 +258,15 @@ export class UdpProxy implements HostDatagramHandler {
     for (const mappings of this.#mappings.values()) for (const mapping of mappings.values()) this.#remove(mapping);
   }
 
-  #send(mapping: Mapping, payload: FragmentList, address: Address, port: number, hopLimit?: number): void {
-    if (!this.#socket(mapping, isIpv4(address) ? 4 : 6).send(payload, address, port, hopLimit))
+  #send(
+    mapping: Mapping,
+    payload: FragmentList,
+    address: Address,
+    port: number,
+    hopLimit?: number,
+    whole?: boolean,
+  ): void {
+    if (!this.#socket(mapping, isIpv4(address) ? 4 : 6).send(payload, address, port, hopLimit, whole))
       this.drops['host-full']++;
   }
 

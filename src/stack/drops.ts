@@ -49,6 +49,7 @@ const reasons = [
   'link-full',
   'link-mtu' /** does not fit and may not be fragmented */,
   'no-neighbour',
+  'address-family' /** of ours, between an IPv4 address and one of IPv6 */,
 ] as const;
 
 export type DropReason = (typeof reasons)[number];

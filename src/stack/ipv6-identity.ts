@@ -19,6 +19,8 @@ export interface Ipv6Options {
   readonly dnsServers?: readonly Address[];
   /** RFC 8106 5.2; read for each advertisement, as the host's search list may change. */
   readonly searchDomains?: () => readonly string[];
+  /** False: a host on a link like others, whose router is somebody else. */
+  readonly isRouter?: boolean;
   /** What guests are to ask a DHCPv6 server for: everything else than addresses (RFC 4861's O flag), or these too (M). */
   readonly dhcp?: 'information' | 'addresses' | undefined;
 }
@@ -72,6 +74,7 @@ export class Ipv6Identity {
   readonly linkLocal: Address;
   readonly gateway: Address;
   readonly hostAlias: Address;
+  readonly isRouter: boolean;
   readonly #linkLocal: Words;
   readonly #gateway: Words;
   readonly #hostAlias: Words;
@@ -84,6 +87,7 @@ export class Ipv6Identity {
     this.linkLocal = linkLocalOf(macAddress);
     this.gateway = options.gateway ?? hostOf(this.prefix, 1);
     this.hostAlias = options.hostAlias ?? hostOf(this.prefix, 2);
+    this.isRouter = options.isRouter ?? true;
     const own = [this.linkLocal, this.gateway, this.hostAlias];
     for (const address of own.slice(1))
       if (address.length !== ADDRESS_OCTETS || !contains(this.prefix, PREFIX_BITS, address))

@@ -10,6 +10,7 @@ import type { Ipv6Identity } from './ipv6-identity.ts';
 import { Ipv6Output } from './ipv6-output.ts';
 import type { KeyedHash } from './keyed-hash.ts';
 import { Ndp } from './ndp.ts';
+import type { Packet } from './packet.ts';
 import { PathMtus } from './path-mtus.ts';
 import type { Forwarder, Random } from './port.ts';
 import { RouterAdvertiser } from './router-advertiser.ts';
@@ -56,7 +57,9 @@ export class Ipv6 {
     const output = new Ipv6Output(options.identity, options.drops, pathMtus, random());
     this.output = output;
     this.#advertiser = new RouterAdvertiser({ ...options, output, random });
-    const solicited = this.#advertiser.solicited.bind(this.#advertiser);
+    const solicited = (packet: Packet, mac: number): void => {
+      if (options.ipv6.isRouter) this.#advertiser.solicited(packet, mac);
+    };
     this.ndp = new Ndp({ ...options, output, solicited });
     this.icmpv6 = new Icmpv6({ ...options, output, ndp: this.ndp, pathMtus });
   }
@@ -67,6 +70,6 @@ export class Ipv6 {
 
   /** A link is new. */
   attached(nowMs: number): void {
-    this.#advertiser.attached(nowMs);
+    if (this.#options.ipv6.isRouter) this.#advertiser.attached(nowMs);
   }
 }

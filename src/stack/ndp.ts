@@ -196,10 +196,11 @@ export class Ndp {
       return;
     }
     if (!this.#ipv6.isOwnAddress(target)) return;
-    if (probes) this.#advertise(port, macOfGroup(ALL_NODES), target, ALL_NODES, wire.ROUTER | wire.OVERRIDE);
+    const flags = (this.#ipv6.isRouter ? wire.ROUTER : 0) | wire.OVERRIDE;
+    if (probes) this.#advertise(port, macOfGroup(ALL_NODES), target, ALL_NODES, flags);
     else {
       packet.copySource(this.#source);
-      this.#advertise(port, mac, target, this.#source, wire.ROUTER | wire.SOLICITED | wire.OVERRIDE);
+      this.#advertise(port, mac, target, this.#source, flags | wire.SOLICITED);
     }
   }
 

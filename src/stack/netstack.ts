@@ -283,6 +283,7 @@ export class Netstack implements NetstackPort {
     payload: Uint8Array,
   ): boolean {
     const { guestAddress: guest, peerAddress: peer, identifier, sequence } = request;
+    if (!this.#sameFamily(guest, peer)) return false;
     const sent = isIpv4(guest)
       ? this.#icmp.echoReply(ipv4Word(guest), ipv4Word(peer), identifier, sequence, payload)
       : this.#ipv6?.icmpv6.echoReply(guest, peer, identifier, sequence, payload);
@@ -300,6 +301,7 @@ export class Netstack implements NetstackPort {
   sendTimeExceeded(about: Endpoints, router: Address): boolean {
     const { guest, peer, protocol, first, second } = quoteOf(about);
     const nowMs = this.#nowMs;
+    if (!this.#sameFamily(guest, router)) return false;
     const sent = isIpv4(guest)
       ? this.#icmp.timeExceeded(ipv4Word(router), ipv4Word(guest), ipv4Word(peer), protocol, first, second, nowMs)
       : this.#ipv6?.icmpv6.timeExceeded(router, guest, peer, protocol, first, second, nowMs);
@@ -425,6 +427,12 @@ export class Netstack implements NetstackPort {
     packet.ipAt = batch.offset[0]!;
     packet.contiguous = batch.length[0]!;
     return packet;
+  }
+
+  #sameFamily(one: Address, other: Address): boolean {
+    if (isIpv4(one) === isIpv4(other)) return true;
+    this.#drops.count('address-family');
+    return false;
   }
 
   #unreachable(

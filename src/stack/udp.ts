@@ -138,7 +138,12 @@ export class Udp implements Transport {
       this.#drops.count('no-neighbour');
       return false;
     }
-    if (!isIpv4(guest)) return this.#sendIpv6(guest, guestPort, peer, peerPort, payload, neighbor);
+    const is4 = isIpv4(guest);
+    if (isIpv4(peer) !== is4) {
+      this.#drops.count('address-family');
+      return false;
+    }
+    if (!is4) return this.#sendIpv6(guest, guestPort, peer, peerPort, payload, neighbor);
     const { output } = this.#options;
     const octets = udp.HEADER_OCTETS + payload.length;
     const guestWord = ipv4Word(guest);

@@ -98,6 +98,10 @@ export class FrameGuest {
     process.nextTick(() => this.#socket.uncork());
   }
 
+  get isConnected(): boolean {
+    return !this.#socket.destroyed;
+  }
+
   close(): void {
     this.#socket.destroy();
   }

@@ -1,6 +1,7 @@
 /**
  * A hostile guest, by a seed: random octets, frames of the corpus with octets changed, fragments, and segments aimed at
- * connections that are alive, into a netstack whose proxies are fakes that behave at random too. A round is one netstack
+ * connections that are alive, in IPv4 and in every other round in IPv6 too (there with extension headers and neighbour
+ * discovery), into a netstack whose proxies are fakes that behave at random too. A round is one netstack
  * and some thousand frames; at its end everything is closed, hours pass, and nothing may be left.
  */
 
@@ -15,10 +16,23 @@ import {
   transportChecksum,
   udpBytes,
 } from '../stack/frames.ts';
+import {
+  advertisement,
+  checksum6,
+  icmp6Frame,
+  ipv6Frame,
+  linkLayer,
+  readIpv6,
+  solicitation,
+  udp6Frame,
+} from '../stack/ipv6-frames.ts';
 import { address, seededRandom, World } from '../stack/world.ts';
 
 const PEERS = ['10.0.0.1', '8.8.8.8', '192.168.65.1', '192.168.65.2'] as const;
 const GUESTS = ['192.168.65.3', '192.168.65.4', '172.17.0.2'] as const;
+const IPV6_PEERS = ['2001:db8::1', '2001:db8::2', 'fd00:1:2:3::1', 'fd00:1:2:3::2'] as const;
+const IPV6_GUESTS = ['fd00:1:2:3::3', 'fd00:1:2:3::4', 'fd00:9::2'] as const;
+const EXTENSIONS = [0, 43, 44, 60] as const;
 const PORTS = 24;
 const POOL_OCTETS = 4 << 20;
 const FLOWS = 200;
@@ -40,6 +54,7 @@ export interface RoundResult {
 export class HostileRound {
   readonly #random: () => number;
   readonly #world: World;
+  readonly #hasIpv6: boolean;
   readonly #corpus: readonly Uint8Array[];
   readonly #tracked = new Map<string, Tracked>();
   readonly #held: TcpConnection[] = [];
@@ -55,8 +70,10 @@ export class HostileRound {
     // Neighbouring seeds would begin alike.
     this.#random = seededRandom(Math.imul(seed + 1, 0x9e37_79b1));
     this.#corpus = corpus;
+    this.#hasIpv6 = seed % 2 === 0;
     this.#world = new World({
       seed: seed + 1,
+      ...(this.#hasIpv6 && { ipv6: {} }),
       mtu: this.#pick([576, 1500, 9000, 65520]),
       limits: { flows: FLOWS, held: 50, timeWait: 50, poolOctets: POOL_OCTETS },
       ...(this.#chance(0.3) && { offload: { checksum: true, segmentOctets: 65535 } }),
@@ -80,9 +97,13 @@ export class HostileRound {
         },
       },
     });
+    for (const gateway of [PEERS[2], ...(this.#hasIpv6 ? [IPV6_PEERS[2]] : [])]) this.#listen(address(gateway));
+  }
+
+  #listen(gateway: Uint8Array): void {
     const { netstack } = this.#world;
-    netstack.listenTcp(address(PEERS[2]), 53, (connection) => this.#dial(connection));
-    netstack.listenUdp(address(PEERS[2]), 53, ({ guestAddress, guestPort, peerAddress, peerPort, payload }) => {
+    netstack.listenTcp(gateway, 53, (connection) => this.#dial(connection));
+    netstack.listenUdp(gateway, 53, ({ guestAddress, guestPort, peerAddress, peerPort, payload }) => {
       this.#datagrams++;
       netstack.sendUdp({ guestAddress, guestPort, peerAddress, peerPort }, pattern(payload.octets));
     });
@@ -135,8 +156,9 @@ export class HostileRound {
   // The guest.
 
   #frame(): Uint8Array {
+    if (this.#hasIpv6 && this.#chance(0.5)) return this.#ipv6Frame();
     const kind = this.#random();
-    if (kind < 0.55) return this.#segment();
+    if (kind < 0.55) return this.#segment(4);
     if (kind < 0.65) return this.#fragment();
     if (kind < 0.75 && this.#corpus.length > 0) return this.#changed(this.#pick(this.#corpus));
     const options = { from: this.#pick(GUESTS), to: this.#pick(PEERS), hopLimit: this.#pick([0, 1, 2, 64, 255]) };
@@ -147,7 +169,7 @@ export class HostileRound {
         this.#pick([8, 3, 11, 0, 5, 13]),
         this.#pick([0, 1, 3, 4]),
         this.#below(2 ** 32),
-        this.#quote(),
+        this.#quote(4),
         options,
       );
     if (kind < 0.92)
@@ -164,6 +186,48 @@ export class HostileRound {
       : ethernetFrame(this.#pick([0x0800, 0x0806, 0x86dd, 0x0101]), this.#bytes(200));
   }
 
+  #ipv6Frame(): Uint8Array {
+    const kind = this.#random();
+    if (kind < 0.55) return this.#segment(6);
+    const from = this.#pick([...IPV6_GUESTS, 'fe80::3', '::', '::1', 'ff02::1']);
+    const to = this.#pick([...IPV6_PEERS, 'ff02::1', 'ff02::2', 'ff02::1:2', 'fe80::ff:fe00:1']);
+    const options = { from, to, hopLimit: this.#pick([0, 1, 64, 255, 255]) };
+    if (kind < 0.65) return this.#ipv6Fragment();
+    if (kind < 0.7) {
+      const chain = { first: this.#pick(EXTENSIONS), bytes: this.#chain() };
+      return ipv6Frame(this.#pick([6, 17, 58, 59, 99]), this.#bytes(100), { ...options, chain });
+    }
+    if (kind < 0.78) return udp6Frame(this.#below(PORTS), this.#pick([53, 547, 80, 0]), this.#bytes(300), options);
+    if (kind < 0.86) {
+      const type = this.#pick([1, 2, 3, 4, 128, 129, 133, 134, 137]);
+      return icmp6Frame(type, this.#pick([0, 0, 1, 4]), this.#below(70_000), this.#quote(6), options);
+    }
+    const target = this.#pick([...IPV6_PEERS, ...IPV6_GUESTS]);
+    if (kind < 0.92)
+      return this.#changed(solicitation(target, { from, option: this.#chance(0.7) ? linkLayer(1) : [] }));
+    if (kind < 0.96) return this.#changed(advertisement(target, { from, flags: this.#below(2 ** 32) }));
+    return ipv6Frame(this.#below(256), this.#bytes(200), options);
+  }
+
+  /** Extension headers, more or less. */
+  #chain(): Uint8Array {
+    const bytes: number[] = [];
+    for (let i = this.#below(12); i > 0; i--) {
+      bytes.push(this.#pick([...EXTENSIONS, 17, 6, this.#below(256)]), this.#pick([0, 0, 0, 1, this.#below(256)]));
+      bytes.push(...Array.from({ length: 6 }, () => this.#pick([0, 1, 4, this.#below(256)])));
+    }
+    return Uint8Array.from(bytes);
+  }
+
+  #ipv6Fragment(): Uint8Array {
+    const field = this.#pick([8, 24, 80, 160, 8 * this.#below(8192)]) * this.#pick([0, 1, 1]) + this.#below(2);
+    const octets = this.#pick([8, 16, 24, 80, 160, 1400, this.#below(1400)]);
+    const next = this.#pick([6, 17, 17, 58, 60]);
+    const header = [next, 0, field >> 8, field & 0xff, 0, 0, 0, this.#below(6)];
+    const chain = { first: 44, bytes: Uint8Array.from(header) };
+    return ipv6Frame(next, pattern(octets), { from: this.#pick(IPV6_GUESTS), to: this.#pick(IPV6_PEERS), chain });
+  }
+
   #changed(frame: Uint8Array): Uint8Array {
     const copy = frame.slice(0, this.#chance(0.1) ? this.#below(frame.length + 1) : frame.length);
     for (let i = this.#below(4); i > 0 && copy.length > 0; i--) copy[this.#below(copy.length)] = this.#below(256);
@@ -171,24 +235,29 @@ export class HostileRound {
   }
 
   /** What an ICMP error quotes: a packet of ours, or rubbish. */
-  #quote(): Uint8Array {
+  #quote(family: 4 | 6): Uint8Array {
     if (this.#chance(0.3)) return this.#bytes(80);
-    const [key, tracked] = this.#pick([...this.#tracked, ['0 0 0', { ours: 0, theirs: 0 }] as const]);
-    const [guest, peer, port] = key.split(' ').map(Number) as [number, number, number];
+    const some = [...this.#tracked].filter(([key]) => key.startsWith(`${family} `));
+    const [key, tracked] = this.#pick([...some, [`${family} 0 0 0`, { ours: 0, theirs: 0 }] as const]);
+    const [, guest, peer, port] = key.split(' ').map(Number) as [number, number, number, number];
     const bytes = new Uint8Array(8);
     const view = new DataView(bytes.buffer);
     view.setUint16(0, port);
     view.setUint16(2, guest >> 2);
     view.setUint32(4, (tracked.ours - this.#below(2000)) >>> 0);
+    if (family === 6) {
+      const from = IPV6_PEERS[peer % IPV6_PEERS.length]!;
+      return ipv6Frame(6, bytes, { from, to: IPV6_GUESTS[guest & 3] ?? IPV6_GUESTS[0] }).subarray(14);
+    }
     return ipFrame(6, bytes, { from: PEERS[peer % PEERS.length]!, to: GUESTS[guest & 3] ?? GUESTS[0] }).subarray(14);
   }
 
-  #segment(): Uint8Array {
+  #segment(family: 4 | 6): Uint8Array {
     const guest = this.#below(GUESTS.length);
     const peer = this.#below(PEERS.length);
     const guestPort = this.#below(PORTS);
     const port = this.#pick([80, 53, 80, 443, 0]);
-    const known = this.#tracked.get(`${(guestPort << 2) | guest} ${peer} ${port}`);
+    const known = this.#tracked.get(`${family} ${(guestPort << 2) | guest} ${peer} ${port}`);
     const octets = this.#pick([0, 0, 0, 1, 100, 536, 1460]);
     const options: number[] = this.#chance(0.2)
       ? this.#pick([
@@ -215,6 +284,11 @@ export class HostileRound {
     bytes[13] = flags;
     view.setUint16(14, this.#pick([0, 1, 1000, 65535, this.#below(65536)]));
     bytes.set(options, 20);
+    if (family === 6) {
+      const ends = { from: IPV6_GUESTS[guest]!, to: IPV6_PEERS[peer]! };
+      view.setUint16(16, checksum6(ends.from, ends.to, 6, bytes));
+      return ipv6Frame(6, bytes, ends);
+    }
     const from = GUESTS[guest]!;
     const to = PEERS[peer]!;
     view.setUint16(16, transportChecksum(from, to, 6, bytes));
@@ -288,10 +362,11 @@ export class HostileRound {
       else connection.reject(this.#pick(['reset', 'unreachable', 'silent']));
     }
     if (this.#chance(0.05)) {
+      const isIpv6 = this.#hasIpv6 && this.#chance(0.5);
       const to = {
-        guestAddress: address(this.#pick(GUESTS)),
+        guestAddress: address(this.#pick(isIpv6 ? IPV6_GUESTS : GUESTS)),
         guestPort: this.#below(PORTS),
-        peerAddress: address(PEERS[2]),
+        peerAddress: address(isIpv6 ? IPV6_PEERS[2] : PEERS[2]),
         peerPort: this.#pick([0, 80]),
       };
       this.#connections.push(world.netstack.connect(to, this.#owner()));
@@ -309,16 +384,19 @@ export class HostileRound {
     const { link } = this.#world;
     for (const { bytes } of link.take()) {
       this.#sent++;
-      if (bytes[12] !== 8 || bytes[13] !== 0) continue;
-      const { protocol, payload, source, destination } = readIp(bytes);
+      const isIpv6 = bytes[12] === 0x86;
+      if (!isIpv6 && (bytes[12] !== 8 || bytes[13] !== 0)) continue;
+      const { protocol, payload, source, destination } = isIpv6
+        ? readIpv6(bytes, link.offload.checksum)
+        : readIp(bytes);
       if (protocol !== 6) continue;
-      if (!link.offload.checksum && transportChecksum(source, destination, 6, payload) !== 0)
+      if (!isIpv6 && !link.offload.checksum && transportChecksum(source, destination, 6, payload) !== 0)
         throw new Error('a wrong checksum was sent');
       const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
-      const guest = GUESTS.indexOf(destination as (typeof GUESTS)[number]);
-      const peer = PEERS.indexOf(source as (typeof PEERS)[number]);
+      const guest = ([GUESTS, IPV6_GUESTS][+isIpv6] as readonly string[]).indexOf(destination);
+      const peer = ([PEERS, IPV6_PEERS][+isIpv6] as readonly string[]).indexOf(source);
       const flags = payload[13]!;
-      const key = `${(view.getUint16(2) << 2) | guest} ${peer} ${view.getUint16(0)}`;
+      const key = `${isIpv6 ? 6 : 4} ${(view.getUint16(2) << 2) | guest} ${peer} ${view.getUint16(0)}`;
       if ((flags & 4) !== 0) {
         this.#tracked.delete(key);
         continue;
@@ -340,6 +418,7 @@ export class HostileRound {
     if (flows.length !== 0) throw new Error(`${flows.length} flows are left, such as ${JSON.stringify(flows[0])}`);
     if (netstack.pooledOctets !== 0) throw new Error(`${netstack.pooledOctets} octets of the pool are left`);
     const at = netstack.pollAt();
-    if (at !== Number.POSITIVE_INFINITY) throw new Error(`a timer is left, due at ${at}`);
+    // Advertisements of the router never end.
+    if (at !== Number.POSITIVE_INFINITY && !this.#hasIpv6) throw new Error(`a timer is left, due at ${at}`);
   }
 }

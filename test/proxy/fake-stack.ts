@@ -146,8 +146,8 @@ export class FakeNetstack {
     return true;
   }
 
-  sendUnreachable(kind: UnreachableKind, about: Endpoints): boolean {
-    this.unreachable.push(`${kind} ${formatAddress(about.peerAddress)} ${about.peerPort}`);
+  sendUnreachable(kind: UnreachableKind, about: Endpoints, mtu?: number): boolean {
+    this.unreachable.push(`${kind}${mtu ? ` ${mtu}` : ''} ${formatAddress(about.peerAddress)} ${about.peerPort}`);
     this.onSent();
     return true;
   }

@@ -1,5 +1,7 @@
 /** Native UDP sockets, beyond what every host network does: batches, runs that the kernel cuts, turns, and errors. */
 
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import t from 'tap';
 import { Place } from '../../src/native/memory.ts';
@@ -207,6 +209,17 @@ t.test('where runs cannot be cut, their datagrams go one by one', async (t) => {
   t.same(failures, []);
   close(fd);
   at.close();
+});
+
+t.test('DF: what is larger than the path takes is answered with its MTU; what may be cut arrives', async (t) => {
+  const program = fileURLToPath(new URL('./path-mtu-program.ts', import.meta.url));
+  const script = `ip link set lo mtu 1400 up && ip addr add 10.9.0.1/32 dev lo && ip addr add fd99::1/128 dev lo &&
+    exec "$0" "$1"`;
+  const argv = ['--user', '--map-root-user', '--net', 'sh', '-c', script, process.execPath, program];
+  const { stdout, stderr } = spawnSync('unshare', argv, { encoding: 'utf8' });
+  const { heard, unreachable } = JSON.parse(stdout || `{"heard":${JSON.stringify(stderr)}}`);
+  t.same(heard.sort(), ['1000', '1000', '1300', '1300', '1450', '1450']);
+  t.same(unreachable.sort(), ['too-big 1400 10.9.0.1 7', 'too-big 1400 fd99::1 7']);
 });
 
 t.test('each datagram has the hops that it was given, runs too', async (t) => {

@@ -72,12 +72,6 @@ export const deviations: readonly Deviation[] = [
   ),
   at(1812, '4.3.3.5', 'No parameter problem is sent', 'As RFC 1122 3.2.2.5'),
   at(1812, '5.3.2', 'Type of service and identification do not go through', 'The host’s sockets set their own'),
-  at(
-    3042,
-    '2',
-    'After a timeout what is lent goes to octets that were sent before',
-    'They are next in turn, and probably lost',
-  ),
   at(4443, '4.2', 'An echo request to a group has no answer', 'One frame must not have many answers'),
   at(
     4861,
@@ -141,6 +135,12 @@ export const deviations: readonly Deviation[] = [
     'After a SYN that was sent again the timeout does not begin at 3 s',
     'The first measurement is taken from the data instead; see 2.4',
   ),
+  at(
+    6675,
+    '4, 5',
+    'What is lost is found by time (RFC 8985), not by the number of blocks above; there is no rescue retransmission',
+    'It tells a segment that was overtaken from a lost one, and finds what was lost twice',
+  ),
   at(6691, '2', 'An MSS below 88 counts as 88', 'Headers would cost more than the payload'),
   at(7323, '3.2', 'A reset carries no timestamps', 'It is believed by its number alone'),
   at(
@@ -154,6 +154,18 @@ export const deviations: readonly Deviation[] = [
     '4.5',
     'More than 216 octets of headers before a fragment header are dropped',
     'Reassembly’s memory is bounded; no honest sender makes them',
+  ),
+  at(
+    7323,
+    '5.3',
+    'Of an empty acknowledgement with an older timestamp the blocks are heeded',
+    'Others overtook it; what it says the guest has, the guest has',
+  ),
+  at(
+    8985,
+    '7.2',
+    'A probe is sent after 10 ms at least, and 50 ms more for a lone segment',
+    'A guest that the host has not scheduled meanwhile has lost nothing; guests acknowledge a lone segment after 40 ms',
   ),
   at(9293, '3.6.1', 'TIME-WAIT lasts for 10 s, not twice the MSL of 2 minutes', 'As RFC 1122 4.2.2.13'),
   at(
@@ -201,7 +213,10 @@ export const deviations: readonly Deviation[] = [
 
 /** RFCs of this layer of which nothing is implemented. */
 export const absent: readonly (readonly [string, string])[] = [
-  ['RFC 6675, RFC 8985 (recovery by selective acknowledgements)', 'Recovery is NewReno’s: one hole a round trip'],
+  [
+    'RFC 6937 (PRR), RFC 9438 (CUBIC)',
+    'The link is a wire inside one machine; the host’s kernel does it on the real path',
+  ],
   ['RFC 3810 (multicast listeners)', 'Every guest on the switch hears every group; there are no routers to tell'],
   ['RFC 3168 (ECN)', 'The host’s kernel does it on the real path'],
   ['RFC 7413 (Fast Open), RFC 5925 (authentication)', 'As above'],

@@ -76,3 +76,71 @@ t.test('4: segments with data carry none; an acknowledgement beside them does', 
   s.write(10);
   s.expect('P. 1:11(10) ack 1', '. 11:11(0) ack 1 <sack 101:201>');
 });
+
+/** Ten segments of 1000 octets are in flight, for 10 ms. */
+function flight(t: Test): TcpScript {
+  const s = new TcpScript(t);
+  s.guestSends('S 0:0(0) <mss 1000,wscale 7,sackOK>');
+  s.connection.accept(s.owner);
+  s.expect('S. 0:0(0) ack 1');
+  s.world.nowMs += 10;
+  s.guestSends('. 1:1(0) ack 1');
+  s.write(10_000);
+  s.world.poll();
+  s.world.link.take();
+  s.world.nowMs += 10;
+  return s;
+}
+
+t.test('5: what the guest has is not sent again; every hole is, in one round trip', async (t) => {
+  const s = flight(t);
+  s.guestSends('. 1:1(0) ack 1 <sack 1001:2001 3001:4001 5001:8001>');
+  s.expect('. 1:1001(1000) ack 1', '. 2001:3001(1000) ack 1', '. 4001:5001(1000) ack 1');
+  s.guestSends('. 1:1(0) ack 8001');
+  s.expect();
+  s.guestSends('. 1:1(0) ack 10001');
+  t.equal(s.connection.sendQueueOctets, 0);
+});
+
+t.test('5: blocks that cannot be, change nothing', async (t) => {
+  const s = flight(t);
+  for (const block of ['4001:1001', '9001:10002', '-5000:-1', '1:0', '20000:30000', '2001:2001'])
+    s.guestSends(`. 1:1(0) ack 1 <sack ${block}>`);
+  s.expect();
+  s.guestSends('. 1:1(0) ack 10001');
+  t.equal(s.connection.sendQueueOctets, 0);
+});
+
+t.test('5: blocks of an acknowledgement that later ones have overtaken count', async (t) => {
+  const s = flight(t);
+  s.guestSends('. 1:1(0) ack 2001');
+  s.guestSends('. 1:1(0) ack 1001 <sack 3001:10001>');
+  s.expect('. 2001:3001(1000) ack 1');
+});
+
+t.test('8: nor is it after a timeout', async (t) => {
+  const s = flight(t);
+  s.guestSends('. 1:1(0) ack 1 <sack 2001:7001>');
+  s.expect('. 1:1001(1000) ack 1', '. 1001:2001(1000) ack 1');
+  s.advanceUntilSent();
+  s.expect('. 1:1001(1000) ack 1');
+  s.guestSends('. 1:1(0) ack 1001 <sack 2001:7001>');
+  s.expect('. 1001:2001(1000) ack 1', '. 7001:8001(1000) ack 1');
+  s.guestSends('. 1:1(0) ack 8001');
+  s.expect('. 8001:9001(1000) ack 1', 'P. 9001:10001(1000) ack 1');
+});
+
+t.test(
+  '8: a timeout with the first octet reported and not acknowledged: the guest threw away what it had',
+  async (t) => {
+    const s = flight(t);
+    s.guestSends('. 1:1(0) ack 1 <sack 1001:10001>');
+    s.expect('. 1:1001(1000) ack 1');
+    s.guestSends('. 1:1(0) ack 1001');
+    s.expect();
+    s.advanceUntilSent();
+    s.expect('. 1001:2001(1000) ack 1');
+    s.guestSends('. 1:1(0) ack 2001');
+    s.expect('. 2001:3001(1000) ack 1', '. 3001:4001(1000) ack 1');
+  },
+);

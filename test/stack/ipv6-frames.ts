@@ -132,8 +132,8 @@ export interface Ipv6Packet {
   readonly payload: Uint8Array;
 }
 
-/** Reads a frame that the stack sent; throws on anything that is not sound. */
-export function readIpv6(frame: Uint8Array): Ipv6Packet {
+/** Reads a frame that the stack sent; throws on anything that is not sound. `isPartial`: TCP's checksum is left to the link. */
+export function readIpv6(frame: Uint8Array, isPartial = false): Ipv6Packet {
   const view = viewOf(frame);
   if (ethernet.type(view, 0) !== ethernet.TYPE_IPV6) throw new Error(`type ${ethernet.type(view, 0).toString(16)}`);
   if (ethernet.source(view, 0) !== GATEWAY_MAC) throw new Error('not from the gateway');
@@ -142,7 +142,10 @@ export function readIpv6(frame: Uint8Array): Ipv6Packet {
   const [source, destination] = [frame.slice(22, 38), frame.slice(38, 54)].map(formatAddress) as [string, string];
   const protocol = view.getUint8(20);
   const payload = frame.slice(54);
-  if ([6, 17, 58].includes(protocol) && checksum6(source, destination, protocol, payload) !== 0)
+  if (
+    (isPartial ? [17, 58] : [6, 17, 58]).includes(protocol) &&
+    checksum6(source, destination, protocol, payload) !== 0
+  )
     throw new Error('checksum');
   const destinationMac = ethernet.destination(view, 0);
   return { destinationMac, source, destination, protocol, hopLimit: view.getUint8(21), payload };

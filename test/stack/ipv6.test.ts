@@ -25,7 +25,7 @@ import {
   tcp6Frame,
   udp6Frame,
 } from './ipv6-frames.ts';
-import { GUEST_MAC, World } from './world.ts';
+import { address, GUEST_MAC, World } from './world.ts';
 
 const SYN = 2;
 const ACK = 16;
@@ -151,6 +151,23 @@ t.test('listeners hear their address, a group, or all', async (t) => {
   world.link.input([udp6Frame(9, 53, pattern(4))]);
   const [refusal] = replies6(world);
   t.same([refusal!.source, ...refusal!.payload.subarray(0, 2)], [GATEWAY, 1, 4]);
+});
+
+t.test('nothing goes from an address of one family to one of the other', async (t) => {
+  const world = worldOf();
+  const [ipv4, ipv6] = [address('192.168.65.3'), ip(GUEST)];
+  world.netstack.pinNeighbor(ipv4, world.ingress, macToBytes(GUEST_MAC));
+  for (const [guestAddress, peerAddress] of [
+    [ipv4, ip(PEER)],
+    [ipv6, address('10.0.0.1')],
+  ] as const) {
+    const ends = { guestAddress, guestPort: 1, peerAddress, peerPort: 2, ingress: world.ingress };
+    t.equal(world.netstack.sendUdp(ends, pattern(8)), false);
+    t.equal(world.netstack.sendEchoReply({ ...ends, identifier: 1, sequence: 1 }, pattern(8)), false);
+    t.equal(world.netstack.sendTimeExceeded({ ...ends, peerAddress: guestAddress }, peerAddress), false);
+  }
+  t.same(replies6(world), []);
+  t.same(world.drops(), { 'address-family': 6 });
 });
 
 t.test('an address that nobody knows is asked for, a datagram to it is dropped, the next arrives', async (t) => {

@@ -4,8 +4,11 @@
  * A socket that is ready is read until it is empty or has had its share of the turn; epoll then says so again. Where
  * the kernel has put datagrams of one peer together (UDP_GRO, udp(7)), they are handed on one by one. ICMP
  * errors come by the socket's error queue (IP_RECVERR, ip(7)) with the peer that the datagram was for, which an
- * unconnected socket would not hear of otherwise. "Unreachable" is told, and out of hops with the router that says so;
- * what else there is (parameter problems) is no news about the peer.
+ * unconnected socket would not hear of otherwise. "Unreachable" is told, out of hops with the router that says so, and
+ * too big with the path's MTU; what else there is (parameter problems) is no news about the peer.
+ *
+ * DF is a socket's, not a datagram's: it is set or cleared before the first that wants it so, after what waits has left.
+ * The kernel then refuses what its MTU of the path is too small for, and the error queue has that MTU.
  *
  * The kernel's buffers are asked to be large, within its limits (net.core.rmem_max): what comes while the loop is busy
  * elsewhere has to wait there.
@@ -22,15 +25,18 @@ import {
   close,
   codeOf,
   EAGAIN,
+  EMSGSIZE,
   EPOLLERR,
   EPOLLIN,
   errorOf,
   getsockname,
   IOVEC,
+  IP_MTU_DISCOVER,
   IP_RECVERR,
   IP_TTL,
   IPPROTO_IP,
   IPPROTO_IPV6,
+  IPV6_MTU_DISCOVER,
   IPV6_RECVERR,
   IPV6_UNICAST_HOPS,
   IPV6_V6ONLY,
@@ -55,6 +61,11 @@ import type { HostDatagramHandler, HostDatagramSocket, HostErrorCode, HostListen
 import { DatagramQueue, type QueueSender } from './linux-datagram-queue.ts';
 import { decodeAddress, decodePort, encodeAddress } from './socket-address.ts';
 
+/** Every path takes a packet with this much of a datagram. RFC 791 3.1: 576 octets, its headers among them. */
+const FITS = 548;
+/** Values of IP_MTU_DISCOVER, ip(7): fragments where they are needed, and none. */
+const PMTUDISC_WANT = 1;
+const PMTUDISC_DO = 2;
 /** Largest UDP payload over IPv4; what is longer cannot be given to a guest. */
 const LARGEST = 65507;
 /** Messages of one system call; of a turn's first, which shows whether they are runs of up to 64 KiB. */
@@ -86,6 +97,7 @@ const RECEIVED = 56;
 /** struct sock_extended_err behind a struct cmsghdr, and what it says. */
 const ERROR = 16;
 const ERROR_END = 32;
+const SO_EE_ORIGIN_LOCAL = 1;
 const SO_EE_ORIGIN_ICMP = 2;
 const SO_EE_ORIGIN_ICMP6 = 3;
 const ICMP_UNREACHABLE = 3;
@@ -164,6 +176,14 @@ export class LinuxDatagrams {
     else this.#option(of.fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, hopLimit);
   }
 
+  /** From now on a socket's datagrams go whole, or they may be cut. */
+  useWhole(of: LinuxDatagramSocket, whole: boolean): void {
+    this.queue.flush();
+    const value = whole ? PMTUDISC_DO : PMTUDISC_WANT;
+    if (of.family === 4) this.#option(of.fd, IPPROTO_IP, IP_MTU_DISCOVER, value);
+    else this.#option(of.fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, value);
+  }
+
   /** Something waits to be sent. */
   queued(): void {
     if (this.#flushSoon) return;
@@ -230,8 +250,12 @@ export class LinuxDatagrams {
     return Math.ceil(octets / each);
   }
 
-  /** Each entry of the error queue: whom the datagram was for, and struct sock_extended_err as a control message. */
-  errors(from: LinuxDatagramSocket): void {
+  /**
+   * Each entry of the error queue: whom the datagram was for, and struct sock_extended_err as a control message. What the
+   * kernel itself refused is told when it is sent; `refusedPort` is the port of such a one, which the queue has not.
+   */
+  errors(from: LinuxDatagramSocket, refusedPort = 0): void {
+    let refused = refusedPort;
     const { view, address } = this.#message;
     const { view: control } = this.#control;
     for (let i = 0; i < ERRORS && from.isOpen; i++) {
@@ -245,15 +269,21 @@ export class LinuxDatagrams {
       const isError =
         (level === IPPROTO_IP && type === IP_RECVERR) || (level === IPPROTO_IPV6 && type === IPV6_RECVERR);
       if (!isError || view.getUint32(CONTROL_LENGTH, true) < ERROR_END) continue;
+      const error = control.getUint32(ERROR, true);
       const origin = control.getUint8(ERROR + 4);
       const icmpType = control.getUint8(ERROR + 5);
-      // What the kernel itself refused was told when it was sent.
       const isIcmp = (type4: number, type6: number): boolean =>
         (origin === SO_EE_ORIGIN_ICMP && icmpType === type4) || (origin === SO_EE_ORIGIN_ICMP6 && icmpType === type6);
-      const port = this.#peerAt(0);
+      let port = this.#peerAt(0);
+      if (origin === SO_EE_ORIGIN_LOCAL) {
+        // Refused twice, as it was tried twice.
+        port = refused;
+        refused = 0;
+      }
       if (port <= 0) continue;
-      if (isIcmp(ICMP_UNREACHABLE, ICMP6_UNREACHABLE))
-        from.handler.failed(from, codeOf(control.getUint32(ERROR, true)), this.#peer, port);
+      // ee_info: the path's MTU, as the kernel or a router knows it.
+      if (error === -EMSGSIZE) from.handler.tooBig?.(from, control.getUint32(ERROR + 8, true), this.#peer, port);
+      else if (isIcmp(ICMP_UNREACHABLE, ICMP6_UNREACHABLE)) from.handler.failed(from, codeOf(error), this.#peer, port);
       else if (isIcmp(ICMP_TIME_EXCEEDED, ICMP6_TIME_EXCEEDED)) {
         const router = decodeAddress(control, OFFENDER);
         if (router) from.handler.expired?.(from, router, this.#peer, port);
@@ -319,6 +349,7 @@ class LinuxDatagramSocket implements HostDatagramSocket, ReadyHandler, QueueSend
   #port = 0;
   /** 0: the host's own, until somebody asks for another. */
   #hopLimit = 0;
+  #whole = false;
 
   constructor(datagrams: LinuxDatagrams, family: 4 | 6, handler: HostDatagramHandler) {
     this.#datagrams = datagrams;
@@ -337,8 +368,9 @@ class LinuxDatagramSocket implements HostDatagramSocket, ReadyHandler, QueueSend
     return this.#port;
   }
 
-  send(payload: FragmentList, address: Address, port: number, hopLimit = this.#hopLimit): boolean {
+  send(payload: FragmentList, address: Address, port: number, hopLimit = this.#hopLimit, whole = false): boolean {
     if (!this.isOpen || payload.octets > LARGEST || port === 0) return false;
+    if (whole !== this.#whole && payload.octets > FITS) this.#datagrams.useWhole(this, (this.#whole = whole));
     // What the first has, the others have as a rule: it becomes the socket's own.
     if (this.#hopLimit === 0 && hopLimit > 0) this.#datagrams.useHopLimit(this, (this.#hopLimit = hopLimit));
     const own = hopLimit === this.#hopLimit ? 0 : hopLimit;
@@ -361,6 +393,8 @@ class LinuxDatagramSocket implements HostDatagramSocket, ReadyHandler, QueueSend
   }
 
   unsent(code: HostErrorCode, address: Address, port: number): void {
-    if (this.isOpen) this.handler.failed(this, code, address, port);
+    if (!this.isOpen) return;
+    if (code === 'EMSGSIZE') this.#datagrams.errors(this, port);
+    this.handler.failed(this, code, address, port);
   }
 }

@@ -69,6 +69,7 @@ export const kinds = {
   received: event(40, { socket: n, payload: octets, address: octets, port: n }),
   failed: event(41, { socket: n, code: text, address: octets, port: n }),
   expired: event(42, { socket: n, router: octets, address: octets, port: n }),
+  'too big': event(43, { socket: n, mtu: n, address: octets, port: n }),
   replied: event(45, { socket: n, address: octets, sequence: n, payload: octets }),
   'echo failed': event(46, { socket: n, address: octets, sequence: n, code: text }),
   'echo expired': event(47, { socket: n, address: octets, sequence: n, router: octets }),
@@ -109,6 +110,8 @@ export const kinds = {
   'close socket': call(101, { socket: n }),
   'socket port': call(102, { socket: n }),
   'close listener': call(103, { listener: n }),
+  /** The same as `send`, of a datagram that is not to be cut. */
+  'send whole': call(104, { socket: n, address: octets, port: n, hopLimit: n, ...payload }),
 
   'open echo': call(110, { family: n }),
   'send echo': call(111, { socket: n, address: octets, sequence: n, hopLimit: n, ...payload }),

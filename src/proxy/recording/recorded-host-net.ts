@@ -243,13 +243,22 @@ class RecordedDatagramSocket implements HostDatagramSocket, HostDatagramHandler 
     );
   }
 
+  tooBig(inner: HostDatagramSocket, mtu: number, address: Address, port: number): void {
+    this.#socket ??= inner;
+    this.#recorder.event('too big', [this.#number, mtu, address, port], () =>
+      this.#handler.tooBig?.(this, mtu, address, port),
+    );
+  }
+
   get port(): number {
     return this.#recorder.callFor('socket port', [this.#number], () => this.#socket!.port);
   }
 
-  send(payload: FragmentList, address: Address, port: number, hopLimit?: number): boolean {
+  send(payload: FragmentList, address: Address, port: number, hopLimit?: number, whole?: boolean): boolean {
     const values = [this.#number, address, port, hopLimit ?? 0, payload.octets, this.#sum.addAll(payload).take()];
-    return this.#recorder.callFor('send', values, () => this.#socket!.send(payload, address, port, hopLimit));
+    return this.#recorder.callFor(whole ? 'send whole' : 'send', values, () =>
+      this.#socket!.send(payload, address, port, hopLimit, whole),
+    );
   }
 
   close(): void {

@@ -62,6 +62,11 @@ export class ReplayedHostNet implements HostNetPort {
       const { router, address, port } = values;
       told?.handler.expired?.(told, router as Address, address as Address, port as number);
     });
+    player.on('too big', (values) => {
+      const told = socket(values);
+      const { mtu, address, port } = values;
+      told?.handler.tooBig?.(told, mtu as number, address as Address, port as number);
+    });
   }
 
   connect(address: Address, port: number, handler: StreamHandler): HostStream {
@@ -227,9 +232,12 @@ class ReplayedDatagramSocket implements HostDatagramSocket {
     return this.#player.ask(0, 'socket port', this.#number);
   }
 
-  send(payload: FragmentList, address: Address, port: number, hopLimit = 0): boolean {
+  send(payload: FragmentList, address: Address, port: number, hopLimit = 0, whole = false): boolean {
     const sum = this.#sum.addAll(payload).take();
-    return this.#player.ask(1, 'send', this.#number, address, port, hopLimit, payload.octets, sum) === 1;
+    return (
+      this.#player.ask(1, whole ? 'send whole' : 'send', this.#number, address, port, hopLimit, payload.octets, sum) ===
+      1
+    );
   }
 
   close(): void {

@@ -5,6 +5,7 @@ import type { CloseReason } from '../port.ts';
 export type SocketErrorCode =
   | Exclude<CloseReason, 'closed' | 'aborted'>
   | 'ECONNABORTED' /** our own side gave it up */
+  | 'ENETUNREACH' /** the stack has no address of that family */
   | 'ENETDOWN' /** the stack has been closed */;
 
 export class SocketError extends Error {

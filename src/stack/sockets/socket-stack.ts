@@ -23,6 +23,8 @@ const EPHEMERAL_FIRST = 49_152;
 export interface SocketStackOptions {
   /** Its own address and the network it is in, such as 10.0.0.1/24. */
   readonly address: string;
+  /** The same in IPv6, with a prefix of 64 bits, such as fd00::1/64; undefined: it has none. */
+  readonly ipv6Address?: string;
   /** Made from the address where it is not given: locally administered. */
   readonly macAddress?: Uint8Array;
   readonly link?: LinkPort;
@@ -55,6 +57,7 @@ export class SocketStack {
   readonly pipeline: Pipeline;
   readonly address: string;
   readonly #address: Address;
+  readonly #ipv6Address: Address | undefined;
   readonly #clock: Clock;
   readonly #links: LinkPort[] = [];
   readonly #listeners = new Set<Listener>();
@@ -66,7 +69,11 @@ export class SocketStack {
   constructor(options: SocketStackOptions) {
     const subnet = parseSubnet(options.address);
     if (!subnet || !isIpv4(subnet.address)) throw new TypeError(`'${options.address}' is not such as 10.0.0.1/24`);
+    const ipv6 = options.ipv6Address === undefined ? undefined : parseSubnet(options.ipv6Address);
+    if (options.ipv6Address !== undefined && (!ipv6 || isIpv4(ipv6.address) || ipv6.prefix !== 64))
+      throw new TypeError(`'${options.ipv6Address}' is not such as fd00::1/64`);
     this.#address = subnet.address;
+    this.#ipv6Address = ipv6?.address;
     this.address = formatAddress(subnet.address);
     this.#clock = options.clock ?? { nowMs: () => performance.now() };
     const { forwarder = {}, limits } = options;
@@ -75,6 +82,7 @@ export class SocketStack {
       gateway: subnet.address,
       hostAlias: subnet.address,
       prefix: subnet.prefix - 96,
+      ipv6: ipv6 && { prefix: ipv6.address, gateway: ipv6.address, hostAlias: ipv6.address, isRouter: false },
       clock: this.#clock,
       random: options.random ?? { fill: (into) => void crypto.getRandomValues(into as Uint8Array<ArrayBuffer>) },
       forwarder: {
@@ -107,7 +115,9 @@ export class SocketStack {
     signal?.throwIfAborted();
     if (this.#closed) throw new SocketError('ENETDOWN', 'connect', host, port);
     const { promise, resolve, reject } = Promise.withResolvers<StreamConnection>();
-    const to = { guestAddress, guestPort: port, peerAddress: this.#address, peerPort: localPort };
+    const peerAddress = isIpv4(guestAddress) ? this.#address : this.#ipv6Address;
+    if (!peerAddress) throw new SocketError('ENETUNREACH', 'connect', host, port);
+    const to = { guestAddress, guestPort: port, peerAddress, peerPort: localPort };
     const stream = new StreamConnection((handler) => this.netstack.connect(to, handler), {
       established: resolve,
       failed: (error) => reject(signal?.aborted ? signal.reason : error),
@@ -198,7 +208,7 @@ export class SocketStack {
 
 function addressOf(host: string): Address {
   const address = parseAddress(host);
-  if (!address || !isIpv4(address)) throw new TypeError(`'${host}' is not an IPv4 address`);
+  if (!address) throw new TypeError(`'${host}' is not an IP address`);
   return address;
 }
 

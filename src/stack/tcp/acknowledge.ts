@@ -4,34 +4,40 @@
  */
 
 import { FIN } from '../wire/tcp.ts';
-import * as congestion from './congestion.ts';
-import { acknowledged as rttAcknowledged } from './rtt.ts';
+import { flightSize, grow } from './congestion.ts';
+import { advanced, duplicate, heedBlocks } from './recovery.ts';
+import { leastRttMs, measure } from './rtt.ts';
 import type { Segment } from './segment.ts';
 import { armRetransmit } from './send.ts';
-import { type Seq, seqLeq, seqLt, seqMax, seqSub } from './seq.ts';
+import { seqLeq, seqLt, seqSub } from './seq.ts';
 import type { Tcb } from './tcb.ts';
 import { KEEPALIVE_MS } from './timeout.ts';
 
 const NEVER: number = Number.POSITIVE_INFINITY;
 
-/** SND.UNA =< SEG.ACK =< SND.MAX. */
+/** SND.UNA =< SEG.ACK =< SND.NXT. */
 export function acknowledge(c: Tcb, s: Segment, nowMs: number): void {
   const octets = seqSub(s.ack, c.sndUna);
   c.unanswered = 0;
+  c.flight.begin();
   if (octets > 0) {
-    newlyAcknowledged(c, s.ack, octets, nowMs);
+    newlyAcknowledged(c, s, octets, nowMs);
     if (c.state === 'CLOSED') return;
+  } else if (c.sackPermitted) {
+    // The octets and the probe for them have arrived: RFC 8985 7.4.2.
+    if (c.tailEnd === s.ack && s.octets === 0 && s.sackBlocks === 0) c.tailEnd = undefined;
   } else if (
     s.octets === 0 &&
     (s.flags & FIN) === 0 &&
-    c.sndMax !== c.sndUna &&
+    c.sndNxt !== c.sndUna &&
     s.window << c.sndWndShift === c.sndWnd &&
     c.sndWnd > 0
   ) {
     // RFC 5681 2: a duplicate.
-    congestion.duplicate(c);
+    duplicate(c);
     c.context.ready(c);
   }
+  if (c.sackPermitted && (s.sackBlocks > 0 || c.recovering || c.flight.heardOfAgain)) heedBlocks(c, s, nowMs);
   // RFC 9293 3.10.7.4: the window of an older segment must not replace that of a newer one.
   if (
     s.window << c.sndWndShift !== c.sndWnd &&
@@ -40,8 +46,11 @@ export function acknowledge(c: Tcb, s: Segment, nowMs: number): void {
     const before = c.sndWnd;
     setWindow(c, s, c.sndWndShift);
     if (c.sndWnd > before) {
-      // What persisted may go on.
-      if (before === 0 && c.sndMax !== c.sndUna) armRetransmit(c, nowMs);
+      // What persisted may go on; what was sent against the closed window, the peer has thrown away.
+      if (before === 0 && c.sndNxt !== c.sndUna) {
+        if (c.backoff > 0) c.flight.loseAll();
+        armRetransmit(c, nowMs);
+      }
       c.backoff = 0;
       if (c.queue.octets > 0 || c.finQueued) c.context.ready(c);
     }
@@ -57,28 +66,32 @@ export function setWindow(c: Tcb, s: Segment, shift: number): void {
   c.sndWl2 = s.ack;
 }
 
-function newlyAcknowledged(c: Tcb, ack: Seq, octets: number, nowMs: number): void {
-  const wasInFlight = congestion.flightSize(c);
+function newlyAcknowledged(c: Tcb, s: Segment, octets: number, nowMs: number): void {
+  const { ack } = s;
+  const wasInFlight = flightSize(c);
   const data = Math.min(octets, c.queue.octets);
   const finAcked = octets > data;
-  rttAcknowledged(c, ack, nowMs);
+  c.flight.acknowledge(ack, nowMs, leastRttMs(c));
+  measure(c, s, nowMs);
   c.sndUna = ack;
-  c.sndNxt = seqMax(c.sndNxt, ack);
   if (data > 0) {
     c.octetsToGuest += data;
     c.queue.release(data);
   }
   c.backoff = 0;
   c.progressAtMs = nowMs;
-  congestion.acknowledged(c, octets, wasInFlight);
+  if (!c.recovering) grow(c, octets, wasInFlight);
+  advanced(c, s);
   // RFC 6298 5.2, 5.3. The deadline moves; the timer itself is only touched when it fires too soon.
-  if (c.sndMax === ack) c.retransmitAtMs = NEVER;
-  else armRetransmit(c, nowMs);
+  if (c.sndNxt === ack) {
+    c.retransmitAtMs = NEVER;
+    c.lossAtMs = NEVER;
+  } else armRetransmit(c, nowMs);
   if (finAcked) {
     c.finQueued = false;
     if (finAcknowledged(c, nowMs)) return;
   }
-  if (c.queue.octets > 0 || c.finQueued || c.retransmitDue) c.context.ready(c);
+  if (c.queue.octets > 0 || c.finQueued) c.context.ready(c);
   if (c.wantsRoom || c.queueWasFull) room(c);
 }
 

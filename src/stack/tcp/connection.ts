@@ -141,7 +141,7 @@ export class Connection extends Tcb implements TcpConnection, ChunkWaiter {
       return;
     }
     // RFC 9293 3.10.5: a connection that the peer does not know of needs no RST.
-    if (state !== 'SYN-SENT') this.context.reset(this, this.sndMax, this.rcvNxt);
+    if (state !== 'SYN-SENT') this.context.reset(this, this.sndNxt, this.rcvNxt);
     this.context.release(this, 'aborted');
   }
 

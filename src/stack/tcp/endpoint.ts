@@ -153,7 +153,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
         return;
       }
       // RFC 9293 3.10.7.4 (MAY-2): a new SYN may take over the tuple of TIME-WAIT.
-      const after = connection.sndMax;
+      const after = connection.sndNxt;
       this.release(connection, 'closed');
       this.#syn(packet, segment, after);
       return;
@@ -231,7 +231,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     const ports = (view.getUint16(at + tcp.DESTINATION_PORT) << 16) | view.getUint16(at + tcp.SOURCE_PORT);
     const c = this.#tuples.find(error.guest, error.peer, ports, error.ingress);
     const sequence = seq(view.getInt32(at + tcp.SEQUENCE));
-    if (!c || seqLt(sequence, c.sndUna) || seqGeq(sequence, c.sndMax)) {
+    if (!c || seqLt(sequence, c.sndUna) || seqGeq(sequence, c.sndNxt)) {
       this.drops.count('icmp-type');
       return;
     }
@@ -241,8 +241,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
       const least = (isIpv6 ? LEAST_IPV6_PATH_MSS : LEAST_PATH_MSS) - c.optionOctets;
       if (mss < least || mss >= c.sndMss) return;
       c.sndMss = mss;
-      c.sndNxt = c.sndUna;
-      c.timing = false;
+      c.flight.loseAll();
       this.ready(c);
       return;
     }
@@ -311,7 +310,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   }
 
   schedule(c: Tcb): void {
-    const at = Math.min(c.retransmitAtMs, c.ackAtMs, c.closeAtMs);
+    const at = Math.min(c.retransmitAtMs, c.lossAtMs, c.ackAtMs, c.closeAtMs);
     if (at === NEVER) return;
     // A timer that fires too soon only looks again: deadlines mostly move away, once per acknowledgement.
     if (!c.timer.armed || c.timer.deadlineMs > at) this.#timers.arm(c.timer, at);
@@ -331,7 +330,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     const c = longestStalled(this.#tuples.values(), nowMs);
     if (!c) return;
     this.drops.count('tcp-evicted');
-    this.reset(c, c.sndMax, c.rcvNxt);
+    this.reset(c, c.sndNxt, c.rcvNxt);
     this.release(c, 'ETIMEDOUT');
   }
 
@@ -363,12 +362,14 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     const connection = c as Connection;
     connection.closeAtMs = nowMs + TIME_WAIT_MS;
     connection.retransmitAtMs = NEVER;
+    connection.lossAtMs = NEVER;
     this.schedule(connection);
     if (connection.state === 'TIME-WAIT') return;
     connection.state = 'TIME-WAIT';
     const { handler } = connection;
     connection.handler = nobody;
     connection.queue.clear();
+    connection.flight.clear();
     connection.reassembly?.clear();
     this.#timeWaits.add(connection);
     if (this.#timeWaits.size > this.#limits.timeWait) {
@@ -429,7 +430,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     c.iss = this.#tuples.initialSequence(c, this.nowMs);
     c.sndUna = c.iss;
     c.sndNxt = c.iss;
-    c.sndMax = c.iss;
+    c.flight.start(c.iss);
   }
 
   /** Sends our first SYN. */
@@ -517,7 +518,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
       c.iss = seqAdd(after, 65537);
       c.sndUna = c.iss;
       c.sndNxt = c.iss;
-      c.sndMax = c.iss;
+      c.flight.start(c.iss);
     }
     c.irs = s.seq;
     c.rcvNxt = seqAdd(s.seq, 1);
@@ -570,6 +571,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     c.held = false;
     c.handler = nobody;
     c.queue.clear();
+    c.flight.clear();
     c.reassembly?.clear();
     this.pool.forget(c);
   }

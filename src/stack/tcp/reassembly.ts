@@ -11,25 +11,32 @@ import type { Fragments } from '../fragment-list.ts';
 import type { SackBlocks } from './sack.ts';
 import { type Seq, seqAdd, seqGeq, seqGt, seqLeq, seqLt, seqSub } from './seq.ts';
 
-const MAX_CHUNKS = 16;
-const MAX_SEGMENTS = 1024;
+/** As much as the widest window: what is lost at its left edge costs nothing of the rest. */
+const MAX_CHUNKS = 64;
+const MAX_SEGMENTS = 4096;
 /** Blocks that are remembered in the order of their news. */
 const MAX_RECENT = 16;
+
+/** A chunk, and how many pieces lie in it. */
+interface Shelf {
+  readonly chunk: Chunk;
+  pieces: number;
+}
 
 interface Piece {
   start: Seq;
   octets: number;
-  readonly chunk: Chunk;
+  readonly shelf: Shelf;
   offset: number;
 }
 
 export class TcpReassembly {
   readonly #pool: ChunkPool;
-  readonly #chunks: Chunk[] = [];
+  readonly #shelves: Shelf[] = [];
   readonly #pieces: Piece[] = [];
   /** A number in each of the blocks that had something new last, newest first. */
   readonly #recent: Seq[] = [];
-  /** Octets used of the last chunk. */
+  /** Octets used of the last shelf. */
   #used = 0;
 
   constructor(pool: ChunkPool) {
@@ -49,8 +56,7 @@ export class TcpReassembly {
   insert(start: Seq, list: Fragments): boolean {
     let from = start;
     const end = seqAdd(start, list.octets);
-    let index = 0;
-    while (index < this.#pieces.length && seqLeq(this.#end(index), from)) index++;
+    let index = this.#firstAfter(from);
     while (seqLt(from, end)) {
       const next = this.#pieces[index];
       const until = next && seqLt(next.start, end) ? next.start : end;
@@ -96,33 +102,54 @@ export class TcpReassembly {
     for (const piece of this.#pieces) {
       if (seqGt(piece.start, at)) break;
       count++;
+      piece.shelf.pieces--;
       const skip = seqSub(at, piece.start);
       if (skip >= piece.octets) continue;
-      into.push(piece.chunk.arena, piece.offset + skip, piece.octets - skip);
+      into.push(piece.shelf.chunk.arena, piece.offset + skip, piece.octets - skip);
       at = seqAdd(piece.start, piece.octets);
     }
     this.#pieces.splice(0, count);
     return at;
   }
 
-  /** Gives back memory when nothing waits. What `take` gave must have been handed over. */
+  /** Gives back the memory in which nothing waits. What `take` gave must have been handed over. */
   settle(): void {
-    if (this.#pieces.length === 0 && this.#chunks.length > 0) this.clear();
+    const shelves = this.#shelves;
+    const last = shelves[shelves.length - 1];
+    let kept = 0;
+    for (const shelf of shelves) {
+      if (shelf.pieces > 0) shelves[kept++] = shelf;
+      else this.#pool.give(shelf.chunk);
+    }
+    shelves.length = kept;
+    // What comes next begins another, where the last one is gone.
+    if (last?.pieces === 0) this.#used = CHUNK_OCTETS;
   }
 
   clear(): void {
     this.#pieces.length = 0;
     this.#recent.length = 0;
     this.#used = 0;
-    for (let chunk = this.#chunks.pop(); chunk; chunk = this.#chunks.pop()) this.#pool.give(chunk);
+    for (let shelf = this.#shelves.pop(); shelf; shelf = this.#shelves.pop()) this.#pool.give(shelf.chunk);
+  }
+
+  /** The first piece that ends after `at`. */
+  #firstAfter(at: Seq): number {
+    let low = 0;
+    let high = this.#pieces.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (seqLeq(this.#end(middle), at)) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   /** The first piece of the run without a gap that `at` lies in; -1: there is none. */
   #firstOf(at: Seq): number {
     const pieces = this.#pieces;
-    let index = pieces.length - 1;
-    while (index >= 0 && seqGt(pieces[index]!.start, at)) index--;
-    if (index < 0 || seqLeq(this.#end(index), at)) return -1;
+    let index = this.#firstAfter(at);
+    if (index === pieces.length || seqGt(pieces[index]!.start, at)) return -1;
     while (index > 0 && this.#end(index - 1) === pieces[index]!.start) index--;
     return index;
   }
@@ -152,19 +179,21 @@ export class TcpReassembly {
         const room = this.#room();
         if (room === 0 || this.#pieces.length === MAX_SEGMENTS) return -1;
         const count = Math.min(room, length - within, octets - done);
-        const chunk = this.#chunks[this.#chunks.length - 1]!;
+        const shelf = this.#shelves[this.#shelves.length - 1]!;
+        const { chunk } = shelf;
         const at = chunk.offset + this.#used;
         chunk.arena.bytes.set(arena.bytes.subarray(offset + within, offset + within + count), at);
         const last = made > 0 ? this.#pieces[index + made - 1] : this.#pieces[index - 1];
         if (
           last &&
-          last.chunk === chunk &&
+          last.shelf === shelf &&
           last.offset + last.octets === at &&
           this.#end(index + made - 1) === seqAdd(start, done)
         ) {
           last.octets += count;
         } else {
-          this.#pieces.splice(index + made, 0, { start: seqAdd(start, done), octets: count, chunk, offset: at });
+          this.#pieces.splice(index + made, 0, { start: seqAdd(start, done), octets: count, shelf, offset: at });
+          shelf.pieces++;
           made++;
         }
         this.#used += count;
@@ -176,11 +205,12 @@ export class TcpReassembly {
     return made;
   }
 
-  /** Octets free in the last chunk, after taking another where there is none. */
+  /** Octets free on the last shelf, after taking another where there is none. */
   #room(): number {
-    if (this.#chunks.length > 0 && this.#used < CHUNK_OCTETS) return CHUNK_OCTETS - this.#used;
-    if (this.#chunks.length === MAX_CHUNKS || !this.#pool.next(this.#chunks.length)) return 0;
-    this.#chunks.push(this.#pool.take()!);
+    const { length } = this.#shelves;
+    if (length > 0 && this.#used < CHUNK_OCTETS) return CHUNK_OCTETS - this.#used;
+    if (length === MAX_CHUNKS || !this.#pool.next(length)) return 0;
+    this.#shelves.push({ chunk: this.#pool.take()!, pieces: 0 });
     this.#used = 0;
     return CHUNK_OCTETS;
   }

@@ -10,10 +10,11 @@ import { Fragments } from '../fragment-list.ts';
 import * as tcp from '../wire/tcp.ts';
 import { parse, TIMESTAMPS_OCTETS } from '../wire/tcp-options.ts';
 import { acknowledge, setWindow } from './acknowledge.ts';
-import * as congestion from './congestion.ts';
+import { start } from './congestion.ts';
 import { acknowledgeNow, cameTwice, deliver, receive, text } from './receive.ts';
 import { MAX_FIELD, offered } from './receive-window.ts';
-import { acknowledged as rttAcknowledged } from './rtt.ts';
+import { heedOldBlocks } from './recovery.ts';
+import { leastRttMs, measure } from './rtt.ts';
 import type { Segment } from './segment.ts';
 import { seqAdd, seqGeq, seqGt, seqLeq, seqLt, seqSub } from './seq.ts';
 import type { Tcb } from './tcb.ts';
@@ -65,7 +66,7 @@ export function segmentArrives(c: Tcb, s: Segment, arrival: Arrival, nowMs: numb
     s.seq === c.rcvNxt &&
     s.octets <= offered(c) &&
     seqGeq(s.ack, c.sndUna) &&
-    seqLeq(s.ack, c.sndMax) &&
+    seqLeq(s.ack, c.sndNxt) &&
     (!c.timestamps || (s.hasTimestamps && ((s.timestampValue - c.tsRecent) | 0) >= 0))
   ) {
     if (c.timestamps) remember(c, s, nowMs);
@@ -99,7 +100,7 @@ function synSent(c: Tcb, s: Segment, nowMs: number): void {
   const { context } = c;
   const hasAck = (s.flags & ACK) !== 0;
   // A connection that waits for its neighbour has sent nothing that could be acknowledged.
-  if (hasAck && (c.sndMax === c.iss || s.ack !== c.sndMax)) {
+  if (hasAck && (c.sndNxt === c.iss || s.ack !== c.sndNxt)) {
     context.drops.count('tcp-ack-unacceptable');
     if ((s.flags & RST) === 0) context.reset(c, s.ack);
     return;
@@ -131,14 +132,15 @@ function establish(c: Tcb, s: Segment, shift: number, nowMs: number): void {
   c.state = 'ESTABLISHED';
   // From here on no scale means a shift of nothing.
   if (c.rcvWndShift < 0) c.rcvWndShift = 0;
-  rttAcknowledged(c, s.ack, nowMs);
+  c.flight.begin();
+  c.flight.acknowledge(c.sndUna, nowMs, leastRttMs(c));
+  measure(c, s, nowMs);
   c.backoff = 0;
   c.unanswered = 0;
   c.progressAtMs = nowMs;
   c.retransmitAtMs = NEVER;
-  c.sndNxt = c.sndMax;
   setWindow(c, s, shift);
-  congestion.start(c);
+  start(c);
   c.handler.established(c.connection);
   if (c.state === 'ESTABLISHED' && (c.queue.octets > 0 || c.finQueued)) c.context.ready(c);
 }
@@ -201,7 +203,7 @@ function established(c: Tcb, s: Segment, arrival: Arrival, nowMs: number): void 
     return;
   }
   if (c.state === 'SYN-RECEIVED') {
-    if (!seqLt(c.sndUna, s.ack) || seqGt(s.ack, c.sndMax)) {
+    if (!seqLt(c.sndUna, s.ack) || seqGt(s.ack, c.sndNxt)) {
       context.drops.count('tcp-ack-unacceptable');
       context.reset(c, s.ack);
       return;
@@ -220,6 +222,11 @@ function established(c: Tcb, s: Segment, arrival: Arrival, nowMs: number): void 
 /** RFC 7323 3.2: what has no timestamp is dropped; 5.3 R1: what has an old one as well, and is acknowledged. */
 function timely(c: Tcb, s: Segment, nowMs: number): boolean {
   if (s.hasTimestamps && !isOld(c, s, nowMs)) return true;
+  if (s.hasTimestamps && s.length === 0 && s.seq === c.rcvNxt && seqLeq(s.ack, c.sndNxt)) {
+    // Others overtook this acknowledgement. The blocks are worth hearing even so.
+    heedOldBlocks(c, s, nowMs);
+    return false;
+  }
   c.context.drops.count('tcp-timestamps');
   if (s.hasTimestamps && (s.length > 0 || challengeAllowed(c, nowMs))) {
     cameTwice(c, s);
@@ -241,12 +248,13 @@ function acceptable(c: Tcb, s: Segment): boolean {
 
 /** Checks SEG.ACK (RFC 5961 5.2) and heeds it; false: the segment is to be dropped. */
 function acknowledgeChecked(c: Tcb, s: Segment, nowMs: number): boolean {
-  if (seqGt(s.ack, c.sndMax) || seqSub(c.sndUna, s.ack) > c.sndWndMax) {
+  if (seqGt(s.ack, c.sndNxt) || seqSub(c.sndUna, s.ack) > c.sndWndMax) {
     c.context.drops.count('tcp-ack-unacceptable');
     if (challengeAllowed(c, nowMs)) acknowledgeNow(c);
     return false;
   }
   if (seqGeq(s.ack, c.sndUna)) acknowledge(c, s, nowMs);
+  else heedOldBlocks(c, s, nowMs);
   return true;
 }
 

@@ -185,7 +185,7 @@ export function writeSack(c: Tcb, window: number, blocks: SackBlocks): boolean {
   let at = port.at + optionsAt;
   if (c.timestamps) at = options.emitTimestamps(view, at, c.tsVal, c.tsRecent);
   options.emitSack(view, at, blocks.count, blocks.left, blocks.right);
-  commitBare(c, c.sndMax, c.rcvNxt, tcp.ACK, window, optionOctets);
+  commitBare(c, c.sndNxt, c.rcvNxt, tcp.ACK, window, optionOctets);
   return true;
 }
 

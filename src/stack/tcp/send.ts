@@ -5,12 +5,14 @@
 
 import * as ethernet from '../wire/ethernet.ts';
 import { FIN, HEADER_OCTETS, PSH, ACK as TCP_ACK, SYN as TCP_SYN } from '../wire/tcp.ts';
-import { limitedTransmit } from './congestion.ts';
+import { flightSize, pipe } from './congestion.ts';
+import type { Run } from './flight.ts';
 import { advertise, MAX_FIELD, offered } from './receive-window.ts';
-import { time, timeoutMs } from './rtt.ts';
+import { armProbe, limitedTransmit } from './recovery.ts';
+import { timeoutMs } from './rtt.ts';
 import { gather, hasBlocks, type SackBlocks } from './sack.ts';
 import { writeSack, writeSegment, writeSyn } from './segment-writer.ts';
-import { type Seq, seqAdd, seqGt, seqLt, seqSub } from './seq.ts';
+import { seqAdd, seqGt, seqSub } from './seq.ts';
 import type { Tcb } from './tcb.ts';
 import { tick } from './timestamps.ts';
 
@@ -19,8 +21,7 @@ export const DELAYED_ACK_MS = 20;
 /** Data sent within this time after data came is an answer to it. */
 const ANSWER_MS = 40;
 
-/** The number after the last queued octet: our FIN's, when there is one. */
-export const queueEnd = (c: Tcb): Seq => seqAdd(c.sndUna, c.queue.octets);
+const NEVER: number = Number.POSITIVE_INFINITY;
 
 /**
  * Sends until nothing more may go, `budget` octets have gone or the link has no room; returns the octets sent.
@@ -33,12 +34,12 @@ export function output(c: Tcb, blocks: SackBlocks, nowMs: number, budget: number
   if (c.state === 'SYN-SENT' || c.state === 'SYN-RECEIVED' || c.state === 'CLOSED' || c.state === 'LISTEN') return 0;
   const window = advertise(c);
   let sent = 0;
-  if (c.retransmitDue) {
-    const octets = sendFirstAgain(c, window, nowMs);
-    if (octets < 0) return sent;
-    sent += octets;
+  if (c.flight.lostOctets > 0) sent += sendLost(c, window, nowMs, budget);
+  if (c.flight.lostOctets === 0) {
+    if (c.queue.octets > 0 || c.finQueued) sent += sendNew(c, window, nowMs, budget - sent, limitedTransmit(c));
+    if (c.tailDue) sent += sendTail(c, window, nowMs);
   }
-  if (c.queue.octets > 0 || c.finQueued) sent += sendData(c, window, nowMs, budget);
+  c.tailDue = false;
   if (c.port.blocked) return sent;
   if (c.keepaliveDue) {
     // One octet before the window: whoever is there must acknowledge it. RFC 9293 3.8.4.
@@ -64,11 +65,10 @@ function sendSyn(c: Tcb, nowMs: number): void {
     c.rcvMost = Math.max(c.rcvMost, window);
     acked(c);
   }
-  c.sndNxt = seqAdd(c.iss, 1);
-  if (c.sndMax === c.iss) {
-    c.sndMax = c.sndNxt;
-    time(c, c.sndMax, nowMs);
-  }
+  if (c.sndNxt === c.iss) {
+    c.sndNxt = seqAdd(c.iss, 1);
+    c.flight.sent(c.iss, c.sndNxt, nowMs);
+  } else c.flight.resent(0, 1, nowMs);
   armRetransmit(c, nowMs);
 }
 
@@ -78,7 +78,7 @@ function sendSyn(c: Tcb, nowMs: number): void {
  */
 function sendHandshakeAck(c: Tcb, blocks: SackBlocks): void {
   // Nothing of ours has been sent yet.
-  if (c.sndMax === c.iss) return;
+  if (c.sndNxt === c.iss) return;
   const shift = Math.max(0, c.rcvWndShift);
   const field = Math.min(MAX_FIELD, (offered(c) + (1 << shift) - 1) >> shift);
   if (sendAck(c, blocks, field)) c.rcvAdv = seqAdd(c.rcvNxt, field << shift);
@@ -90,8 +90,7 @@ function sendAck(c: Tcb, blocks: SackBlocks, window: number): boolean {
     acked(c);
     return true;
   }
-  // SND.NXT that a timeout has set back would be taken for old by the peer: RFC 9293 3.10.7.4 wants the latest.
-  if (!writeSegment(c, c.sndMax, c.rcvNxt, TCP_ACK, window, 0, 0)) return false;
+  if (!writeSegment(c, c.sndNxt, c.rcvNxt, TCP_ACK, window, 0, 0)) return false;
   acked(c);
   return true;
 }
@@ -105,7 +104,7 @@ function ackCarried(c: Tcb): void {
 function acked(c: Tcb): void {
   c.rcvAcked = c.rcvNxt;
   c.ackDue = false;
-  c.ackAtMs = Number.POSITIVE_INFINITY;
+  c.ackAtMs = NEVER;
 }
 
 /** IP's and TCP's. */
@@ -119,24 +118,23 @@ function largest(c: Tcb): number {
   return Math.max(c.sndMss, Math.floor((most - headersOctets(c)) / c.sndMss) * c.sndMss);
 }
 
-function sendData(c: Tcb, window: number, nowMs: number, budget: number): number {
+/** What was never sent, as far as the windows go; the congestion window is widened by `lent`. */
+function sendNew(c: Tcb, window: number, nowMs: number, budget: number, lent: number): number {
   const most = largest(c);
   let sent = 0;
   while (sent < budget) {
-    const end = queueEnd(c);
-    const inFlight = seqSub(c.sndNxt, c.sndUna);
+    const inFlight = flightSize(c);
     const unsent = c.queue.octets - inFlight;
-    // Negative: the FIN is behind SND.NXT as well.
+    // Negative: the FIN is in flight as well.
     if (unsent < 0 || (unsent === 0 && !c.finQueued)) break;
-    let octets = Math.min(unsent, most, Math.min(c.cwnd + limitedTransmit(c), c.sndWnd) - inFlight);
+    let octets = Math.min(unsent, most, c.cwnd + lent - pipe(c), c.sndWnd - inFlight);
     if (c.probeDue) octets = Math.max(octets, Math.min(1, unsent));
     if (octets < 0) break;
     if (octets < unsent) {
       // The sender's silly window: a segment is full, or all there is, or half of what the peer ever offered.
       // RFC 9293 3.8.6.2.1. There is no Nagle: whoever wrote to the host socket has decided already.
       if (octets === 0) break;
-      const again = c.probeDue || seqLt(c.sndNxt, c.sndMax);
-      if (octets < c.sndMss && octets < c.sndWndMax >> 1 && !again) break;
+      if (octets < c.sndMss && octets < c.sndWndMax >> 1 && !c.probeDue) break;
       if (octets > c.sndMss) octets -= octets % c.sndMss;
     }
     const last = octets === unsent;
@@ -144,29 +142,98 @@ function sendData(c: Tcb, window: number, nowMs: number, budget: number): number
     const flags = TCP_ACK | (last && octets > 0 ? PSH : 0) | (fin ? FIN : 0);
     if (!writeSegment(c, c.sndNxt, c.rcvNxt, flags, window, inFlight, octets)) break;
     ackCarried(c);
-    const beyond = c.sndWnd - inFlight < octets;
+    if (inFlight === 0) c.progressAtMs = nowMs;
     const next = seqAdd(c.sndNxt, octets + (fin ? 1 : 0));
-    if (c.sndMax === c.sndUna) c.progressAtMs = nowMs;
-    if (seqLt(c.sndNxt, c.sndMax)) c.retransmissions++;
-    else if (!beyond) time(c, next, nowMs);
+    c.flight.sent(c.sndNxt, next, nowMs);
+    c.sndNxt = next;
     if (fin) finSent(c);
-    if (seqGt(next, c.sndMax)) c.sndMax = next;
     sent += octets;
     c.probeDue = false;
-    // A probe of a closed window is sent again from the same place until the window opens.
-    if (beyond) {
-      armRetransmit(c, nowMs);
-      break;
-    }
-    c.sndNxt = next;
-    if (c.retransmitAtMs === Number.POSITIVE_INFINITY) armRetransmit(c, nowMs);
+    if (c.retransmitAtMs === NEVER) armRetransmit(c, nowMs);
     if (nowMs - c.lastReceivedAtMs < ANSWER_MS) c.pingPong = true;
-    if (next === end || fin) break;
+    if (last) break;
+  }
+  if (sent > 0 && c.sackPermitted) {
+    armProbe(c, nowMs);
+    c.context.schedule(c);
   }
   // Nothing in flight will bring an acknowledgement, yet there is something to send: persist. RFC 9293 3.8.6.1.
-  if (c.retransmitAtMs === Number.POSITIVE_INFINITY && c.sndUna === c.sndNxt && c.queue.octets > 0 && !c.port.blocked)
+  if (c.retransmitAtMs === NEVER && c.sndUna === c.sndNxt && c.queue.octets > 0 && !c.port.blocked)
     armRetransmit(c, nowMs);
   return sent;
+}
+
+/** What is lost, once more, in its order, as far as the windows go. */
+function sendLost(c: Tcb, window: number, nowMs: number, budget: number): number {
+  const { flight } = c;
+  let sent = 0;
+  while (flight.lostOctets > 0 && sent < budget) {
+    const index = flight.firstLost();
+    const run = flight.runs[index]!;
+    const octets = resendable(c, run);
+    if (octets < 0 || !sendAgain(c, index, octets, window, nowMs)) break;
+    c.firstDue = false;
+    c.probeDue = false;
+    sent += octets;
+  }
+  return sent;
+}
+
+/** How many octets of payload from the start of `run` may go again now; -1: none, not even a FIN alone. */
+function resendable(c: Tcb, run: Run): number {
+  const { sndMss } = c;
+  const from = seqSub(run.start, c.sndUna);
+  const payload = Math.min(seqSub(run.end, run.start), c.queue.octets - from);
+  if (payload <= 0) return 0;
+  const credit = c.cwnd - pipe(c);
+  if (credit < Math.min(payload, sndMss) && !c.firstDue && !c.probeDue) return -1;
+  let octets = Math.min(payload, largest(c), Math.max(credit, sndMss));
+  // What never went goes with it where there is room in the segment.
+  if (octets < sndMss && run.end === c.sndNxt) octets = Math.min(sndMss, c.queue.octets - from);
+  const open = c.sndWnd - from;
+  if (octets > open) octets = c.probeDue ? Math.max(1, open) : open;
+  if (octets > sndMss && octets < payload) octets -= octets % sndMss;
+  return octets > 0 ? octets : -1;
+}
+
+/** `octets` from the start of run `index` again, and its FIN if it ends there; false: the link has no room. */
+function sendAgain(c: Tcb, index: number, octets: number, window: number, nowMs: number): boolean {
+  const { flight } = c;
+  const { start, end } = flight.runs[index]!;
+  const from = seqSub(start, c.sndUna);
+  const last = from + octets === c.queue.octets;
+  const fin = last && c.finSent;
+  const flags = TCP_ACK | (last && octets > 0 ? PSH : 0) | (fin ? FIN : 0);
+  if (!writeSegment(c, start, c.rcvNxt, flags, window, from, octets)) return false;
+  ackCarried(c);
+  const next = seqAdd(start, octets + (fin ? 1 : 0));
+  const again = Math.min(seqSub(end, start), seqSub(next, start));
+  flight.resent(index, again, nowMs);
+  if (seqGt(next, c.sndNxt)) {
+    flight.sent(c.sndNxt, next, nowMs);
+    c.sndNxt = next;
+  }
+  c.undoOctets += again;
+  c.retransmissions++;
+  if (start === c.sndUna || c.retransmitAtMs === NEVER) armRetransmit(c, nowMs);
+  return true;
+}
+
+/** The probe for the tail: something new, else the last segment again. RFC 8985 7.3 */
+function sendTail(c: Tcb, window: number, nowMs: number): number {
+  if (c.sndNxt === c.sndUna || c.port.blocked) return 0;
+  let octets = sendNew(c, window, nowMs, 1, c.sndMss);
+  c.tailAgain = octets === 0;
+  if (c.tailAgain) {
+    const index = c.flight.splitTail(c.sndMss);
+    const { start, end } = c.flight.runs[index]!;
+    octets = Math.min(seqSub(end, start), c.queue.octets - seqSub(start, c.sndUna));
+    if (!sendAgain(c, index, octets, window, nowMs)) return 0;
+  }
+  c.tailEnd = c.sndNxt;
+  c.lossAtMs = NEVER;
+  armRetransmit(c, nowMs);
+  return octets;
 }
 
 /** Our FIN went out for the first time. RFC 9293 3.10.4. */
@@ -177,25 +244,8 @@ function finSent(c: Tcb): void {
   else if (c.state === 'CLOSE-WAIT') c.state = 'LAST-ACK';
 }
 
-/** The segment at SND.UNA once more: fast retransmit, or the next hole. Returns its octets; -1: no room. */
-function sendFirstAgain(c: Tcb, window: number, nowMs: number): number {
-  const inFlight = seqSub(c.sndMax, c.sndUna);
-  if (inFlight === 0) {
-    c.retransmitDue = false;
-    return 0;
-  }
-  const octets = Math.min(c.sndMss, c.queue.octets, inFlight);
-  const fin = c.finSent && octets === c.queue.octets && inFlight > octets;
-  const flags = TCP_ACK | (octets === c.queue.octets && octets > 0 ? PSH : 0) | (fin ? FIN : 0);
-  if (!writeSegment(c, c.sndUna, c.rcvNxt, flags, window, 0, octets)) return -1;
-  ackCarried(c);
-  c.retransmitDue = false;
-  c.retransmissions++;
-  armRetransmit(c, nowMs);
-  return octets;
-}
-
 export function armRetransmit(c: Tcb, nowMs: number): void {
   c.retransmitAtMs = nowMs + timeoutMs(c);
+  if (c.sackPermitted) armProbe(c, nowMs);
   c.context.schedule(c);
 }

@@ -1,6 +1,6 @@
 /**
  * The transmission control block: what TCP knows about one connection. RFC 9293 3.3.1, with the variables of
- * RFC 2018, 5681, 6298, 6582 and 7323 beside it. Nothing here acts: segment-arrives.ts, send.ts and timeout.ts do.
+ * RFC 5681, 6298, 6582, 7323 and 8985 beside it. Nothing here acts: segment-arrives.ts, send.ts and timeout.ts do.
  */
 
 import type { ChunkPool } from '../chunk-pool.ts';
@@ -9,6 +9,7 @@ import type { Fragments } from '../fragment-list.ts';
 import type { CloseReason, TcpConnection, TcpHandler, TcpState } from '../port.ts';
 import type { Sender, SwitchPort } from '../switch-port.ts';
 import { Timer, type TimerOwner } from '../timers.ts';
+import { Flight } from './flight.ts';
 import type { TcpReassembly } from './reassembly.ts';
 import { INITIAL_RTO_MS } from './rtt.ts';
 import { SendQueue } from './send-queue.ts';
@@ -16,6 +17,8 @@ import { type Seq, seq } from './seq.ts';
 
 /** What a connection asks of the endpoint it belongs to. */
 export interface TcpContext {
+  /** The time of the call from below that is under way. */
+  readonly nowMs: number;
   readonly pool: ChunkPool;
   readonly drops: Drops;
   /** There may be something to send. */
@@ -69,10 +72,8 @@ export abstract class Tcb implements Sender, TimerOwner {
   iss: Seq = seq(0);
   /** SND.UNA: oldest unacknowledged sequence number. */
   sndUna: Seq = seq(0);
-  /** SND.NXT: next sequence number to be sent; goes back to SND.UNA on a timeout. */
+  /** SND.NXT: next sequence number to be sent, one beyond the highest ever sent. What is sent again is the flight's. */
   sndNxt: Seq = seq(0);
-  /** One beyond the highest sequence number ever sent. */
-  sndMax: Seq = seq(0);
   /** SND.WND: octets the peer takes beyond SND.UNA, scaled. */
   sndWnd = 0;
   /** SND.WL1, SND.WL2: SEG.SEQ and SEG.ACK of the last window update. */
@@ -126,7 +127,7 @@ export abstract class Tcb implements Sender, TimerOwner {
   arriving: Fragments | undefined = undefined;
   /** Our FIN follows the last octet of the queue. */
   finQueued = false;
-  /** Our FIN has been sent at least once (SND.MAX covers it). */
+  /** Our FIN has been sent at least once (SND.NXT covers it). */
   finSent = false;
   finReceived = false;
   /** The owner was refused a place in the queue and is to be told of room. */
@@ -136,15 +137,32 @@ export abstract class Tcb implements Sender, TimerOwner {
   /** The most that the queue's limit grows to. */
   queueMost = 0;
 
-  // Congestion control and loss recovery: congestion.ts.
+  // Congestion control and loss recovery: congestion.ts, recovery.ts.
+  /** What lies between SND.UNA and SND.NXT. */
+  readonly flight = new Flight();
   cwnd = 0;
   ssthresh = 0;
   duplicateAcks = 0;
   recovering = false;
   /** RFC 6582's recover. */
   recover: Seq = seq(0);
-  /** The segment at SND.UNA is to be sent again, whatever the windows say. */
-  retransmitDue = false;
+  /** The first segment that is lost is to be sent again, whatever the windows say. */
+  firstDue = false;
+  /** The tail of the flight is to be probed for; TLP.end_seq and TLP.is_retrans of the probe. RFC 8985 7 */
+  tailDue = false;
+  tailEnd: Seq | undefined = undefined;
+  tailAgain = false;
+  /** RACK.reo_wnd_mult, RACK.reo_wnd_persist and the number after which it may be raised again. RFC 8985 5.2 */
+  reorderSteps = 1;
+  reorderPersist = 0;
+  reorderRound: Seq = seq(0);
+  /** The windows before a recovery (0: none to go back to), our clock then, and octets sent again since. RFC 4015, 3708 */
+  undoCwnd = 0;
+  undoSsthresh = 0;
+  undoTick = 0;
+  undoOctets = 0;
+  /** No recovery began since the last acknowledgement of something new. */
+  undoDecided = true;
   retransmissions = 0;
   /** Timeouts or probes in a row; and those without any answer. */
   backoff = 0;
@@ -154,9 +172,10 @@ export abstract class Tcb implements Sender, TimerOwner {
   srttMs = -1;
   rttvarMs = 0;
   rtoMs: number = INITIAL_RTO_MS;
-  timing = false;
-  timedEnd: Seq = seq(0);
-  timedAtMs = 0;
+  /** RACK.min_RTT: of this span of time, since when, and of the one before. */
+  leastRttMs: number = Number.POSITIVE_INFINITY;
+  leastRttSinceMs = 0;
+  leastRttBeforeMs: number = Number.POSITIVE_INFINITY;
 
   // Output that is due.
   /** SYN, or SYN-ACK. */
@@ -176,6 +195,9 @@ export abstract class Tcb implements Sender, TimerOwner {
   readonly timer: Timer;
   /** Retransmission or persist. */
   retransmitAtMs: number = Number.POSITIVE_INFINITY;
+  /** A probe for the tail of the flight where `probing`, else the end of patience with what was overtaken. RFC 8985 */
+  lossAtMs: number = Number.POSITIVE_INFINITY;
+  probing = false;
   /** The delayed acknowledgement. */
   ackAtMs: number = Number.POSITIVE_INFINITY;
   /** The end of TIME-WAIT, the next keep-alive of FIN-WAIT-2, or the end of patience with an unknown neighbour. */

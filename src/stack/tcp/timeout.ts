@@ -4,7 +4,7 @@
  */
 
 import type { TcpState } from '../port.ts';
-import { timedOut } from './congestion.ts';
+import { lossTimer, timedOut } from './recovery.ts';
 import { armRetransmit } from './send.ts';
 import { seqSub } from './seq.ts';
 import type { Tcb } from './tcb.ts';
@@ -26,6 +26,10 @@ export function expired(c: Tcb, nowMs: number): void {
   if (c.retransmitAtMs <= nowMs) {
     c.retransmitAtMs = NEVER;
     retransmit(c, nowMs);
+  }
+  if (c.lossAtMs <= nowMs) {
+    c.lossAtMs = NEVER;
+    lossTimer(c, nowMs);
   }
   if (c.ackAtMs <= nowMs) {
     c.ackAtMs = NEVER;
@@ -55,7 +59,6 @@ function retransmit(c: Tcb, nowMs: number): void {
       context.release(c, 'ETIMEDOUT');
       return;
     }
-    c.timing = false;
     c.backoff++;
     c.retransmissions++;
     c.synDue = true;
@@ -63,16 +66,16 @@ function retransmit(c: Tcb, nowMs: number): void {
     return;
   }
   context.reroute(c);
-  const inFlight = seqSub(c.sndMax, c.sndUna);
+  const inFlight = seqSub(c.sndNxt, c.sndUna);
   if (inFlight === 0 && c.queue.octets === 0 && !c.finQueued) return;
   if (inFlight > 0 && c.unanswered++ >= DATA_RETRIES) {
-    context.reset(c, c.sndMax, c.rcvNxt);
+    context.reset(c, c.sndNxt, c.rcvNxt);
     context.release(c, 'ETIMEDOUT');
     return;
   }
   if (inFlight === 0 || (c.sndWnd === 0 && c.queue.octets > 0)) {
     // Persist: the window may have opened by a segment that was lost, or stay closed for as long as the peer likes.
-    c.sndNxt = c.sndUna;
+    c.flight.loseAll();
     c.probeDue = true;
   } else timedOut(c);
   c.backoff++;
@@ -95,7 +98,7 @@ function close(c: Tcb, nowMs: number): void {
   c.closeAtMs = nowMs + KEEPALIVE_MS;
   if (c.port.blocked) return;
   if (c.unanswered++ >= KEEPALIVE_RETRIES) {
-    context.reset(c, c.sndMax, c.rcvNxt);
+    context.reset(c, c.sndNxt, c.rcvNxt);
     context.release(c, 'ETIMEDOUT');
     return;
   }

@@ -16,6 +16,7 @@ import { assertRecorded, recordAgain } from '../../stack/recorded-stack.ts';
 import { address, World } from '../../stack/world.ts';
 import { sourceOf } from './sources.ts';
 
+t.setTimeout(120_000);
 const folder = mkdtempSync(join(tmpdir(), 'slipway-recordings-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
 

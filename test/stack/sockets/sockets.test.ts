@@ -20,8 +20,8 @@ function pair(t: Test): { left: SocketStack; right: SocketStack; links: WebStrea
     new WebStreamsLink({ readable: back.readable, writable: there.writable }),
     new WebStreamsLink({ readable: there.readable, writable: back.writable }),
   ] as const;
-  const left = new SocketStack({ address: '10.0.0.1/24', link: links[0] });
-  const right = new SocketStack({ address: '10.0.0.2/24', link: links[1] });
+  const left = new SocketStack({ address: '10.0.0.1/24', ipv6Address: 'fd00::1/64', link: links[0] });
+  const right = new SocketStack({ address: '10.0.0.2/24', ipv6Address: 'fd00::2/64', link: links[1] });
   t.teardown(() => {
     left.close();
     right.close();
@@ -68,6 +68,24 @@ t.test('octets both ways, and each side ends by itself', async (t) => {
   await Promise.all([client.closed, server.closed]);
 });
 
+t.test('the same by IPv6', async (t) => {
+  const { left, right } = pair(t);
+  const listener = left.listen({ port: 80, host: 'fd00::1' });
+  const client = await right.connect({ host: 'fd00::1', port: 80 });
+  const { value: server } = await listener.next();
+  t.same([client.localAddress, client.remoteAddress, server!.remoteAddress], ['fd00::2', 'fd00::1', 'fd00::2']);
+  const writer = client.writable.getWriter();
+  const octets = pattern(300_000);
+  const sent = writer.write(octets).then(() => writer.close());
+  t.equal(sha256(await collect(server!)), sha256(octets));
+  await sent;
+  await t.rejects(right.connect({ host: 'fd00::1', port: 81 }), { code: 'ECONNREFUSED' });
+  await t.rejects(new SocketStack({ address: '10.0.0.3/24' }).connect({ host: 'fd00::1', port: 81 }), {
+    code: 'ENETUNREACH',
+  });
+  t.throws(() => new SocketStack({ address: '10.0.0.3/24', ipv6Address: 'fd00::1/48' }), /fd00::1\/64/);
+});
+
 t.test('who does not read makes the other wait', async (t) => {
   const { client, server } = await joined(t);
   const writer = client.writable.getWriter();
@@ -108,7 +126,7 @@ t.test('errors have Node’s codes', async (t) => {
   await t.rejects(client.closed, { code: 'ECONNRESET' });
   await t.rejects(writer.write(Uint8Array.of(1)), { code: 'ECONNRESET' });
   await t.rejects(server.closed, { code: 'ECONNABORTED' });
-  await t.rejects(right.connect({ host: 'example.org', port: 1 }), { message: /is not an IPv4 address/ });
+  await t.rejects(right.connect({ host: 'example.org', port: 1 }), { message: /is not an IP address/ });
   await t.rejects(right.connect({ host: '10.0.0.1', port: 65_536 }), RangeError);
   t.throws(() => left.listen({ port: -1 }), RangeError);
   t.throws(() => new SocketStack({ address: '10.0.0.1' }), { message: /10\.0\.0\.1\/24/ });

@@ -3,6 +3,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { CloseReason, Forwarder, FragmentList, TcpConnection, TcpHandler } from '../../../src/stack/port.ts';
+import type { TcpLimits } from '../../../src/stack/tcp/limits.ts';
 import { type Conditions, LossyWire } from '../lossy-wire.ts';
 import { assertRecorded } from '../recorded-stack.ts';
 import { address, seededRandom } from '../world.ts';
@@ -82,6 +83,7 @@ function exchange(
   mtu: number,
   stingy: boolean,
   ipv6 = false,
+  limits: Partial<TcpLimits> = {},
 ) {
   const random = seededRandom(seed + 1);
   const room = stingy ? (): number => Math.floor(random() * 20_000) : (): number => 1 << 20;
@@ -102,7 +104,7 @@ function exchange(
       right: none,
     },
     mtu,
-    {},
+    limits,
     ipv6,
   );
   const to = ipv6
@@ -138,8 +140,9 @@ t.test('both streams arrive whole and both ends close in order', async (t) => {
       fc.constantFrom(576, 1500, 9000, 65520),
       fc.boolean(),
       fc.boolean(),
-      (seed, how, up, down, mtu, stingy, ipv6) => {
-        const { client, server, wire } = exchange(seed, how, up, down, mtu, stingy, ipv6 && mtu >= 1280);
+      fc.record({ timestamps: fc.boolean(), sack: fc.boolean() }),
+      (seed, how, up, down, mtu, stingy, ipv6, limits) => {
+        const { client, server, wire } = exchange(seed, how, up, down, mtu, stingy, ipv6 && mtu >= 1280, limits);
         if (client.received_ !== down) throw new Error(`the client has ${client.received_} of ${down}`);
         if (server.received_ !== up) throw new Error(`the server has ${server.received_} of ${up}`);
         if (!client.ended || !server.ended) throw new Error('an end is missing');

@@ -17,7 +17,7 @@ import { parse, TcpOptions } from '../../../src/stack/wire/tcp-options.ts';
 import { GUEST, ipFrame, pattern, readIp, transportChecksum } from '../frames.ts';
 import { address, World, type WorldOptions } from '../world.ts';
 
-const flagBits: readonly [string, number][] = [
+export const flagBits: readonly [string, number][] = [
   ['S', tcp.SYN],
   ['F', tcp.FIN],
   ['R', tcp.RST],
@@ -37,7 +37,7 @@ interface Parsed {
 
 const line = /^(\S+) (-?\d+):(-?\d+)\((\d+)\)(?: ack (-?\d+))?(?: win (\d+))?(?: <(.*)>)?$/;
 
-function parseLine(text: string): Parsed {
+export function parseLine(text: string): Parsed {
   const found = line.exec(text);
   if (!found) throw new Error(`not a segment: ${text}`);
   const [, flags, from, to, octets, ack, window, options] = found;
@@ -55,7 +55,7 @@ function parseLine(text: string): Parsed {
 const word = (value: number): number[] => [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255];
 
 /** `ourIsn` and `ourTicks`: what numbers of blocks and echoes are relative to. */
-function encodeOptions(text: string | undefined, ourIsn: number, ourTicks: number): Uint8Array {
+export function encodeOptions(text: string | undefined, ourIsn: number, ourTicks: number): Uint8Array {
   const bytes: number[] = [];
   for (const option of text?.split(',') ?? []) {
     const [name, value, ...rest] = option.trim().split(' ');

@@ -6,6 +6,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ensureDebianPackages } from '../../../tools/debian.ts';
 
+/** Each frame by itself, and its checksums looked at. */
+const SETTINGS = [
+  'ipv6.defragment:FALSE',
+  'ip.check_checksum:TRUE',
+  'tcp.check_checksum:TRUE',
+  'udp.check_checksum:TRUE',
+  'tcp.relative_sequence_numbers:FALSE',
+];
+
 /** A classic pcap file, written here by its own rules. */
 function pcap(frames: readonly Uint8Array[]): Uint8Array {
   const bytes = new Uint8Array(24 + frames.reduce((sum, { length }) => sum + 16 + length, 0));
@@ -32,7 +41,7 @@ export function tshark(frames: readonly Uint8Array[], fields: readonly string[])
     const path = join(folder, 'frames.pcap');
     writeFileSync(path, pcap(frames));
     const words = ['-n', '-r', path, '-T', 'fields', '-E', 'separator=|', ...fields.flatMap((field) => ['-e', field])];
-    const settings = ['-o', 'ipv6.defragment:FALSE'];
+    const settings = SETTINGS.flatMap((setting) => ['-o', setting]);
     const done = spawnSync('tshark', [...settings, ...words], { encoding: 'utf8', maxBuffer: 1 << 28 });
     if (done.status !== 0) throw new Error(done.stderr);
     const lines = done.stdout.split('\n').slice(0, -1);
