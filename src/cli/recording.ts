@@ -72,6 +72,7 @@ export function startRecording(
 /** Whether an option is what the network itself is made of; the others are its outside's. */
 const isKept: { readonly [name in keyof Required<NetworkOptions>]: boolean } = {
   subnet: true,
+  subnet6: true,
   mtu: true,
   guestMacAddress: true,
   hostLoopback: true,
