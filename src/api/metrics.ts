@@ -1,7 +1,7 @@
 /** The platform's figures in Prometheus' text format, version 0.0.4. */
 
 import { memoryUsage } from 'node:process';
-import type { NetworkPort, PlatformPort } from './port.ts';
+import { type NetworkPort, type PlatformPort, StateError } from './port.ts';
 
 type Sample = readonly [labels: Readonly<Record<string, string>>, value: number];
 
@@ -46,8 +46,24 @@ export function networkMetrics(network: NetworkPort): string {
       'frames and packets dropped, by reason',
       Object.entries(network.drops()).map(([reason, count]) => [{ reason }, count]),
     ),
+    family(
+      'slipway_dns_total',
+      'counter',
+      'DNS queries, and what became of them',
+      Object.entries(dnsCounts(network)).map(([event, count]) => [{ event }, count]),
+    ),
     family('process_resident_memory_bytes', 'gauge', 'resident memory', [[{}, memoryUsage.rss()]]),
   ].join('');
+}
+
+/** Nothing while there is no network. */
+function dnsCounts(network: NetworkPort): Readonly<Record<string, number>> {
+  try {
+    return network.dns(Number.MAX_SAFE_INTEGER).counts;
+  } catch (error) {
+    if (error instanceof StateError) return {};
+    throw error;
+  }
 }
 
 function byLabel(name: string, values: readonly string[], current: string): Sample[] {

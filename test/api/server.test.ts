@@ -112,6 +112,7 @@ t.test('what there is to read', async (t) => {
     'slipway_flows{protocol="tcp"} 1',
     'slipway_drops_total{reason="bad _checksum_"} 3',
     'slipway_live_flow_octets{direction="to_host"} 8',
+    'slipway_dns_total{event="forwarded"} 2',
   ])
     t.ok(metrics.text.split('\n').includes(line), line);
   t.match(metrics.text, /^(# (HELP|TYPE) .*\n|[a-z_]+(\{[^}]*\})? [-\d.e+]+\n)+$/);

@@ -204,7 +204,7 @@ t.test('what does not exist is kept as long as its SOA says (RFC 2308)', async (
 });
 
 t.test('a name that does not exist has no type, and nothing below it (RFC 2308 5, RFC 8020)', async (t) => {
-  const { ask, through, clock, dns } = setUp();
+  const { ask, through, clock, dns, socket } = setUp();
   const absent = (asked: Uint8Array): Uint8Array =>
     reply(asked, [], { rcode: 3, authorities: [soa('example.org', 60, 3600)], flags: dnsPacket.AUTHORITATIVE_ANSWER });
   through({ name: 'no.example.org' }, absent);
@@ -244,6 +244,12 @@ t.test('a name that does not exist has no type, and nothing below it (RFC 2308 5
   t.equal(ask({ name: 'a.alias.example.org', id: 11 }), undefined);
   clock.now += 60_000;
   t.equal(ask({ name: 'c.no.example.org', id: 12 }), undefined, 'until its time is over');
+  ask({ name: 'half.example.org', id: 13 });
+  const late = socket().sent.at(-1)!.payload;
+  through({ name: 'half.example.org', type: 'AAAA' }, absent);
+  socket().answer(reply(late, [a('half.example.org', '192.0.2.1', 1)]), FIRST);
+  clock.now += 1001;
+  t.equal(ask({ name: 'half.example.org', type: 'MX', id: 14 }), undefined, 'or an answer says otherwise');
   t.ok(dns.cache.hits >= 3);
 });
 

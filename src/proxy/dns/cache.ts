@@ -167,6 +167,11 @@ export class DnsCache {
     if (seconds <= 0) return;
     const absent = responseCode(answer) === NXDOMAIN && word(answer, 6) === 0;
     const type = absent ? EVERY_TYPE : query.type;
+    // A server that denies a name for want of one type only is put right by its next answer.
+    if (!absent && this.#absent > 0) {
+      const denied = this.#find(query, answer, HEADER_OCTETS, query.nameHash, EVERY_TYPE, nowMs);
+      if (denied) this.#remove(denied);
+    }
     const hash = this.#hash(query, query.nameHash, type);
     const before = this.#entries.get(hash);
     if (before) this.#remove(before);
