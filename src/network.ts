@@ -72,6 +72,8 @@ export interface NetworkOptions {
   readonly policyRules?: readonly PolicyRule[];
   /** Several guests: what is attached is plugged into a switch, by which they reach each other. */
   readonly switched?: boolean;
+  /** Guests may send from addresses that they were leased alone. */
+  readonly leasesOnly?: boolean;
   /** Makes the guests' network worse: see `useConditions`. */
   readonly conditions?: Conditions | undefined;
   /** Everything that is not the network's own; undefined: the host itself. */
@@ -194,9 +196,10 @@ export class Network {
     });
     outside.start({ serviced: () => this.#pipeline.wake(), turnOver: () => this.#pipeline.run() });
     this.#pipeline.condition(options.conditions);
-    if (options.switched) {
+    if (options.switched || options.leasesOnly) {
       const own = [...gateways, ...hostAliases, linkLocalOf(GATEWAY_MAC)];
-      this.#switch = new Switch({ clock, macAddress: GATEWAY_MAC, own, subnets });
+      const strict = options.leasesOnly ?? false;
+      this.#switch = new Switch({ clock, macAddress: GATEWAY_MAC, own, subnets, strict });
     }
     const search = (): readonly string[] => resolvers.current().search;
     const bindings = {
@@ -256,9 +259,9 @@ export class Network {
   }
 
   #attach(link: LinkPort): number {
-    const plugged = this.#switch?.plug(link) ?? link;
-    const ingress = this.#pipeline.attach(plugged);
-    if (this.#switch) this.#plugged.set(ingress, plugged);
+    let plugged: LinkPort | undefined;
+    const ingress = this.#pipeline.attach(link, (tapped) => (plugged = this.#switch?.plug(tapped) ?? tapped));
+    if (this.#switch && plugged) this.#plugged.set(ingress, plugged);
     if (this.#guestMacAddress && this.#links.size === 0) {
       const { firstGuest, ipv6 } = this.addresses;
       this.#bind(firstGuest, ingress, this.#guestMacAddress);

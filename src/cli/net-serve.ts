@@ -27,6 +27,7 @@ whoever is attached. Prints 'ready' when it is; SIGTERM ends it.
   --qemu PATH           listen on a unix socket for QEMU's -netdev stream,server=off
   --qemu connect:PATH   connect to a QEMU with server=on, and again whenever it is gone
                         --qemu may be repeated: the guests are on one network, and reach each other through a switch
+  --leases-only         drop what guests send from addresses of the network that they have no lease for
   --tap NAME            make the TAP device NAME (Linux), with checksum and segmentation offload
   --netns PATH          make it in this network namespace, such as /run/netns/NAME or /proc/PID/ns/net
   --configure           give it the first guest's address, the MTU and the default route, and bring it and lo up
@@ -120,6 +121,7 @@ function parse(argv: readonly string[]): ServeOptions | undefined {
         configure: flag,
         'vhost-user': one,
         'no-offload': flag,
+        'leases-only': flag,
         'ready-fd': one,
         ...Object.fromEntries(absent.map((name) => [name, one])),
       },
@@ -134,6 +136,7 @@ function parse(argv: readonly string[]): ServeOptions | undefined {
   return {
     ...readCoreOptions(values, tokens),
     switched: 'qemu' in attached && attached.qemu.length > 1,
+    leasesOnly: values['leases-only'] ?? false,
     attachment: attached,
     readyFd: readyFd === undefined ? undefined : Number(readyFd),
   };

@@ -78,6 +78,7 @@ const isKept: { readonly [name in keyof Required<NetworkOptions>]: boolean } = {
   hostLoopback: true,
   policyRules: true,
   switched: true,
+  leasesOnly: true,
   conditions: true,
   dnsRecords: true,
   dns: false,

@@ -16,8 +16,9 @@ import { Subject } from 'rxjs/internal/Subject';
 import { CHECKSUM_PARTIAL, CHECKSUM_VERIFIED, FrameBatch } from './frame-batch.ts';
 import { type ConditionCounts, ConditionedLink } from './link/conditioned-link.ts';
 import type { Conditions } from './link/conditions.ts';
+import { PassingLink } from './link/passing-link.ts';
 import type { Netstack } from './netstack.ts';
-import type { Arena, Clock, LinkHandler, LinkOffload, LinkPort } from './port.ts';
+import type { Clock, LinkHandler, LinkPort } from './port.ts';
 
 /** Frames that passed a link together. Valid during the emission only. */
 export interface TappedBatch {
@@ -86,8 +87,11 @@ export class Pipeline {
     return this.#batches.asObservable();
   }
 
-  /** Plugs a link in; its frames pass the taps if anyone observes `batches`. */
-  attach(link: LinkPort): number {
+  /**
+   * Plugs a link in; its frames pass the taps if anyone observes `batches`. `plug`: what stands between the taps and the
+   * stack, such as a switch, and has frames of its own for the link.
+   */
+  attach(link: LinkPort, plug?: (tapped: LinkPort) => LinkPort): number {
     const tapped = new TappedLink(link, this.#batches, this.#clock, {
       ran: () => this.run(),
       closed: () => {
@@ -96,7 +100,7 @@ export class Pipeline {
       },
     });
     this.#links.add(tapped);
-    const ingress = this.#netstack.attach(tapped);
+    const ingress = this.#netstack.attach(plug?.(tapped) ?? tapped);
     tapped.ingress = ingress;
     if (this.#conditions) this.#conditioned.add(tapped.condition(this.#conditions));
     return ingress;
@@ -156,10 +160,11 @@ interface TappedLinkEvents {
   closed(): void;
 }
 
-/** A link whose batches are shown to a subject on their way, while anyone looks, and that may be given conditions. */
-class TappedLink implements LinkPort {
-  /** What the stack's frames go to: the link itself, or the conditions before it. */
-  #link: LinkPort;
+/**
+ * A link whose batches are shown to a subject on their way, while anyone looks, and that may be given conditions: these
+ * then stand before the link, in its place.
+ */
+class TappedLink extends PassingLink {
   readonly #batches: Subject<TappedBatch>;
   readonly #clock: Clock;
   readonly #events: TappedLinkEvents;
@@ -171,30 +176,10 @@ class TappedLink implements LinkPort {
   ingress = 0;
 
   constructor(link: LinkPort, batches: Subject<TappedBatch>, clock: Clock, events: TappedLinkEvents) {
-    this.#link = link;
+    super(link);
     this.#batches = batches;
     this.#clock = clock;
     this.#events = events;
-  }
-
-  get name(): string {
-    return this.#link.name;
-  }
-
-  get mtu(): number {
-    return this.#link.mtu;
-  }
-
-  get offload(): LinkOffload {
-    return this.#link.offload;
-  }
-
-  get txArena(): Arena {
-    return this.#link.txArena;
-  }
-
-  get txOffset(): number {
-    return this.#link.txOffset;
   }
 
   start(handler: LinkHandler): void {
@@ -208,7 +193,7 @@ class TappedLink implements LinkPort {
       closed: (error) => handler.closed(error),
     };
     this.#below ??= this.#above;
-    this.#link.start({
+    this.link.start({
       input: (batch) => {
         this.#below?.input(batch);
         this.#events.ran();
@@ -226,36 +211,24 @@ class TappedLink implements LinkPort {
   condition(conditions: Conditions | undefined): ConditionedLink {
     let { conditioned } = this;
     if (!conditioned) {
-      conditioned = this.conditioned = new ConditionedLink(this.#link, { clock: this.#clock });
+      conditioned = this.conditioned = new ConditionedLink(this.link, { clock: this.#clock });
       if (this.#above) conditioned.adopt(this.#above);
-      this.#link = conditioned;
+      this.link = conditioned;
       this.#below = conditioned.below;
     }
     conditioned.use(conditions);
     return conditioned;
   }
 
-  reserve(octets: number): boolean {
-    return this.#link.reserve(octets);
-  }
-
-  commit(octets: number, checksumStart: number, checksumOffset: number, segmentOctets: number): void {
+  override commit(octets: number, checksumStart: number, checksumOffset: number, segmentOctets: number): void {
     if (this.#batches.observed) {
       const out = this.#out;
       out.clear();
       const checksum = checksumStart > 0 ? CHECKSUM_PARTIAL : CHECKSUM_VERIFIED;
-      out.push(this.#link.txArena, this.#link.txOffset, octets, checksum, segmentOctets);
+      out.push(this.link.txArena, this.link.txOffset, octets, checksum, segmentOctets);
       this.#show('to-guest', out);
     }
-    this.#link.commit(octets, checksumStart, checksumOffset, segmentOctets);
-  }
-
-  flush(): void {
-    this.#link.flush();
-  }
-
-  close(): void {
-    this.#link.close();
+    super.commit(octets, checksumStart, checksumOffset, segmentOctets);
   }
 
   #show(direction: TappedBatch['direction'], batch: FrameBatch): void {

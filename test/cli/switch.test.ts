@@ -1,8 +1,8 @@
 /** `net serve` with two QEMU sockets: two real kernels on one network. */
 
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +16,8 @@ t.teardown(() => rmSync(folder, { recursive: true }));
 t.test('guests reach each other and the host, and nobody else’s address', async (t) => {
   const sockets = [join(folder, 'a.sock'), join(folder, 'b.sock')];
   const words = ['-u', 'NODE_OPTIONS', launcher, 'net', 'serve', ...sockets.flatMap((path) => ['--qemu', path])];
+  const capture = join(folder, 'frames.pcapng');
+  words.push('--capture', capture);
   const child = spawn('env', words, { stdio: ['ignore', 'pipe', 'ignore'] });
   t.teardown(() => child.kill('SIGKILL'));
   await once(child.stdout, 'data');
@@ -61,6 +63,44 @@ t.test('guests reach each other and the host, and nobody else’s address', asyn
     clearTimeout(timer);
   });
   await t.rejects(spoofed, { message: 'SILENCE' }, 'the address of the first guest is not the second’s to use');
+  child.kill();
+  t.same(await once(child, 'exit'), [0, null]);
+  const fields = ['-T', 'fields', '-e', 'frame.interface_name', '-e', '_ws.malformed'];
+  const { stdout } = spawnSync('tshark', ['-n', '-r', capture, '-Y', 'tcp.port == 7', ...fields], { encoding: 'utf8' });
+  const between = new Set(stdout.split('\n').filter((line) => line !== ''));
+  t.same(
+    [...between].sort(),
+    sockets.map((path) => `qemu:${path}\t`),
+    'the frames between guests are in the capture, as each of their links had them',
+  );
+});
+
+t.test('--leases-only: no address without a lease', async (t) => {
+  const path = join(folder, 'leases.sock');
+  const child = spawn('env', ['-u', 'NODE_OPTIONS', launcher, 'net', 'serve', '--leases-only', '--qemu', path], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  t.teardown(() => child.kill('SIGKILL'));
+  await once(child.stdout, 'data');
+  const guest = await Guest.start(path);
+  t.teardown(() => guest.stop());
+  const pings = (): Promise<string> =>
+    guest.run(({ execute }) =>
+      execute('ping', ['-c', '1', '-W', '1', '192.168.65.1']).then(
+        () => 'yes',
+        () => 'no',
+      ),
+    );
+  t.equal(await pings(), 'no');
+  const script = join(folder, 'lease');
+  writeFileSync(script, '#!/bin/sh\n[ "$1" = bound ] && ip addr add "$ip/24" dev "$interface" || exit 0\n', {
+    mode: 0o755,
+  });
+  await guest.run(async ({ exec, execute }, script) => {
+    exec('ip', ['addr', 'flush', 'dev', 'eth0']);
+    await execute('busybox', ['udhcpc', '-i', 'eth0', '-n', '-q', '-f', '-t', '10', '-T', '1', '-s', script]);
+  }, script);
+  t.equal(await pings(), 'yes');
   child.kill();
   t.same(await once(child, 'exit'), [0, null]);
 });

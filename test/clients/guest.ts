@@ -1,6 +1,6 @@
 /** Starts a real Linux guest (linux-guest.ts) on a link's unix socket, and runs functions in it. */
 
-import { type ChildProcess, type execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, type execFile, type execFileSync, spawn } from 'node:child_process';
 import type crypto from 'node:crypto';
 import type dgram from 'node:dgram';
 import type dns from 'node:dns';
@@ -16,6 +16,8 @@ export interface GuestTools {
   readonly net: typeof net;
   readonly once: typeof once;
   readonly exec: typeof execFileSync;
+  /** The same while frames go on. */
+  readonly execute: typeof execFile.__promisify__;
 }
 
 interface Answer {

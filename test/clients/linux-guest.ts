@@ -3,10 +3,11 @@
  * there, carries its frames over a unix socket in QEMU's stream framing, and runs what the test sends it.
  */
 
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { close, openSync, read, writeSync } from 'node:fs';
 import net from 'node:net';
+import { promisify } from 'node:util';
 import koffi from 'koffi';
 
 const TUNSETIFF = 0x400454ca;
@@ -75,7 +76,7 @@ process.on('message', ({ id, source, args }: { id: number; source: string; args:
   Promise.resolve()
     .then(async () => {
       const [crypto, dgram, dns] = await Promise.all([import('node:crypto'), import('node:dgram'), import('node:dns')]);
-      return task({ crypto, dgram, dns, net, once, exec: execFileSync }, ...args);
+      return task({ crypto, dgram, dns, net, once, exec: execFileSync, execute: promisify(execFile) }, ...args);
     })
     .then(
       (value) => process.send!({ id, value }),

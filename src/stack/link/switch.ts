@@ -16,13 +16,14 @@
 
 import { CHECKSUM_PARTIAL, FrameBatch } from '../frame-batch.ts';
 import { plainArena } from '../frame-memory.ts';
-import type { Address, Arena, Clock, LinkHandler, LinkOffload, LinkPort } from '../port.ts';
+import type { Address, Arena, Clock, LinkHandler, LinkPort } from '../port.ts';
 import * as ethernet from '../wire/ethernet.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import * as tcp from '../wire/tcp.ts';
 import * as udp from '../wire/udp.ts';
 import { FrameHeaders } from './frame-headers.ts';
 import { FramePool } from './frame-pool.ts';
+import { PassingLink } from './passing-link.ts';
 import { LARGEST_FRAME, SegmentCutter } from './segmentation.ts';
 import { GuardedPort, type GuardOptions, type GuardReason, SourceGuard } from './source-guard.ts';
 
@@ -94,7 +95,7 @@ export class Switch {
     const verdicts = from.verdictsFor(batch.count);
     let forStack = 0;
     for (let i = 0; i < batch.count; i++) forStack += verdicts[i] = this.#frame(from, batch, i) ? 1 : 0;
-    for (const port of this.#dirty) port.flushForwarded();
+    for (const port of this.#dirty) port.flush();
     this.#dirty.clear();
     if (forStack === batch.count) from.deliver(batch);
     else if (forStack > 0) from.deliver(from.only(batch, verdicts));
@@ -183,9 +184,8 @@ interface PortEvents {
 
 type Entry = [frame: number, checksumStart: number, checksumOffset: number, segmentOctets: number];
 
-class Port implements LinkPort {
+class Port extends PassingLink {
   readonly guarded = new GuardedPort();
-  readonly #link: LinkPort;
   readonly #events: PortEvents;
   #handler: LinkHandler | undefined;
   readonly #batch = new FrameBatch();
@@ -201,33 +201,13 @@ class Port implements LinkPort {
   #floods = 0;
 
   constructor(link: LinkPort, events: PortEvents) {
-    this.#link = link;
+    super(link);
     this.#events = events;
-  }
-
-  get name(): string {
-    return this.#link.name;
-  }
-
-  get mtu(): number {
-    return this.#link.mtu;
-  }
-
-  get offload(): LinkOffload {
-    return this.#link.offload;
-  }
-
-  get txArena(): Arena {
-    return this.#link.txArena;
-  }
-
-  get txOffset(): number {
-    return this.#link.txOffset;
   }
 
   start(handler: LinkHandler): void {
     this.#handler = handler;
-    this.#link.start({
+    this.link.start({
       input: (batch) => this.#events.input(batch),
       writable: () => this.#writable(),
       deserted: () => {
@@ -244,22 +224,10 @@ class Port implements LinkPort {
     });
   }
 
-  reserve(octets: number): boolean {
-    if (this.#queue.length === 0) return this.#link.reserve(octets);
+  override reserve(octets: number): boolean {
+    if (this.#queue.length === 0) return this.link.reserve(octets);
     this.#refused = true;
     return false;
-  }
-
-  commit(octets: number, checksumStart: number, checksumOffset: number, segmentOctets: number): void {
-    this.#link.commit(octets, checksumStart, checksumOffset, segmentOctets);
-  }
-
-  flush(): void {
-    this.#link.flush();
-  }
-
-  close(): void {
-    this.#link.close();
   }
 
   deliver(batch: FrameBatch): void {
@@ -302,9 +270,9 @@ class Port implements LinkPort {
   /** A frame from another guest; false: no room. */
   forward(batch: FrameBatch, index: number, start: number, offset: number, segmentOctets: number): boolean {
     const octets = batch.octets[index]!;
-    if (this.#queue.length === 0 && this.#link.reserve(octets)) {
-      copyFrame(batch, index, this.#link.txArena.bytes, this.#link.txOffset);
-      this.#link.commit(octets, start, offset, segmentOctets);
+    if (this.#queue.length === 0 && this.link.reserve(octets)) {
+      copyFrame(batch, index, this.link.txArena.bytes, this.link.txOffset);
+      this.link.commit(octets, start, offset, segmentOctets);
       return true;
     }
     const { bytes } = (this.#spare ??= plainArena(LARGEST_FRAME));
@@ -316,18 +284,14 @@ class Port implements LinkPort {
   /** The same for a frame that had to be cut. */
   forwardSegment(cutter: SegmentCutter, index: number): boolean {
     const octets = cutter.octetsOf(index);
-    if (this.#queue.length === 0 && this.#link.reserve(octets)) {
-      cutter.write(index, this.#link.txArena, this.#link.txOffset);
-      this.#link.commit(octets, 0, 0, 0);
+    if (this.#queue.length === 0 && this.link.reserve(octets)) {
+      cutter.write(index, this.link.txArena, this.link.txOffset);
+      this.link.commit(octets, 0, 0, 0);
       return true;
     }
     const spare = (this.#spare ??= plainArena(LARGEST_FRAME));
     cutter.write(index, spare, 0);
     return this.#keep(spare.bytes, octets, 0, 0, 0);
-  }
-
-  flushForwarded(): void {
-    this.#link.flush();
   }
 
   #keep(bytes: Uint8Array, octets: number, start: number, offset: number, segmentOctets: number): boolean {
@@ -341,13 +305,13 @@ class Port implements LinkPort {
     while (this.#head < this.#queue.length) {
       const [frame, start, offset, segmentOctets] = [0, 1, 2, 3].map((i) => this.#queue[this.#head + i]!) as Entry;
       const octets = this.#pool.octets(frame);
-      if (!this.#link.reserve(octets)) break;
-      this.#pool.copy(frame, this.#link.txArena.bytes, this.#link.txOffset);
-      this.#link.commit(octets, start, offset, segmentOctets);
+      if (!this.link.reserve(octets)) break;
+      this.#pool.copy(frame, this.link.txArena.bytes, this.link.txOffset);
+      this.link.commit(octets, start, offset, segmentOctets);
       this.#pool.free(frame);
       this.#head += 4;
     }
-    if (this.#head > 0) this.#link.flush();
+    if (this.#head > 0) this.link.flush();
     this.#queue.splice(0, this.#head);
     this.#head = 0;
     if (this.#queue.length > 0) return;
