@@ -33,9 +33,12 @@ const areas: Record<string, (target: string) => boolean> = {
   cli: () => true,
 };
 
+/** A file without its comments. */
+const code = (file: string): string =>
+  readFileSync(join(root, file), 'utf8').replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '');
+
 function imports(file: string): string[] {
-  const text = readFileSync(join(root, file), 'utf8').replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '');
-  const found = text.matchAll(/(?:\bfrom\s+|\bimport\s*\(\s*|^\s*import\s+)['"]([^'"]+)['"]/gm);
+  const found = code(file).matchAll(/(?:\bfrom\s+|\bimport\s*\(\s*|^\s*import\s+)['"]([^'"]+)['"]/gm);
   return [...found].map((match) => match[1]!);
 }
 
@@ -75,8 +78,24 @@ t.test('every import in src follows the rule', (t) => {
   t.end();
 });
 
+/** Where a replay needs it to come from the network's `Outside` (docs/RECORDING.md). The library's sockets are a root. */
+const replayed = /^src\/(stack|proxy)\//;
+const outside =
+  /\/adapter\/|^src\/proxy\/http-proxy\/|^src\/proxy\/recording\/replay\.ts$|^src\/stack\/(sockets\/|link\/turn)/;
+const unforeseeable =
+  /\b(Date\.now|new Date\(\)|performance\.now|Math\.random|crypto\.|setTimeout|setInterval|setImmediate|queueMicrotask)/;
+
+t.test('time, chance and timers reach stack and proxies by their ports alone', (t) => {
+  const found = files
+    .filter((file) => replayed.test(file) && !outside.test(file))
+    .filter((file) => unforeseeable.test(code(file)));
+  t.same(found, []);
+  t.end();
+});
+
 t.test('the rule catches what it should', (t) => {
   t.equal(area('src/stack/tcp/send.ts'), 'stack');
+  t.ok(unforeseeable.test(code('src/proxy/adapter/host-outside.ts')), 'timers are seen');
   t.ok(imports('src/stack/port.ts').includes('./frame-batch.ts'), 'imports are read');
   t.end();
 });

@@ -22,6 +22,7 @@ import {
   tcp6Frame,
   udp6Frame,
 } from './ipv6-frames.ts';
+import { assertRecorded } from './recorded-stack.ts';
 import { World } from './world.ts';
 
 const quiet = {
@@ -45,7 +46,8 @@ function settle(world: World): void {
 }
 
 t.test('random octets', async () => {
-  fc.assert(
+  assertRecorded(
+    'ipv6-hostile-1',
     fc.property(
       fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 30 }),
       fc.integer({ min: 14, max: 120 }),
@@ -81,7 +83,8 @@ t.test('sound packets with octets changed here and there', async () => {
   ];
   const change = fc.tuple(fc.nat(110), fc.nat(255));
   const frames = fc.array(fc.tuple(fc.nat(samples.length - 1), fc.array(change, { maxLength: 4 })), { maxLength: 60 });
-  fc.assert(
+  assertRecorded(
+    'ipv6-hostile-2',
     fc.property(frames, (script) => {
       const world = new World({ ipv6: {} });
       for (const [index, changes] of script) {
@@ -99,7 +102,8 @@ t.test('sound packets with octets changed here and there', async () => {
 t.test('fragments at random: what comes out is what went in, or nothing', async () => {
   const whole = udp6Frame(1, 2, pattern(1592), { to: PEER }).subarray(54);
   const piece = fc.record({ begin: fc.nat(199), octets: fc.integer({ min: 1, max: 60 }), id: fc.nat(2) });
-  fc.assert(
+  assertRecorded(
+    'ipv6-hostile-3',
     fc.property(fc.array(piece, { maxLength: 80 }), fc.nat(10), (pieces, wrong) => {
       const world = new World({ ipv6: {} });
       for (const [i, { begin, octets, id }] of pieces.entries()) {
