@@ -27,5 +27,6 @@ export const testPackages: readonly DebianPackage[] = [
   { name: 'chrony', proof: 'chronyd' },
   { name: 'dnsmasq-base', proof: 'dnsmasq' },
   { name: 'bind9-dnsutils', proof: 'dig' },
+  { name: 'ndisc6', proof: 'rdisc6' },
   { name: 'chromium-headless-shell', proof: 'chromium-headless-shell' },
 ];

@@ -379,6 +379,50 @@ t.test('published TCP: the guest sees the gateway, and a refusal is a reset', as
   t.equal(last.code, 'ECONNRESET', 'until everything is taken back');
 });
 
+t.test('published TCP: a guest of both families is dialled by IPv6, and by IPv4 where it refuses', async (t) => {
+  const { host, netstack, forwarder, settle } = world();
+  await forwarder.expose({
+    protocol: 'tcp',
+    hostAddress: '::1',
+    hostPort: 8080,
+    guestAddress: guest,
+    guestAddress6: 'fd65::3',
+    guestPort: 80,
+  });
+  const visit = (): HostPeer => {
+    const client = new HostPeer();
+    client.stream = host.connect(address('::1'), 8080, client);
+    settle();
+    client.send(Buffer.from('hello'));
+    settle();
+    return client;
+  };
+  const dialled = (): string[] =>
+    netstack.connected.splice(0).map((to) => `${formatAddress(to.guestAddress)} from ${formatAddress(to.peerAddress)}`);
+  visit();
+  t.same(dialled(), [`${guest} from 192.168.65.1`], 'as long as nobody knows of its IPv6 address');
+  netstack.neighbors.add('fd65::3');
+  visit();
+  const answers = netstack.connected[0]!;
+  answers.state = 'ESTABLISHED';
+  answers.handler!.established(answers);
+  t.equal(answers.bytes.toString(), 'hello');
+  t.same(dialled(), ['fd65::3 from fd65::1']);
+  visit();
+  const refuses = netstack.connected[0]!;
+  refuses.close('ECONNREFUSED');
+  const second = netstack.connected[1]!;
+  second.state = 'ESTABLISHED';
+  second.handler!.established(second);
+  t.same([refuses.bytes.toString(), second.bytes.toString()], ['', 'hello'], 'nothing is lost on the way');
+  t.same(dialled(), ['fd65::3 from fd65::1', `${guest} from 192.168.65.1`]);
+  const last = visit();
+  for (const connection of [0, 1]) netstack.connected[connection]!.close('ECONNREFUSED');
+  settle();
+  t.equal(dialled().length, 2, 'and then it is refused');
+  t.equal(last.code, 'ECONNRESET');
+});
+
 t.test('a wildcard of a family that the host has not is granted without a listener', async (t) => {
   const { host, forwarder } = world();
   host.listen = () => Promise.reject(Object.assign(new Error('no'), { code: 'EAFNOSUPPORT' }));
