@@ -17,13 +17,15 @@
  */
 
 import type { Address, Clock, Endpoints, NetstackPort, Random, TcpConnection, UdpDatagram } from '../stack/port.ts';
-import { ADDRESS_OCTETS, equal } from '../stack/wire/address.ts';
+import { ADDRESS_OCTETS } from '../stack/wire/address.ts';
+import { AliasedQuery } from './dns/aliased-query.ts';
 import type { NameTarget } from './dns/built-in-names.ts';
 import { DnsCache, type DnsCacheLimits } from './dns/cache.ts';
-import { followsAlias, type LocalName, LocalNames, writeAliased, writeLocal } from './dns/local-names.ts';
+import { followsAlias, type LocalName, LocalNames, writeLocal } from './dns/local-names.ts';
 import {
   FORMERR,
   HEADER_OCTETS,
+  isQuestion,
   LARGEST_MESSAGE,
   Query,
   REFUSED,
@@ -37,8 +39,8 @@ import { type AnswerSource, formatServer, QueryLog, type QueryOutcome, type Quer
 import type { DnsRecord } from './dns/records.ts';
 import { DnsStream, type StreamAnswer } from './dns/stream-service.ts';
 import { DnsStreamUpstream } from './dns/stream-upstream.ts';
-import { type AnswerHandler, type Asker, DnsUpstream } from './dns/upstream.ts';
-import { wireName } from './dns/zones.ts';
+import { type AnswerHandler, DnsUpstream } from './dns/upstream.ts';
+import { type Answered, type Asked, Waiting } from './dns/waiting-query.ts';
 import { gather } from './fragment-list.ts';
 import type { ResolvedNames } from './policy/resolved-names.ts';
 import type { Policy } from './policy.ts';
@@ -87,77 +89,6 @@ export interface DnsZoneReport {
 const SPARE = 256;
 /** Aliases of the user's that are followed from one to the next. */
 const MAX_ALIASES = 8;
-
-/** A query that was forwarded, by the configuration of a `generation`. */
-interface Asked extends QueryOutcome {
-  readonly generation: number;
-}
-
-type Answered = (
-  waiting: Waiting,
-  answer: Uint8Array | undefined,
-  query: Uint8Array,
-  server: NameServer | undefined,
-) => void;
-
-/** A query from a guest that waits for the host's name servers. Used again. */
-class Waiting implements Endpoints, Asker, Asked {
-  readonly guestAddress: Address = new Uint8Array(ADDRESS_OCTETS);
-  readonly peerAddress: Address = new Uint8Array(ADDRESS_OCTETS);
-  guestPort = 0;
-  readonly peerPort = DNS_PORT;
-  ingress = 0;
-  id = 0;
-  nameHash = 0;
-  type = 0;
-  /** Of the configuration that it is asked by. */
-  generation = 0;
-  zone: string | undefined;
-  askedMs = 0;
-  readonly protocol = 'udp';
-  source: AnswerSource = 'none';
-  server: NameServer | undefined;
-  readonly #answered: Answered;
-
-  constructor(answered: Answered) {
-    this.#answered = answered;
-  }
-
-  begin(datagram: UdpDatagram, query: Query, zone: string | undefined, generation: number, nowMs: number): void {
-    this.zone = zone;
-    this.generation = generation;
-    this.askedMs = nowMs;
-    this.guestAddress.set(datagram.guestAddress);
-    this.peerAddress.set(datagram.peerAddress);
-    this.guestPort = datagram.guestPort;
-    this.ingress = datagram.ingress;
-    this.id = query.id;
-    this.nameHash = query.nameHash;
-    this.type = query.type;
-  }
-
-  get guest(): Address {
-    return this.guestAddress;
-  }
-
-  /** Where such a query is looked for. */
-  get key(): number {
-    return (this.guestPort << 16) | this.id;
-  }
-
-  repeats(datagram: UdpDatagram, query: Query): boolean {
-    return (
-      this.nameHash === query.nameHash &&
-      this.type === query.type &&
-      this.ingress === datagram.ingress &&
-      equal(this.guestAddress, datagram.guestAddress)
-    );
-  }
-
-  answered(answer: Uint8Array | undefined, query: Uint8Array, server: NameServer | undefined): void {
-    this.#answered(this, answer, query, server);
-  }
-}
 
 export class DnsForwarder {
   readonly #parts: DnsParts;
@@ -295,7 +226,7 @@ export class DnsForwarder {
       this.counts.malformed++;
       return this.#noted(writeEmpty(query, bytes, FORMERR, this.#out), bytes, 'none');
     }
-    const local = this.#names.asked(query, bytes, guest);
+    const local = isQuestion(bytes) ? this.#names.asked(query, bytes, guest) : undefined;
     if (local) return this.#answerLocal(local, bytes, length, guest);
     const known = this.#answerKnown(query, bytes);
     return known < 0 ? -1 : this.#noted(known, bytes, outcome.source);
@@ -497,39 +428,5 @@ export class DnsForwarder {
     };
     if (answered === -1) this.#askServers(message, query, protocol, finish);
     else this.#askAliased(protocol, finish);
-  }
-}
-
-/** A query about a name that the user has made an alias of one that is not answered here. */
-class AliasedQuery {
-  /** As the guest asked it. */
-  readonly original: Uint8Array;
-  readonly #asked: Query;
-  readonly #aliases: readonly string[];
-  /** The same about the name that the aliases end with. */
-  readonly message: Uint8Array;
-  readonly query = new Query();
-
-  constructor(original: Uint8Array, asked: Query, aliases: readonly string[], seed: number) {
-    this.original = original;
-    this.#asked = Object.assign(new Query(), asked);
-    this.#aliases = aliases;
-    const target = wireName(aliases.at(-1)!);
-    this.message = new Uint8Array([
-      ...original.subarray(0, HEADER_OCTETS),
-      ...target,
-      ...original.subarray(asked.nameEnd),
-    ]);
-    this.query.parse(this.message, this.message.length, seed);
-  }
-
-  /** Of what a server said; undefined: that cannot be read. */
-  answer(said: Uint8Array): Uint8Array | undefined {
-    const into = new Uint8Array(LARGEST_MESSAGE);
-    try {
-      return into.subarray(0, writeAliased(this.#asked, this.original, into, this.#aliases, said));
-    } catch {
-      return undefined;
-    }
   }
 }

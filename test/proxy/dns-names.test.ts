@@ -50,6 +50,14 @@ t.test('records: exact names, wildcards at any depth, the longest first, the oth
   t.equal(ask({ name: 'x.dev.test', id: 9 }), undefined, 'the others are gone');
 });
 
+t.test('an update of a name of ours is no question about it: it goes where it would go otherwise', async (t) => {
+  const { send, socket } = setUp();
+  const update = query({ name: 'host.docker.internal', type: 'SOA' });
+  update[2] = 0x28;
+  t.same(send(update), []);
+  t.same(socket().sent[0]!.payload.slice(2), update.slice(2));
+});
+
 t.test('an EDNS version that is not known is BADVERS (RFC 6891 6.1.3)', async (t) => {
   const { send } = setUp();
   const asked = query({ name: 'host.docker.internal', edns: 1232 });

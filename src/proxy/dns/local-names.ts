@@ -31,7 +31,7 @@ export interface LocalName {
 const TTL_SECONDS = 30;
 const RECURSION_DESIRED = 1 << 8;
 const RECURSION_AVAILABLE = 1 << 7;
-const AUTHORITATIVE = 1 << 10;
+export const AUTHORITATIVE = 1 << 10;
 const CHECKING_DISABLED = 1 << 4;
 const TYPE_CNAME = 5;
 const TYPE_ANY = 255;
@@ -204,31 +204,7 @@ export function writeLocal(
   }
 }
 
-/** Writes what a server said of the last of `aliases` as the answer to the query; throws when its records cannot be read. */
-export function writeAliased(
-  query: Query,
-  bytes: Uint8Array,
-  into: Uint8Array,
-  aliases: readonly string[],
-  said: Uint8Array,
-): number {
-  const question = decode(Buffer.from(bytes.subarray(0, query.questionEnd)).fill(0, 6, HEADER_OCTETS)).questions![0]!;
-  const { answers = [], authorities = [], flags = 0 } = decode(Buffer.from(said));
-  const answer = encode({
-    type: 'response',
-    id: query.id,
-    // What is ours is not the server's to be an authority for, nor to have proven.
-    flags: flags & ~AUTHORITATIVE & ~(1 << 5),
-    questions: [question],
-    answers: [...aliasRecords(question.name, aliases), ...answers],
-    authorities,
-    additionals: query.hasEdns ? [edns()] : [],
-  });
-  into.set(answer);
-  return answer.length;
-}
-
-function aliasRecords(name: string, aliases: readonly string[]): Answer[] {
+export function aliasRecords(name: string, aliases: readonly string[]): Answer[] {
   return aliases.map((data, i) => ({ type: 'CNAME', name: aliases[i - 1] ?? name, ttl: TTL_SECONDS, data }));
 }
 
@@ -239,7 +215,7 @@ function startOfAuthority(name: string): Answer {
 }
 
 /** `extendedCode`: the upper bits of the response code. */
-function edns(extendedCode = 0): Answer {
+export function edns(extendedCode = 0): Answer {
   const flags = { extendedRcode: extendedCode, ednsVersion: 0, flags: 0, flag_do: false };
   return { type: 'OPT', name: '.', udpPayloadSize: 1232, ...flags, options: [] };
 }

@@ -33,6 +33,8 @@ export const lower = (octet: number): number => (octet >= 0x41 && octet <= 0x5a 
 
 export const id = (bytes: Uint8Array): number => word(bytes, 0);
 export const isResponse = (bytes: Uint8Array): boolean => (bytes[2]! & 0x80) !== 0;
+/** Opcode QUERY: not an update or a notification. RFC 1035 4.1.1. */
+export const isQuestion = (bytes: Uint8Array): boolean => (bytes[2]! & 0x78) === 0;
 export const isTruncated = (bytes: Uint8Array): boolean => (bytes[2]! & 0x02) !== 0;
 /** Without the upper bits that EDNS adds. */
 export const responseCode = (bytes: Uint8Array): number => bytes[3]! & 0x0f;
