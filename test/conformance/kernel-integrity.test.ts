@@ -16,11 +16,14 @@ import t, { type Test } from 'tap';
 import { QemuStreamLink } from '../../src/hypervisor/link/qemu-stream.ts';
 import { Network } from '../../src/network.ts';
 import { parseConditions } from '../../src/stack/link/conditions.ts';
+import { formatAddress } from '../../src/stack/wire/address.ts';
 import { Guest } from '../clients/guest.ts';
 import { seededRandom } from '../stack/world.ts';
 
-/** What guests dial to reach the host's loopback. */
-const families = [{ family: 'IPv4', host: '192.168.65.2', loopback: '127.0.0.1' }] as const;
+const families = [
+  { family: 'IPv4', loopback: '127.0.0.1', mtus: [576, 1500, 65520] },
+  { family: 'IPv6', loopback: '::1', mtus: [1280, 1500, 65520] },
+] as const;
 const STREAMS = 4;
 const ROUNDS = 3;
 /** Frames, in all rounds. */
@@ -93,8 +96,8 @@ async function guestEnds(
   return Promise.all(ports.map((port, i) => stream(port, octets[i]!)));
 }
 
-for (const { family, host, loopback } of families)
-  for (const mtu of [576, 1500, 65520])
+for (const { family, loopback, mtus } of families)
+  for (const mtu of mtus)
     t.test(`${family}, MTU ${mtu}: streams to and from the kernel stay whole on a bad network`, async (t: Test) => {
       const path = join(folder, `${family}-${mtu}.sock`);
       const network = new Network({ subnet: '192.168.65.0/24', mtu, resolvConf: join(folder, 'none') });
@@ -104,6 +107,17 @@ for (const { family, host, loopback } of families)
         network.close();
         await guest.stop();
       });
+      const { hostAlias, ipv6 } = network.addresses;
+      const host = formatAddress(family === 'IPv6' ? ipv6!.hostAlias : hostAlias);
+      if (family === 'IPv6')
+        await guest.run(
+          ({ exec }, address, gateway) => {
+            exec('ip', ['addr', 'add', `${address}/64`, 'dev', 'eth0', 'nodad']);
+            exec('ip', ['route', 'add', 'default', 'via', gateway]);
+          },
+          formatAddress(ipv6!.firstGuest),
+          formatAddress(ipv6!.gateway),
+        );
       const seed = Number(process.env.SEED ?? randomInt(2 ** 31));
       t.comment(`SEED=${seed}`);
       for (const { conditions, octets, buffer, seed: own } of fc.sample(round, { numRuns: ROUNDS, seed })) {
