@@ -3,7 +3,7 @@
  * file that was cut off or damaged is known as such, and where.
  */
 
-import { OctetSum } from './octet-sum.ts';
+import { octetWord } from './octet-sum.ts';
 
 /** A signature in the manner of PNG's, which text conversions break, and the version. */
 export const HEADER = Uint8Array.of(0x89, 0x53, 0x4c, 0x50, 0x57, 0x0d, 0x0a, 1);
@@ -17,6 +17,6 @@ export function chunkHeader(records: Uint8Array): Uint8Array {
   const header = new Uint8Array(CHUNK_HEADER);
   const view = new DataView(header.buffer);
   view.setUint32(0, records.length);
-  view.setUint32(4, new OctetSum().add(records).word);
+  view.setUint32(4, octetWord(records));
   return header;
 }

@@ -1,7 +1,7 @@
 /** Reads a recording: its header, chunks as they are asked for, and the records in them. Whatever the octets, it ends or throws a `RecordingError`. */
 
 import { CHUNK_HEADER, HEADER, LARGEST_CHUNK } from './chunk.ts';
-import { OctetSum } from './octet-sum.ts';
+import { octetWord } from './octet-sum.ts';
 import { type Kind, type KindName, kindOf, kinds, parseData, RecordingError } from './record.ts';
 
 /** Up to so many of the next octets of the file; fewer at its end. */
@@ -75,7 +75,7 @@ export class RecordDecoder {
     if (octets === 0 || octets > LARGEST_CHUNK) throw broken(`a chunk of ${octets} octets, the file is damaged`);
     const chunk = this.#source(octets);
     if (chunk.length < octets) throw broken('the file ends within a chunk, it was cut off');
-    if (new OctetSum().add(chunk).word !== sum) throw broken('the chunk is not what was written, the file is damaged');
+    if (octetWord(chunk) !== sum) throw broken('the chunk is not what was written, the file is damaged');
     this.#chunk = chunk;
     this.#chunkAt = at + CHUNK_HEADER;
     this.#at = 0;

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import t from 'tap';
 import { HEADER } from '../../../src/proxy/recording/chunk.ts';
+import { OctetSum } from '../../../src/proxy/recording/octet-sum.ts';
 import { type KindName, kinds, RecordingError } from '../../../src/proxy/recording/record.ts';
 import { type DecodedRecord, RecordDecoder, type RecordedFrame } from '../../../src/proxy/recording/record-decoder.ts';
 import type { Value } from '../../../src/proxy/recording/record-encoder.ts';
@@ -136,6 +137,32 @@ t.test('a file that was cut off or damaged says where, and what came before is r
   const newer = recordingOf([]);
   newer[HEADER.length - 1] = 9;
   t.throws(() => readAll(newer), { message: /of version 9/ });
+});
+
+t.test('a sum of octets is the same however they are cut, and another when one octet is', async () => {
+  const cuts = fc.array(fc.nat(64), { maxLength: 8 });
+  fc.assert(
+    fc.property(
+      fc.uint8Array({ maxLength: 64 }),
+      cuts,
+      fc.nat(),
+      fc.integer({ min: 1, max: 255 }),
+      (octets, places, at, by) => {
+        const sum = new OctetSum().add(octets).take();
+        const cutter = new OctetSum();
+        const ends = [...places.filter((place) => place < octets.length).sort((a, b) => a - b), octets.length];
+        ends.forEach((end, i) => {
+          cutter.add(octets, ends[i - 1] ?? 0, end - (ends[i - 1] ?? 0));
+        });
+        assert.deepEqual(cutter.take(), sum);
+        assert.notDeepEqual(new OctetSum().add(Uint8Array.of(...octets, 0)).take(), sum);
+        if (octets.length === 0) return;
+        octets[at % octets.length]! ^= by;
+        assert.notDeepEqual(cutter.add(octets).take(), sum);
+      },
+    ),
+    { numRuns: 1000 },
+  );
 });
 
 t.test('any octets in a sound chunk', async () => {
