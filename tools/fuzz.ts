@@ -1,9 +1,10 @@
 /**
  * `npm run fuzz -- [--minutes N] [--seed N]`: hostile traffic (test/fuzz/hostile-traffic.ts) for a while, a seed a round,
- * and after each round hostile names (test/fuzz/hostile-names.ts) and random scripts against the model of TCP's state
- * machine (test/rfc/model-property.ts); reports frames a second, crashes and leaks. A round that fails says its seed,
- * leaves its last frames in the corpus, and the others go on; beside them is a recording of the round, for
- * `slipway net replay`. `--seed` runs that one round alone.
+ * and after each round hostile names (test/fuzz/hostile-names.ts), hostile messages to the gateway's other services
+ * (test/fuzz/hostile-messages.ts) and random scripts against the model of TCP's state machine
+ * (test/rfc/model-property.ts); reports frames a second, crashes and leaks. A round that fails says its seed, leaves its
+ * last frames in the corpus, and the others go on; beside them is a recording of the round, for `slipway net replay`.
+ * `--seed` runs that one round alone.
  */
 
 import { writeFileSync } from 'node:fs';
@@ -11,6 +12,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import fc from 'fast-check';
 import { corpusFolder, formatFrames, readCorpus } from '../test/fuzz/corpus.ts';
+import { HostileMessages } from '../test/fuzz/hostile-messages.ts';
 import { HostileNames } from '../test/fuzz/hostile-names.ts';
 import { HostileRound } from '../test/fuzz/hostile-traffic.ts';
 import { agreement } from '../test/rfc/model-property.ts';
@@ -18,6 +20,7 @@ import { recordAgain } from '../test/stack/recorded-stack.ts';
 
 const FRAMES_A_ROUND = 20_000;
 const NAMES_A_ROUND = 10_000;
+const MESSAGES_A_ROUND = 20_000;
 const SCRIPTS_A_ROUND = 200;
 const REPORT_MS = 10_000;
 
@@ -40,6 +43,7 @@ let rounds = 0;
 let frames = 0;
 let connections = 0;
 let names = 0;
+let messages = 0;
 let scripts = 0;
 let reportAt = started + REPORT_MS;
 
@@ -48,11 +52,16 @@ function report(): void {
   const memory = Math.round(process.memoryUsage().rss / 2 ** 20);
   const rate = Math.round(frames / seconds);
   console.log(
-    `${rounds} rounds, ${frames} frames (${rate} a second), ${connections} connections, ${names} DNS messages, ${scripts} scripts, ${failures.length} failures, ${memory} MiB`,
+    `${rounds} rounds, ${frames} frames (${rate} a second), ${connections} connections, ${names} DNS messages, ${messages} of DHCP, NTP, SOCKS and HTTP, ${scripts} scripts, ${failures.length} failures, ${memory} MiB`,
   );
 }
 
 console.log(`first seed ${seed}, ${corpus.length} frames in the corpus`);
+process.on('unhandledRejection', (error) => {
+  console.error(error);
+  console.error(`again: npm run fuzz -- --seed ${seed}`);
+  process.exit(1);
+});
 do {
   const round = new HostileRound(seed, corpus);
   try {
@@ -76,6 +85,13 @@ do {
     names += new HostileNames(seed).run(NAMES_A_ROUND).messages;
   } catch (error) {
     failures.push(`seed ${seed}: names: ${error instanceof Error ? error.message : String(error)}`);
+    console.error(error);
+    console.error(`again: npm run fuzz -- --seed ${seed}`);
+  }
+  try {
+    messages += (await new HostileMessages(seed).run(MESSAGES_A_ROUND)).messages;
+  } catch (error) {
+    failures.push(`seed ${seed}: messages: ${error instanceof Error ? error.message : String(error)}`);
     console.error(error);
     console.error(`again: npm run fuzz -- --seed ${seed}`);
   }

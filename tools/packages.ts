@@ -28,5 +28,6 @@ export const testPackages: readonly DebianPackage[] = [
   { name: 'dnsmasq-base', proof: 'dnsmasq' },
   { name: 'bind9-dnsutils', proof: 'dig' },
   { name: 'ndisc6', proof: 'rdisc6' },
+  { name: 'squid', proof: 'squid' },
   { name: 'chromium-headless-shell', proof: 'chromium-headless-shell' },
 ];

@@ -58,6 +58,7 @@ function run(ping: 'ping' | 'no ping', command: string) {
   const shell = ['unshare', '--user', '--map-root-user', '--net', 'sh', '-c', chain(ping, command)];
   return spawnSync('env', ['-u', 'NODE_OPTIONS', ...shell], {
     encoding: 'utf8',
+    timeout: 120_000,
   });
 }
 

@@ -4,6 +4,7 @@ import t from 'tap';
 import { recordFailure } from '../stack/recorded-stack.ts';
 import { World } from '../stack/world.ts';
 import { readCorpus } from './corpus.ts';
+import { HostileMessages } from './hostile-messages.ts';
 import { HostileNames } from './hostile-names.ts';
 import { HostileRound } from './hostile-traffic.ts';
 
@@ -41,4 +42,11 @@ t.test('hostile names', async (t) => {
     answers += round.answers;
   }
   t.ok(answers > 400, `${answers} answers`);
+});
+
+t.test('hostile messages', async (t) => {
+  for (let seed = 1; seed <= 4; seed++) {
+    const round = await new HostileMessages(seed).run(2500);
+    t.ok(round.messages >= 2500 && round.answers > 50, `seed ${seed}: ${round.answers} answers`);
+  }
 });
