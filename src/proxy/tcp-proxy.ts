@@ -6,19 +6,18 @@
  *
  * The host's loopback has an address of each family: where the one that was asked for is nobody's, the other is dialled.
  *
- * Dials do not wait for each other. A guest may have `DIALS` of them under way; one more gives up its oldest, so that
- * a scan of silent addresses blocks nobody, and connections in all are the policy's to count. A connection that the policy
- * denies after it has changed is reset on both sides.
+ * Dials do not wait for each other, and are bounded so that a scan of silent addresses blocks nobody (dials.ts);
+ * connections in all are the policy's to count. A connection that the policy denies after it has changed is reset on both
+ * sides.
  */
 
 import type { FlowOrigin, TcpConnection } from '../stack/port.ts';
+import { Dials } from './dials.ts';
 import { originOf } from './flow-origin.ts';
 import type { PolicyRule } from './policy/rule.ts';
 import type { Policy } from './policy.ts';
 import type { HostErrorCode, HostNetPort, HostStream } from './port.ts';
 import { guestSide, hostSide, TcpSplice } from './tcp-splice.ts';
-
-const DIALS = 4096;
 
 type Refusal = Parameters<TcpConnection['reject']>[0];
 
@@ -39,14 +38,14 @@ export type TcpProxyPolicy = Pick<Policy, 'destination' | 'recheck' | 'ruleOf' |
 
 /** A connection that the host is dialled for, and then an ordinary splice. */
 class Dial extends TcpSplice {
-  readonly #dialling: Set<Dial>;
+  readonly #dialling: Dials<Dial>;
   /** The rule that let it through. */
   by: PolicyRule | undefined;
   /** Dials where else it may be; undefined: nowhere, or it has been tried. */
   #again: (() => HostStream) | undefined;
 
   constructor(
-    dialling: Set<Dial>,
+    dialling: Dials<Dial>,
     connection: TcpConnection,
     onClosed: () => void,
     again: (() => HostStream) | undefined,
@@ -55,7 +54,7 @@ class Dial extends TcpSplice {
     this.#dialling = dialling;
     this.#again = again;
     this.joinConnection(connection);
-    dialling.add(this);
+    dialling.add(this, connection.peerAddress);
   }
 
   override streamConnected(): void {
@@ -105,8 +104,8 @@ class Dial extends TcpSplice {
 export class TcpProxy {
   readonly #host: HostNetPort;
   readonly #policy: TcpProxyPolicy;
-  /** Dials under way per switch port, oldest first. */
-  readonly #dialling = new Map<number, Set<Dial>>();
+  /** Dials under way per switch port. */
+  readonly #dialling = new Map<number, Dials<Dial>>();
   readonly #open = new Set<Dial>();
 
   constructor(host: HostNetPort, policy: TcpProxyPolicy) {
@@ -130,7 +129,7 @@ export class TcpProxy {
       return;
     }
     const dials = this.#dialsOf(ingress);
-    if (dials.size >= DIALS) dials.values().next().value?.giveUp();
+    dials.makeRoom(connection.peerAddress);
     if (!this.#policy.acquire('tcp', ingress)) {
       connection.reject('reset');
       return;
@@ -168,9 +167,9 @@ export class TcpProxy {
     if (connection.owner instanceof Dial) connection.owner.guestGaveUp();
   }
 
-  #dialsOf(ingress: number): Set<Dial> {
+  #dialsOf(ingress: number): Dials<Dial> {
     let dials = this.#dialling.get(ingress);
-    if (!dials) this.#dialling.set(ingress, (dials = new Set()));
+    if (!dials) this.#dialling.set(ingress, (dials = new Dials()));
     return dials;
   }
 }

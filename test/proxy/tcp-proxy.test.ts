@@ -110,6 +110,24 @@ t.test('who gives up while the second address is dialled leaves nothing', async 
   t.same([proxy.dials, policy.held('tcp', 1), host.streams.size], [0, 0, 0]);
 });
 
+t.test(
+  'ten thousand SYNs to a black hole keep no other dial from its host, not even one that takes long',
+  async (t) => {
+    const { host, serve, settle, dial, proxy, policy } = world();
+    host.blackHoles.add('10.9.9.9');
+    host.blackHoles.add('10.9.9.8');
+    await serve('10.1.1.1');
+    const slow = dial('10.9.9.8');
+    for (let i = 0; i < 10_000; i++) dial('10.9.9.9', 1 + (i % 1000));
+    t.equal(slow.refused, undefined, 'it is still waited for');
+    const good = dial('10.1.1.1');
+    settle();
+    t.equal(good.state, 'ESTABLISHED');
+    t.equal(proxy.dials, 1025);
+    t.equal(policy.held('tcp', 1), 1026);
+  },
+);
+
 t.test('half-close: the guest first, then the host', async (t) => {
   const { serve, settle, dial, accepted, host, policy } = world();
   await serve('10.1.1.1');
@@ -233,9 +251,10 @@ t.test('back-pressure: a guest that does not take stops the host, and lets it go
 
 t.test('silent hosts block nobody', async (t) => {
   const { serve, settle, dial, host, proxy, policy } = world();
-  host.blackHoles.add('10.9.9.9');
+  const holes = Array.from({ length: 8 }, (_, i) => `10.9.9.${i}`);
+  for (const hole of holes) host.blackHoles.add(hole);
   await serve('10.1.1.1');
-  const silent = Array.from({ length: 5000 }, () => dial('10.9.9.9'));
+  const silent = Array.from({ length: 5000 }, (_, i) => dial(holes[i % holes.length]!));
   const good = dial('10.1.1.1');
   settle();
   t.equal(good.state, 'ESTABLISHED');
