@@ -8,6 +8,7 @@ import { withInstance } from './instance.ts';
 
 const gateway = '192.168.65.1';
 const hostAlias = '192.168.65.2';
+const hostAlias6 = 'fd53:6c69:c0a8:4100::2';
 
 withInstance("the guest's network", async (t, slipway) => {
   t.teardown(() => slipway.remove('net', 'net-host'));
@@ -63,7 +64,8 @@ withInstance("the guest's network", async (t, slipway) => {
     await slipway.slipway('config', 'set', `policy.rules=deny 198.51.100.0/24; ${rule}`);
     t.match(await dial(), { status: 1, stderr: /Connection refused/ });
     t.match(await inside('ping -c 1 -W 5 198.51.100.1'), { status: 1 });
-    t.equal(await check(), `tcp ${hostAlias}:${server.port} is denied, answered by RST: rule 2: ${rule}\n`);
+    const denied = `${server.port} is denied, answered by RST: rule 2: ${rule}\n`;
+    t.equal(await check(), `tcp ${hostAlias}:${denied}tcp [${hostAlias6}]:${denied}`);
     const { rules, denials } = JSON.parse(await slipway.slipway('net', 'policy', '--json'));
     t.match(rules, [{ decided: 1 }, { rule, decided: 1 }]);
     t.match(denials, [
