@@ -301,3 +301,25 @@ t.test('DNS: a server whose host says that nobody listens costs no time', async 
   upstream.close();
   server.close();
 });
+
+t.test('a thousand sockets at once, each with its own replies', async (t) => {
+  const echo: HostDatagramHandler = {
+    received: (socket, payload, address, port) => void socket.send(fragmentsOf(payload.slice()), address, port),
+    failed: () => undefined,
+  };
+  const at = await listening(echo);
+  const peers = Array.from({ length: 1000 }, () => new Received());
+  const sockets = peers.map((peer) => datagrams.bind(4, peer));
+  t.equal(new Set(sockets.map(({ port }) => port)).size, 1000);
+  for (const [i, socket] of sockets.entries()) {
+    socket.send(fragmentsOf(Buffer.from(`${i}`)), loopback, at.port);
+    // No more under way than the listener's buffer holds.
+    if (i % 100 === 99) await Promise.all(peers.slice(i - 99, i + 1).map((peer) => peer.until(1)));
+  }
+  t.same(
+    peers.map(({ payloads }) => payloads.map(String)),
+    peers.map((_, i) => [`${i}`]),
+  );
+  for (const socket of sockets) socket.close();
+  at.close();
+});

@@ -3,7 +3,7 @@
 import t from 'tap';
 import { FakeHostNet } from '../../src/proxy/adapter/fake-host-net.ts';
 import { parsePolicyRules } from '../../src/proxy/policy/rule.ts';
-import { Policy } from '../../src/proxy/policy.ts';
+import { defaultLimits, Policy } from '../../src/proxy/policy.ts';
 import type { HostDatagramSocket } from '../../src/proxy/port.ts';
 import { PortForwarder } from '../../src/proxy/port-forward.ts';
 import { UdpProxy } from '../../src/proxy/udp-proxy.ts';
@@ -267,6 +267,23 @@ t.test('an active mapping stays, an idle one goes after two minutes and more', a
   t.equal(netstack.sent.length, before);
   proxy.close();
   t.equal(policy.held('udp', 1), 0);
+});
+
+t.test('thousands of sources, each with its replies, up to the limit', async (t) => {
+  const { host, netstack, proxy, settle, clock } = world();
+  await peer(host, '10.0.0.1', 53);
+  for (let port = 1; port <= 5000; port++) {
+    clock.now++;
+    proxy.udp(datagram(guest, port, '10.0.0.1', 53, text(`${port}`)));
+    settle();
+  }
+  t.equal(proxy.mappings, defaultLimits.udp);
+  t.same(
+    netstack.sent.map(({ to, payload }) => `${to} ${payload}`),
+    Array.from({ length: 5000 }, (_, i) => `${guest} ${i + 1} re: ${i + 1}`),
+  );
+  t.equal(proxy.flows()[0]?.guest, `${guest}:${5001 - defaultLimits.udp}`, 'the oldest have gone');
+  proxy.close();
 });
 
 t.test('at the limit the one unused longest goes', async (t) => {
