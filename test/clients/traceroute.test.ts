@@ -21,22 +21,23 @@ execFileSync('mkfifo', [fifo]);
 const launcher = join(import.meta.dirname, '../../bin/slipway');
 
 /**
- * The host is 10.81.0.1; behind it router 10.81.0.2, behind that 10.82.0.2, behind that 10.83.0.2, which has no
- * listeners. `ping` decides whether the host lets its users ping.
+ * The host is 10.81.0.1 and fd00:81::1; behind it router 10.81.0.2, behind that 10.82.0.2, behind that 10.83.0.2, which
+ * has no listeners; in IPv6 as in IPv4. `ping` decides whether the host lets its users ping.
  */
 const chain = (ping: 'ping' | 'no ping', command: string): string => `
 set -e
 ${ping === 'ping' ? `echo '0 0' > /proc/sys/net/ipv4/ping_group_range` : '# a new namespace lets nobody'}
+echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
 ip link set lo up
 pids=
 trap 'kill $pids' EXIT
-namespace() { unshare --net sh -c 'ip link set lo up; echo 1 > /proc/sys/net/ipv4/ip_forward; echo up; exec sleep 1000' > ${fifo} & }
-wire() { # FROM-PID FROM-ADDRESS TO-PID TO-ADDRESS
+namespace() { unshare --net sh -c 'ip link set lo up; echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad; echo up; exec sleep 1000' > ${fifo} & }
+wire() { # FROM-PID TO-PID NETWORK
   ip link add near type veth peer name far
-  ip link set near netns $1 name v$3
-  ip link set far netns $3 name v$1
-  nsenter -t $1 -n sh -c "ip addr add $2/24 dev v$3; ip link set v$3 up"
-  nsenter -t $3 -n sh -c "ip addr add $4/24 dev v$1; ip link set v$1 up"
+  ip link set near netns $1 name v$2
+  ip link set far netns $2 name v$1
+  nsenter -t $1 -n sh -c "ip addr add 10.$3.0.1/24 dev v$2; ip addr add fd00:$3::1/64 dev v$2 nodad; ip link set v$2 up"
+  nsenter -t $2 -n sh -c "ip addr add 10.$3.0.2/24 dev v$1; ip addr add fd00:$3::2/64 dev v$1 nodad; ip link set v$1 up"
 }
 for n in 1 2 3; do
   namespace
@@ -44,10 +45,14 @@ for n in 1 2 3; do
   pids="$pids $!"
   read -r up < ${fifo}
 done
-wire $$ 10.81.0.1 $router1 10.81.0.2
-wire $router1 10.82.0.1 $router2 10.82.0.2
-wire $router2 10.83.0.1 $router3 10.83.0.2
+wire $$ $router1 81
+wire $router1 $router2 82
+wire $router2 $router3 83
 ip route add default via 10.81.0.2
+ip route add default via fd00:81::2
+nsenter -t $router1 -n ip route add fd00:83::/64 via fd00:82::2
+nsenter -t $router2 -n ip route add fd00:81::/64 via fd00:82::1
+nsenter -t $router3 -n ip route add default via fd00:83::1
 nsenter -t $router1 -n ip route add 10.83.0.0/24 via 10.82.0.2
 nsenter -t $router2 -n ip route add 10.81.0.0/24 via 10.82.0.1
 nsenter -t $router3 -n ip route add default via 10.83.0.1
@@ -76,6 +81,14 @@ t.test('by datagrams and by echo requests: every router on the way, and who is a
   t.same(hops(byDatagrams), way, 'by datagrams');
   t.same(hops(byEchoes), way, 'by echo requests');
   t.match(pings.join('\n'), /From 10\.82\.0\.2 .*Time to live exceeded[\s\S]*1 received/, 'ping hears of it too');
+});
+
+t.test('the same in IPv6, hop by hop', async (t) => {
+  const { stdout, stderr, status } = run('ping', 'for hops in 1 2 3 4; do ping -c 1 -W 10 -t $hops fd00:83::2; done');
+  t.equal(status, 0, stderr);
+  const routers = [...stdout.matchAll(/^From (\S+) .*Time exceeded: Hop limit/gm)].map(([, router]) => router);
+  t.match(routers, [/^fd53:.*::1$/, 'fd00:81::2', 'fd00:82::2'], stdout);
+  t.match(stdout, /64 bytes from fd00:83::2/);
 });
 
 t.test('where the host lets nobody ping, its guests are told so', async (t) => {
