@@ -38,7 +38,8 @@ t.test('3.1: a data offset below the header or beyond the segment is dropped', a
 });
 
 t.test('3.1: options that are unknown, cut short or of length zero do no harm (MUST-5, MUST-6, MUST-7)', async (t) => {
-  for (const raw of ['fd06aabbccdd', 'fd00', '0204', '02', '00ffffff', '0101010101010101']) {
+  const raws = ['fd06aabbccdd', 'fd00', '0200', '02ff', '0204', '02', '03', '030315', '00ffffff', '0101010101010101'];
+  for (const raw of raws) {
     const s = new TcpScript(t);
     s.guestSends(`S 0:0(0) <raw:${raw}>`);
     s.connection.accept(s.owner);
@@ -233,6 +234,7 @@ t.test('3.6: a FIN that acknowledges ours goes from FIN-WAIT-1 to TIME-WAIT', as
   const s = reach(t, 'FIN-WAIT-1');
   s.guestSends('F. 1:1(0) ack 2');
   t.equal(s.connection.state, 'TIME-WAIT');
+  s.owns('end', 'closed closed');
   s.expect('. 2:2(0) ack 2');
 });
 
@@ -631,6 +633,7 @@ t.test('3.10.7.4: an acceptable segment without ACK is dropped', async (t) => {
     s.expect();
     s.owns();
     t.equal(s.connection.state, state);
+    t.equal(s.world.drops()['tcp-no-ack'], 1);
   }
 });
 

@@ -1,4 +1,4 @@
-/** Closing: RFC 9293 3.6, 3.10.4, 3.10.7.4; half-close; TIME-WAIT; RFC 1122 4.2.2.13 (reopening), RFC 1337. */
+/** Closing: RFC 9293 3.6, 3.10.4, 3.10.7.4; TIME-WAIT; RFC 1122 4.2.2.13 (reopening), RFC 1337. By section: test/rfc. */
 
 import t from 'tap';
 import { TcpScript } from './tcp-script.ts';
@@ -49,71 +49,6 @@ t.test('we close first, then the guest: TIME-WAIT', async (t) => {
   s.owns();
 });
 
-t.test('simultaneous close', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
-  s.connection.end();
-  s.expect('F. 1:1(0) ack 1');
-  s.guestSends('F. 1:1(0) ack 1');
-  s.owns('end');
-  t.equal(s.connection.state, 'CLOSING');
-  s.expect('. 2:2(0) ack 2');
-  s.guestSends('. 2:2(0) ack 2');
-  s.owns('closed closed');
-  t.equal(s.connection.state, 'TIME-WAIT');
-});
-
-t.test('a FIN that acknowledges ours', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
-  s.connection.end();
-  s.expect('F. 1:1(0) ack 1');
-  s.guestSends('F. 1:1(0) ack 2');
-  s.owns('end', 'closed closed');
-  s.expect('. 2:2(0) ack 2');
-});
-
-t.test('half-close lasts as long as the other half wants', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
-  s.guestSends('F. 1:1(0) ack 1');
-  s.expect('. 1:1(0) ack 2');
-  s.advance(24 * 3600 * 1000);
-  s.expect();
-  s.write(10);
-  s.expect('P. 1:11(10) ack 2');
-  s.guestSends('. 2:2(0) ack 11');
-  s.owns('end');
-});
-
-t.test('FIN-WAIT-2: a guest that is there is asked once a minute, and may take its time', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
-  s.connection.end();
-  s.expect('F. 1:1(0) ack 1');
-  s.guestSends('. 1:1(0) ack 2');
-  for (let minute = 0; minute < 100; minute++) {
-    s.advance(60_001);
-    s.expect('. 1:1(0) ack 1');
-    s.guestSends('. 1:1(0) ack 2');
-  }
-  s.guestSends('P. 1:11(10) ack 2');
-  s.owns('received 10');
-});
-
-t.test('FIN-WAIT-2: a guest that has gone is given up', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
-  s.connection.end();
-  s.expect('F. 1:1(0) ack 1');
-  s.guestSends('. 1:1(0) ack 2');
-  s.advance(8 * 60_001);
-  s.owns();
-  s.advance(3 * 60_001);
-  s.owns('closed ETIMEDOUT');
-  t.same(s.world.netstack.flows(), []);
-});
-
 t.test('a lost FIN is sent again', async (t) => {
   const s = new TcpScript(t);
   s.establish();
@@ -130,28 +65,6 @@ t.test('a lost FIN is sent again', async (t) => {
   t.equal(s.connection.state, 'FIN-WAIT-2');
 });
 
-t.test('nothing may be written after end, and end twice is once', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
-  s.connection.end();
-  t.equal(s.connection.reserveSend(), false);
-  s.connection.end();
-  s.expect('F. 1:1(0) ack 1');
-  s.connection.end();
-  t.equal(s.connection.reserveSend(), false);
-  s.expect();
-});
-
-t.test('end before the handshake is through: FIN follows it', async (t) => {
-  const s = new TcpScript(t);
-  s.guestSends('S 0:0(0)');
-  s.connection.accept(s.owner);
-  s.connection.end();
-  s.expect('S. 0:0(0) ack 1');
-  s.guestSends('. 1:1(0) ack 1');
-  s.expect('F. 1:1(0) ack 1');
-});
-
 t.test('a FIN out of order waits for what is before it', async (t) => {
   const s = new TcpScript(t);
   s.establish();
@@ -164,16 +77,6 @@ t.test('a FIN out of order waits for what is before it', async (t) => {
   s.guestSends('FP. 101:201(100) ack 1');
   s.owns('end');
   s.expect('. 1:1(0) ack 202');
-});
-
-t.test('data behind a FIN is not data', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
-  s.guestSends('F. 1:1(0) ack 1');
-  s.expect('. 1:1(0) ack 2');
-  s.guestSends('P. 2:12(10) ack 1');
-  s.owns('end');
-  s.expect('. 1:1(0) ack 2');
 });
 
 t.test('abort: RST that the guest will believe, and the tuple is free', async (t) => {
@@ -197,15 +100,6 @@ t.test('the guest resets', async (t) => {
   s.owns('received 10', 'closed ECONNRESET');
   s.expect();
   t.same(s.world.netstack.flows(), []);
-});
-
-t.test('the guest resets a half-closed connection', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
-  s.guestSends('F. 1:1(0) ack 1');
-  s.guestSends('R 2:2(0)');
-  s.owns('end', 'closed ECONNRESET');
-  s.expect();
 });
 
 t.test('RFC 1122 4.2.2.13: a later SYN takes over the tuple of TIME-WAIT, an earlier one does not', async (t) => {
@@ -250,4 +144,18 @@ t.test('the link goes: everything behind it ends', async (t) => {
   s.owns('closed EHOSTUNREACH');
   t.same(s.world.netstack.flows(), []);
   s.advance(1000);
+});
+
+t.test('Christmas trees', async (t) => {
+  const s = new TcpScript(t);
+  s.establish();
+  s.guestSends('SFRPU. 1:11(10) ack 1');
+  s.owns('closed ECONNRESET');
+  s.expect();
+  const u = new TcpScript(t);
+  u.establish();
+  u.guestSends('SFPU. 1:11(10) ack 1');
+  u.expect('. 1:1(0) ack 1');
+  u.guestSends('FPU. 1:11(10) ack 1');
+  u.owns('received 10', 'end');
 });
