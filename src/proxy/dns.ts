@@ -261,7 +261,7 @@ export class DnsForwarder {
     const zone = (this.#zone = this.#servers.of(bytes, query.nameEnd));
     this.#outcome.zone = zone.zone;
     if (query.cacheable) {
-      const known = this.cache.answer(query, bytes, this.#out, this.#parts.clock.nowMs(), zone.apex.length);
+      const known = this.cache.answer(query, bytes, this.#out, this.#outcome.askedMs, zone.apex.length);
       if (known >= 0) {
         this.#outcome.source = 'cache';
         this.counts.cached++;
@@ -276,8 +276,9 @@ export class DnsForwarder {
 
   /** Notes how the query at hand was answered; `length`. */
   #noted(length: number, bytes: Uint8Array, source: AnswerSource): number {
-    this.#outcome.source = source;
-    this.#log.note(this.#query, bytes, this.#out, this.#outcome, this.#parts.clock.nowMs());
+    const outcome = this.#outcome;
+    outcome.source = source;
+    this.#log.note(this.#query, bytes, this.#out, outcome, outcome.askedMs);
     return length;
   }
 

@@ -194,6 +194,9 @@ t.test('dig: every type as the server has it, NODATA and NXDOMAIN with SOA, long
   ] as const)
     t.match(await dig(words), pattern, words);
   t.match(provider.log, /auth\[SRV\] _ldap/);
+  const gateway6 = (await guest.run("ip -6 route show default | sed -n 's/^default via \\(fd[^ ]*\\).*/\\1/p'")).trim();
+  for (const words of ['web.public.test', 'web.public.test +tcp'])
+    t.match(await dig(`@${gateway6} ${words}`), /\sA\s+198\.18\.1\.1\n.*SERVER: fd/s, `${words} by IPv6`);
 });
 
 t.test('getent and nslookup find the host, and what its hosts file says, at the next query', async (t) => {

@@ -93,7 +93,8 @@ export class LocalNames {
     this.#refresh();
     const { nameEnd } = query;
     const exact = this.#shapes.has(shape(nameEnd - HEADER_OCTETS, bytes[HEADER_OCTETS]!));
-    const below = exact || this.#wildcards.some(({ apex }) => isWithin(apex, bytes, nameEnd));
+    const below =
+      exact || (this.#wildcards.length > 0 && this.#wildcards.some(({ apex }) => isWithin(apex, bytes, nameEnd)));
     if (!below && !isWithin(localhostApex, bytes, nameEnd)) return undefined;
     const name = nameText(bytes, query);
     return name === undefined ? undefined : this.find(name, guest);
