@@ -8,7 +8,7 @@ import net from 'node:net';
 import { FrameMemory } from '../../src/stack/frame-memory.ts';
 import { Pipe } from '../../src/stack/link/pipe.ts';
 import type { LinkOffload, TcpConnection, TcpHandler } from '../../src/stack/port.ts';
-import { parseIpv4 } from '../../src/stack/wire/address.ts';
+import { parseAddress } from '../../src/stack/wire/address.ts';
 import { type Row, report } from '../table.ts';
 import { gatewayMac } from './guest.ts';
 import { assertNoDrops, BUDGET_OCTETS, clock, netstackOf, sink } from './stacks.ts';
@@ -17,7 +17,12 @@ const WARM_UP_MS = 300;
 const MEASURE_MS = 1000;
 const chunk = Buffer.alloc(65536, 0x5a);
 
-function stacks(mtu: number, offload: LinkOffload): number {
+const ends = {
+  IPv4: { network: '10.0.0.0', prefix: 8, server: '10.0.0.1', client: '192.168.65.129' },
+  IPv6: { network: '2001:db8::', prefix: 32, server: '2001:db8::1', client: 'fd00::129' },
+};
+
+function stacks(mtu: number, offload: LinkOffload, family: keyof typeof ends = 'IPv4'): number {
   let received = 0;
   const memory = new FrameMemory();
   const taker: TcpHandler = {
@@ -31,7 +36,8 @@ function stacks(mtu: number, offload: LinkOffload): number {
   const client = netstackOf(memory, (connection) => connection.reject('reset'), 129);
   const pipe = new Pipe({ mtu, offload, memory });
   server.attach(pipe.left);
-  client.route(parseIpv4('10.0.0.0')!, 8, client.attach(pipe.right), gatewayMac);
+  const { network, prefix, server: guest, client: peer } = ends[family];
+  client.route(parseAddress(network)!, prefix, client.attach(pipe.right), gatewayMac);
   const fill = (connection: TcpConnection): void => {
     while (connection.reserveSend()) {
       const octets = Math.min(chunk.length, connection.sendLength);
@@ -41,9 +47,9 @@ function stacks(mtu: number, offload: LinkOffload): number {
   };
   client.connect(
     {
-      guestAddress: parseIpv4('10.0.0.1')!,
+      guestAddress: parseAddress(guest)!,
       guestPort: 80,
-      peerAddress: parseIpv4('192.168.65.129')!,
+      peerAddress: parseAddress(peer)!,
       peerPort: 0,
     },
     { ...sink, established: fill, writable: fill },
@@ -109,7 +115,9 @@ const none = { checksum: false, segmentOctets: 0 };
 report('Two stacks and a pipe', [
   row('node:net, loopback', baseline),
   row('MTU 1500', stacks(1500, none)),
+  row('MTU 1500, IPv6', stacks(1500, none, 'IPv6')),
   row('MTU 1500, segments uncut and unsummed', stacks(1500, whole)),
+  row('the same, IPv6', stacks(1500, whole, 'IPv6')),
   row('MTU 65520', stacks(65520, none)),
   row('MTU 65520, unsummed', stacks(65520, { checksum: true, segmentOctets: 0 })),
 ]);

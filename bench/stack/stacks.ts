@@ -2,12 +2,14 @@
 
 import { Netstack } from '../../src/stack/netstack.ts';
 import type { ArenaSource, TcpConnection, TcpHandler } from '../../src/stack/port.ts';
-import { parseIpv4 } from '../../src/stack/wire/address.ts';
+import { parseIpv4, parseIpv6 } from '../../src/stack/wire/address.ts';
 
 export const clock = { nowMs: () => performance.now() };
 export const BUDGET_OCTETS = 1 << 20;
 
-/** A stack whose gateway is 192.168.65.`host`; `accept` gets what the other end opens. */
+const hostOf = (host: number): Uint8Array => parseIpv6(`fd00::${host}`)!;
+
+/** A stack that is 192.168.65.`host` and fd00::`host`, a router of IPv4 alone; `accept` gets what the other end opens. */
 export const netstackOf = (memory: ArenaSource, accept: (connection: TcpConnection) => void, host = 1): Netstack =>
   new Netstack({
     clock,
@@ -18,6 +20,7 @@ export const netstackOf = (memory: ArenaSource, accept: (connection: TcpConnecti
     gateway: parseIpv4(`192.168.65.${host}`)!,
     hostAlias: parseIpv4(`192.168.65.${host + 1}`)!,
     prefix: 24,
+    ipv6: { prefix: parseIpv6('fd00::')!, gateway: hostOf(host), hostAlias: hostOf(host), isRouter: false },
   });
 
 export const sink: TcpHandler = {
