@@ -6,7 +6,7 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { cpSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer as createWebServer } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { decode, encode } from 'dns-packet';
@@ -18,6 +18,7 @@ import { changed } from '../proxy/recording/sources.ts';
 
 ensureDebianPackages([
   { name: 'curl', proof: 'curl' },
+  { name: 'iputils-ping', proof: 'ping' },
   { name: 'socat', proof: 'socat' },
 ]);
 
@@ -99,6 +100,14 @@ async function host(t: Test) {
   };
 }
 
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
 const sha256 = (octets: Buffer): string => createHash('sha256').update(octets).digest('hex');
 
 /** Sends octets to a port of the host's; false: it was reset, as nobody listens behind it yet. */
@@ -123,10 +132,11 @@ async function recorded(t: Test, name: string, ...options: string[]): Promise<st
     'curl -s -m 5 http://169.254.169.254/ || echo denied',
     `until echo datagram | socat -T 2 - UDP:192.168.65.2:${echoPort},readbytes=9 | grep datagram; do :; done`,
     'curl -s -m 1 http://name.example:1/ || echo resolved',
+    'curl -s -m 5 -6 http://host.docker.internal:1/ || echo sixth',
     'until ping -c 1 -W 2 192.168.65.2 | grep "1 received"; do :; done',
     'echo listening; socat -u TCP-LISTEN:80 - | sha256sum',
   ].join('\n');
-  const hostPort = 20000 + Math.floor(Math.random() * 10_000);
+  const hostPort = await freePort();
   const run = new Slipway([
     ...['net', 'run', '--record', path, '--dns', dns, '--publish', `127.0.0.1:${hostPort}:80`, ...options],
     ...['--', 'sh', '-c', script],
@@ -155,6 +165,7 @@ t.test('a session with a real guest is done again, octet for octet', async (t) =
     t.equal(status, 0);
     t.match(stdout, /sends by link 0: TCP 192\.168\.65\.2:\d+ > 192\.168\.65\.3:\d+ \[S\.\]/);
     t.match(stdout, /UDP 192\.168\.65\.3:\d+ > 192\.168\.65\.1:53/);
+    t.match(stdout, /TCP \[fd[0-9a-f:]+\]:\d+ > \[fd[0-9a-f:]+\]:1 \[S\]/);
     t.match(stdout, /end\n$/);
   });
 

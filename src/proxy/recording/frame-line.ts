@@ -1,7 +1,7 @@
 /** A frame in one line, as tcpdump would have it. Any octets. */
 
 import { FrameHeaders } from '../../stack/link/frame-headers.ts';
-import { formatAddress } from '../../stack/wire/address.ts';
+import { type Address, formatAddress, formatEndpoint } from '../../stack/wire/address.ts';
 import * as arp from '../../stack/wire/arp.ts';
 import * as ethernet from '../../stack/wire/ethernet.ts';
 import * as icmp from '../../stack/wire/icmp.ts';
@@ -30,30 +30,32 @@ function words(view: DataView, headers: FrameHeaders): string {
   const { type, hasAddresses, protocol, transportAt: at } = headers;
   if (type === 0) return 'a frame without a header';
   if (!hasAddresses) return `Ethernet type 0x${type.toString(16).padStart(4, '0')}`;
-  const from = address(headers.source);
-  const to = address(headers.destination);
+  const from = formatAddress(address(headers.source));
+  const to = formatAddress(address(headers.destination));
   if (type === ethernet.TYPE_ARP)
     return `ARP ${arp.operation(view, ethernet.HEADER_OCTETS) === 1 ? `who has ${to}, tell ${from}` : `${from} is told to ${to}`}`;
   const name = type === ethernet.TYPE_IPV4 ? 'IPv4' : 'IPv6';
   if (at === 0) return `${name} ${from} > ${to} protocol ${protocol}${headers.isFragment ? ', a fragment' : ''}`;
   const left = view.byteLength - at;
+  const sender = formatEndpoint(address(headers.source), headers.sourcePort);
+  const receiver = formatEndpoint(address(headers.destination), headers.destinationPort);
   if (protocol === ipv4.PROTOCOL_TCP && left >= tcp.HEADER_OCTETS) {
     const bits = tcp.flags(view, at);
     const flags = flagLetters.map(([bit, letter]) => ((bits & bit) === 0 ? '' : letter)).join('');
     const numbers = `seq ${tcp.sequence(view, at)} ack ${tcp.acknowledgement(view, at)} win ${tcp.window(view, at)}`;
-    return `TCP ${from}:${headers.sourcePort} > ${to}:${headers.destinationPort} [${flags}] ${numbers}`;
+    return `TCP ${sender} > ${receiver} [${flags}] ${numbers}`;
   }
-  if (protocol === ipv4.PROTOCOL_UDP) return `UDP ${from}:${headers.sourcePort} > ${to}:${headers.destinationPort}`;
+  if (protocol === ipv4.PROTOCOL_UDP) return `UDP ${sender} > ${receiver}`;
   if (protocol === ipv4.PROTOCOL_ICMP || protocol === ICMPV6)
     return `ICMP ${from} > ${to} type ${icmp.type(view, at)} code ${icmp.code(view, at)}`;
   return `${name} ${from} > ${to} protocol ${protocol}`;
 }
 
-function address(from: Int32Array): string {
+function address(from: Int32Array): Address {
   const bytes = new Uint8Array(16);
   const view = new DataView(bytes.buffer);
   from.forEach((word, i) => {
     view.setInt32(4 * i, word);
   });
-  return formatAddress(bytes);
+  return bytes;
 }

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import t from 'tap';
 import { HEADER } from '../../../src/proxy/recording/chunk.ts';
+import { frameLine } from '../../../src/proxy/recording/frame-line.ts';
 import { OctetSum } from '../../../src/proxy/recording/octet-sum.ts';
 import { type KindName, kinds, RecordingError } from '../../../src/proxy/recording/record.ts';
 import { type DecodedRecord, RecordDecoder, type RecordedFrame } from '../../../src/proxy/recording/record-decoder.ts';
@@ -175,6 +176,17 @@ t.test('any octets in a sound chunk', async () => {
       }
     }),
     { numRuns: 1000 },
+  );
+});
+
+t.test('any frame has its line', async () => {
+  const type = fc.constantFrom([8, 0, 0x45], [8, 6, 0], [0x86, 0xdd, 0x60], [1, 2, 3]);
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 120 }), type, (octets, bytes) => {
+      octets.set(bytes.slice(0, Math.max(0, octets.length - 12)), Math.min(12, octets.length));
+      if (!/^[ -~]+, 99 octets$/.test(frameLine(octets, 99))) throw new Error(frameLine(octets, 99));
+    }),
+    { numRuns: 2000 },
   );
 });
 
