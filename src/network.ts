@@ -327,7 +327,10 @@ export class Network {
           peerPort: 0,
         }),
       datagrams: (received) =>
-        openGuestDatagrams({ netstack: this.#netstack, gateway, random: this.#outside.random }, received),
+        openGuestDatagrams(
+          { netstack: this.#netstack, gateways: this.#gateways, random: this.#outside.random },
+          received,
+        ),
     });
     if (this.#closed) entrance.close();
     else this.#entrances.add(entrance);

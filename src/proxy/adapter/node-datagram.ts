@@ -62,11 +62,17 @@ export class NodeDatagramSocket implements HostDatagramSocket {
 
   /** Binds at once; after a failure, which `failed` tells, `port` is 0 and nothing is sent. */
   bindNow(): void {
-    this.#socket.on('error', (error) => this.#failed(error));
+    let binding = true;
+    this.#socket.on('error', (error: NodeJS.ErrnoException) => {
+      // Told when the owner knows the socket, also where it has let go of it by then.
+      if (binding) setImmediate(() => this.#tell(error.code));
+      else this.#failed(error);
+    });
     this.#socket.once('listening', () => {
       this.#bound = true;
     });
     this.#socket.bind({ port: 0, exclusive: true });
+    binding = false;
   }
 
   listen(address: string, port: number): Promise<HostListener & { socket: HostDatagramSocket }> {
@@ -129,6 +135,11 @@ export class NodeDatagramSocket implements HostDatagramSocket {
     }
     if (!this.#open || !this.#fromAddress) return;
     this.#handler.received(this, payload, this.#fromAddress, port);
+    this.#shared.serviced();
+  }
+
+  #tell(code = 'EIO'): void {
+    this.#handler.failed(this, code);
     this.#shared.serviced();
   }
 
