@@ -13,6 +13,8 @@ ensureDebianPackages([
   { name: 'iproute2', proof: 'ip' },
 ]);
 
+t.setTimeout(180_000);
+
 const launcher = join(import.meta.dirname, '../../bin/slipway');
 const folder = mkdtempSync(join(tmpdir(), 'slipway-chrony-'));
 t.teardown(() => rmSync(folder, { recursive: true }));

@@ -16,6 +16,8 @@ ensureDebianPackages([
   { name: 'util-linux', proof: 'setpriv' },
 ]);
 
+t.setTimeout(180_000);
+
 const launcher = join(import.meta.dirname, '../../bin/slipway');
 const folder = mkdtempSync(join(tmpdir(), 'slipway-squid-'));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));

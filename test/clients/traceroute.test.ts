@@ -18,6 +18,8 @@ t.teardown(() => rmSync(folder, { recursive: true }));
 const fifo = join(folder, 'up');
 execFileSync('mkfifo', [fifo]);
 
+t.setTimeout(180_000);
+
 const launcher = join(import.meta.dirname, '../../bin/slipway');
 
 /**
