@@ -35,27 +35,28 @@ import type {
 } from '../port.ts';
 import type { SwitchPort } from '../switch-port.ts';
 import type { TimerWheel } from '../timers.ts';
-import { ADDRESS_OCTETS, ipv4Word, isIpv4, word } from '../wire/address.ts';
+import { isIpv4 } from '../wire/address.ts';
 import { fold, pseudoHeaderSum } from '../wire/checksum.ts';
-import * as ethernet from '../wire/ethernet.ts';
 import { SOUND } from '../wire/fault.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import * as ipv6 from '../wire/ipv6.ts';
 import * as tcp from '../wire/tcp.ts';
-import { Connection, type ConnectionContext, nobody, type Rejection } from './connection.ts';
+import { type Connection, type ConnectionContext, nobody, type Rejection } from './connection.ts';
+import { ConnectionMaker, headersOctets } from './connection-maker.ts';
 import { EVICTION_INTERVAL_MS, longestStalled } from './eviction.ts';
 import type { TcpLimits } from './limits.ts';
 import { Prediction } from './prediction.ts';
 import { deliver } from './receive.ts';
+import { Refusal } from './refusal.ts';
 import { sendReset } from './reset.ts';
 import { SackBlocks } from './sack.ts';
 import { Segment } from './segment.ts';
-import { Arrival, readSynOptions, segmentArrives } from './segment-arrives.ts';
+import { Arrival, segmentArrives } from './segment-arrives.ts';
 import { prepare } from './segment-writer.ts';
 import { output } from './send.ts';
-import { type Seq, seq, seqAdd, seqGeq, seqGt, seqLeq, seqLt } from './seq.ts';
+import { type Seq, seq, seqGeq, seqLt } from './seq.ts';
 import type { Tcb } from './tcb.ts';
-import { TIME_WAIT_MS } from './timeout.ts';
+import { reopens, TIME_WAIT_MS } from './time-wait.ts';
 import { Tuples } from './tuples.ts';
 
 /** Octets that one connection sends before the next has its turn. */
@@ -63,9 +64,6 @@ const QUANTUM_OCTETS = 65536;
 /** Patience with a guest whose address nobody answers for. */
 const NEIGHBOUR_MS = 3000;
 const NEVER: number = Number.POSITIVE_INFINITY;
-/** IP and TCP without options. */
-const headersOctets = (isIpv6: boolean): number =>
-  (isIpv6 ? ipv6.HEADER_OCTETS : ipv4.HEADER_OCTETS) + tcp.HEADER_OCTETS;
 /** The least MSS that an error about the path's MTU brings a connection to: RFC 1191 3's 576, RFC 8201 4's 1280 octets. */
 const LEAST_PATH_MSS = 536;
 const LEAST_IPV6_PATH_MSS = ipv6.MINIMUM_MTU - ipv6.HEADER_OCTETS - tcp.HEADER_OCTETS;
@@ -98,8 +96,8 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   readonly #timers: TimerWheel;
   readonly #tuples: Tuples;
   readonly #listeners = new Listeners<Accept>('TCP');
-  readonly #source = new Uint8Array(ADDRESS_OCTETS);
-  readonly #destination = new Uint8Array(ADDRESS_OCTETS);
+  readonly #maker: ConnectionMaker;
+  readonly #refusal: Refusal;
   readonly #segment = new Segment();
   readonly #arrival = new Arrival();
   readonly #blocks = new SackBlocks();
@@ -124,6 +122,9 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     this.drops = options.drops;
     this.pool = new ChunkPool(options.limits.poolOctets, options.memory);
     this.#tuples = new Tuples(options.hash, options.random);
+    const { mac } = options.identity;
+    this.#maker = new ConnectionMaker(this, options.limits, this.#tuples, mac);
+    this.#refusal = new Refusal(options.nextHops, mac);
   }
 
   // From below.
@@ -148,7 +149,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     const connection = this.#tuples.ofPacket(packet, view.getInt32(at));
     if (connection) {
       if (connection.state === 'ESTABLISHED') this.#prediction.learn(packet, connection);
-      if (connection.state !== 'TIME-WAIT' || !this.#reopens(connection, segment)) {
+      if (connection.state !== 'TIME-WAIT' || !reopens(connection, segment)) {
         segmentArrives(connection, segment, this.#arrival, nowMs);
         return;
       }
@@ -268,12 +269,8 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     this.nowMs = nowMs;
     if (isIpv4(to.guestAddress) !== isIpv4(to.peerAddress))
       throw Object.assign(new Error('a connection has addresses of one family'), { code: 'EAFNOSUPPORT' });
-    const guest = to.guestAddress.slice();
-    const c = this.#make(guest, to.guestPort, to.peerAddress.slice(), to.peerPort, 0);
+    const c = this.#maker.toOpen(to.guestAddress, to.guestPort, to.peerAddress, to.peerPort);
     c.handler = handler;
-    c.active = true;
-    c.state = 'SYN-SENT';
-    c.rcvWndShift = this.#windowShift();
     const neighbor = this.#options.nextHops.resolve(c.guestAddress);
     if (neighbor) this.#launch(c, neighbor.port, neighbor.mac);
     else {
@@ -397,42 +394,6 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
 
   // Inside.
 
-  #windowShift(): number {
-    let shift = 0;
-    while (this.#limits.receiveWindowOctets >> shift > 0xffff) shift++;
-    return shift;
-  }
-
-  #make(guest: Address, guestPort: number, peer: Address, peerPort: number, ingress: number): Connection {
-    const limits = this.#limits;
-    const c = new Connection(this, limits.sendQueueOctets, guest, guestPort, peer, peerPort, ingress);
-    c.queueMost = limits.sendQueueMostOctets;
-    c.rcvLimit = limits.receiveWindowOctets;
-    c.timestamps = limits.timestamps;
-    c.sackPermitted = limits.sack;
-    if (isIpv4(guest)) {
-      c.guestWord = ipv4Word(guest);
-      c.peerWord = ipv4Word(peer);
-    } else c.ipv6Words = Int32Array.from({ length: 8 }, (_, i) => word(i < 4 ? peer : guest, i & 3));
-    c.portsWord = (peerPort << 16) | guestPort;
-    c.identification = this.#tuples.random() & 0xffff;
-    return c;
-  }
-
-  /** The connection's port and neighbour are known. */
-  #place(c: Connection, port: SwitchPort, mac: number): void {
-    c.port = port;
-    c.ingress = port.ingress;
-    c.rcvMss = port.mtu - headersOctets(c.ipv6Words !== undefined);
-    c.sndMss = Math.min(c.sndMss, c.rcvMss);
-    prepare(c, mac, this.#identity.mac);
-    c.tsOffset = this.#tuples.timestampOffset(c);
-    c.iss = this.#tuples.initialSequence(c, this.nowMs);
-    c.sndUna = c.iss;
-    c.sndNxt = c.iss;
-    c.flight.start(c.iss);
-  }
-
   /** Sends our first SYN. */
   #launch(c: Connection, port: SwitchPort, mac: number): void {
     c.ingress = port.ingress;
@@ -443,7 +404,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
       this.release(c, 'EADDRINUSE');
       return;
     }
-    this.#place(c, port, mac);
+    this.#maker.place(c, port, mac);
     c.closeAtMs = NEVER;
     this.#tuples.add(c);
     c.synDue = true;
@@ -462,28 +423,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
       return;
     }
     this.drops.count('tcp-no-flow');
-    this.#refuse(packet, s);
-  }
-
-  /** RFC 9293 3.10.7.1: the RST that whoever sent `s` will believe. */
-  #refuse(packet: Packet, s: Segment): void {
-    const { port } = packet;
-    const toMac = this.#senderOf(packet);
-    if (toMac === undefined) return;
-    const path = { port, toMac, fromMac: this.#identity.mac, ports: (s.destinationPort << 16) | s.sourcePort };
-    const hasAck = (s.flags & tcp.ACK) !== 0;
-    const sequence = hasAck ? s.ack : seq(0);
-    const ack = hasAck ? undefined : seqAdd(s.seq, s.length);
-    packet.copyDestination(this.#source);
-    packet.copySource(this.#destination);
-    sendReset({ ...path, source: this.#source, destination: this.#destination }, sequence, ack);
-  }
-
-  /** The MAC address to answer a packet to. What was put together from fragments has no Ethernet header. */
-  #senderOf(packet: Packet): number | undefined {
-    if (packet.hasEthernet) return ethernet.source(packet.view, packet.ethernetAt);
-    packet.copySource(this.#source);
-    return this.#options.nextHops.resolve(this.#source)?.mac;
+    this.#refusal.refuse(packet, s);
   }
 
   #syn(packet: Packet, s: Segment, after?: Seq): void {
@@ -491,45 +431,22 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
       this.drops.count('tcp-malformed');
       return;
     }
-    const { port } = packet;
     const listener = this.#listeners.of(packet, s.destinationPort);
     if (!listener && this.#isGateway(packet)) {
       this.drops.count('tcp-no-flow');
-      this.#refuse(packet, s);
+      this.#refusal.refuse(packet, s);
       return;
     }
     if (this.#tuples.size >= this.#limits.flows) {
       this.drops.count('tcp-flows');
       return;
     }
-    const mac = this.#senderOf(packet);
+    const mac = this.#refusal.senderOf(packet);
     if (mac === undefined) {
       this.drops.count('no-neighbour');
       return;
     }
-    const guest = new Uint8Array(ADDRESS_OCTETS);
-    const peer = new Uint8Array(ADDRESS_OCTETS);
-    packet.copySource(guest);
-    packet.copyDestination(peer);
-    const c = this.#make(guest, s.sourcePort, peer, s.destinationPort, port.ingress);
-    this.#place(c, port, mac);
-    // A tuple that was in TIME-WAIT: beyond everything that the old connection sent.
-    if (after !== undefined && seqLeq(c.iss, after)) {
-      c.iss = seqAdd(after, 65537);
-      c.sndUna = c.iss;
-      c.sndNxt = c.iss;
-      c.flight.start(c.iss);
-    }
-    c.irs = s.seq;
-    c.rcvNxt = seqAdd(s.seq, 1);
-    c.rcvAdv = c.rcvNxt;
-    c.rcvAcked = s.seq;
-    c.rcvWndShift = this.#windowShift();
-    readSynOptions(c, s, this.nowMs);
-    // Unscaled: RFC 7323 2.2. For how much may be sent once the handshake is through.
-    c.sndWnd = s.window;
-    c.state = 'SYN-RECEIVED';
-    c.held = true;
+    const c = this.#maker.ofSyn(packet, s, mac, after);
     this.#tuples.add(c);
     this.#held.add(c);
     if (this.#held.size > this.#limits.held) {
@@ -546,18 +463,6 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   #isGateway(packet: Packet): boolean {
     const { gateway, ipv6: identity } = this.#identity;
     return packet.isIpv6 ? identity!.isGatewayOf(packet) : packet.destination3 === gateway;
-  }
-
-  /** Whether a segment for a connection in TIME-WAIT is a new SYN that may take its place. RFC 1122 4.2.2.13, RFC 6191 2. */
-  #reopens(c: Connection, s: Segment): boolean {
-    if ((s.flags & (tcp.SYN | tcp.ACK | tcp.RST | tcp.FIN)) !== tcp.SYN) return false;
-    s.readOptions();
-    if (s.hasTimestamps) {
-      if (!c.timestamps) return true;
-      const later = (s.timestampValue - c.tsRecent) | 0;
-      if (later !== 0) return later > 0;
-    }
-    return seqGt(s.seq, c.rcvNxt);
   }
 
   /** Takes a connection out of everything. Its owner is not told. */

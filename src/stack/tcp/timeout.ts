@@ -15,8 +15,6 @@ const NEVER: number = Number.POSITIVE_INFINITY;
 const SYN_RETRIES = 5;
 /** Timeouts in a row without any answer before giving up. RFC 9293 3.8.3 wants R2 of 100 s at least; this is minutes. */
 const DATA_RETRIES = 15;
-/** TIME-WAIT lasts this long. Two MSL by RFC 9293 would be 4 minutes for the Internet; nothing lives that long on the link. */
-export const TIME_WAIT_MS = 10_000;
 /** FIN-WAIT-2, and half-open after it: is anyone there? A guest that is answers; one that forgot us resets. */
 export const KEEPALIVE_MS = 60_000;
 const KEEPALIVE_RETRIES = 8;
