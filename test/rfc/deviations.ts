@@ -24,6 +24,12 @@ export const deviations: readonly Deviation[] = [
     'RFC 5722 and 8900: no honest sender makes any',
   ),
   at(792, 'Timestamp, Information', 'Not answered', 'RFC 1122 3.2.2.7 and 3.2.2.8 leave them out'),
+  at(
+    792,
+    'Destination Unreachable',
+    'What a guest says of a datagram that came by a published port is not passed on to the client on the host',
+    'It would take rights that Slipway does not ask for; of connections it is heeded',
+  ),
   at(792, 'Redirect', 'Neither sent nor heeded', 'There is one gateway'),
   at(
     826,
