@@ -130,6 +130,8 @@ function synSent(c: Tcb, s: Segment, nowMs: number): void {
 
 function establish(c: Tcb, s: Segment, shift: number, nowMs: number): void {
   c.state = 'ESTABLISHED';
+  // Asked for again and then acknowledged, before it could leave.
+  c.synDue = false;
   // From here on no scale means a shift of nothing.
   if (c.rcvWndShift < 0) c.rcvWndShift = 0;
   c.flight.begin();

@@ -158,6 +158,18 @@ t.test(
   },
 );
 
+t.test('a SYN again and the acknowledgement of ours, in one batch: nothing is sent again', async (t) => {
+  const s = new TcpScript(t);
+  s.guestSends('S 0:0(0)');
+  s.connection.accept(s.owner);
+  s.expect('S. 0:0(0) ack 1');
+  s.guestSends('S 0:0(0)', '. 1:1(0) ack 1');
+  s.owns('established');
+  s.expect();
+  s.write(10);
+  s.expect('P. 1:11(10) ack 1');
+});
+
 t.test('data with the last segment of the handshake', async (t) => {
   const s = new TcpScript(t);
   s.guestSends('S 0:0(0)');
