@@ -11,7 +11,7 @@ import { GitDatabase } from '../../src/config/adapter/git-database.ts';
 import { NinepServer } from '../../src/fs/adapter/ninep-server.ts';
 import { databaseExport } from '../../src/fs/datakit/database-export.ts';
 import { type Instance, withInstance } from './instance.ts';
-import { type Outcome, run } from './programs.ts';
+import { type Outcome, Running, run } from './programs.ts';
 
 /** A port of the host that is this test's alone. */
 const PORT = 0xf3b0;
@@ -159,14 +159,41 @@ withInstance('the database in the guest', async (t, slipway) => {
     await slipway.slipway('config', 'unset', 'ports.limit');
   });
 
-  await t.test('a live file gives what is now, and the newest when it is opened again', async (t) => {
+  await t.test('live files that are left open show what comes, as cat prints it, and through a pipe', async (t) => {
     const at = '/run/test-db/live';
     const first = await db.commit('live', [{ path: 'a', content: '1' }], { message: '1' });
     const mounted = await inGuest(slipway, mounting('9p2000.L', `${at}=branch/live`));
     t.equal(mounted.status, 0, mounted.stderr);
-    t.equal((await inGuest(slipway, `head -n 1 ${at}/head.live`)).stdout, `${first}\n`);
-    const second = await db.commit('live', [{ path: 'a', content: '2' }], { message: '2' });
-    t.equal((await inGuest(slipway, `head -n 1 ${at}/head.live`)).stdout, `${second}\n`);
-    await inGuest(slipway, `umount ${at}`);
+    const readers = [
+      'cat head.live',
+      'cat head.live | while read -r line; do echo "$line"; done',
+      'while read -r line; do echo "$line"; done < head.live',
+      'cat watch/a.node/tree.live',
+    ].map(
+      (script) =>
+        new Running(
+          join(import.meta.dirname, '../../bin/slipway'),
+          ['shell', `echo $$ >> ${at}.pids; cd ${at}; ${script}`],
+          slipway.env,
+        ),
+    );
+    const live = readers.slice(0, 3);
+    const blob = async (): Promise<RegExp> =>
+      new RegExp(`F-${(await (await db.tree(db.head('live')!)).entry('a'))!.hash}\n$`);
+    await Promise.all([
+      ...live.map((reader) => reader.says(new RegExp(`^${first}\n$`))),
+      readers[3]!.says(await blob()),
+    ]);
+    let said = `${first}\n`;
+    for (const content of ['2', '3']) {
+      const next = await db.commit('live', [{ path: 'a', content }], { message: content });
+      said += `${next}\n`;
+      await Promise.all([
+        ...live.map((reader) => reader.says(new RegExp(`^${said}$`))),
+        readers[3]!.says(await blob()),
+      ]);
+    }
+    await inGuest(slipway, `for pid in $(cat ${at}.pids); do kill -KILL -$pid; done; umount -l ${at}`);
+    await Promise.all(readers.map((reader) => reader.ended));
   });
 });
