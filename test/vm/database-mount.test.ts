@@ -131,6 +131,13 @@ withInstance('the database in the guest', async (t, slipway) => {
         'somefile\nours\ntheirs\nsomedata\nmore\nrefused\nboth\n',
         'a merge',
       );
+      t.equal(
+        await shell(`cd snapshots/${first}; ls; cat hash msg; ls ro; head -n 2 ${at}/branch/${branch}/diff/${first}
+          cd ${at}/remotes; mkdir r-${dialect}; echo ${folder}/database > r-${dialect}/url; echo ${branch} > r-${dialect}/fetch
+          head -n 1 r-${dialect}/head`),
+        `diff\nhash\nmsg\nparents\nro\n${first}\nFirst\nfolder\nlarge\nrun\n+ copy\n- folder/file\n${db.head(branch)}\n`,
+        'snapshots, diffs, remotes',
+      );
       await shell(`rmdir branch/${fork}-2`);
       t.equal(db.head(`${fork}-2`), undefined);
       await inGuest(slipway, `umount ${at}`);

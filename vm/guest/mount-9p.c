@@ -5,7 +5,7 @@
  * ANAME names the directory of the host's tree that is mounted at TARGET; DIALECT is 9p2000, 9p2000.u or 9p2000.L.
  * Nothing is cached: what the host changes is seen at once. COMMAND is started once all are mounted. When it ends, or a
  * stream does, as the host's process was replaced, all are unmounted, and the program ends for its service to be started
- * again. */
+ * again; it waits for the host as long as that takes. */
 
 #define _GNU_SOURCE
 #include "channel.h"
@@ -24,14 +24,22 @@
 #define TARGETS 8
 /* As much as one message may be: the kernel's own default. */
 #define MSIZE 131072
+#define PAUSE_US 300000
+
+/* The error that was told last. */
+static int waited_for;
 
 static int mount_tree(unsigned port, const char *dialect, const char *target, const char *aname)
 {
 	char options[512];
-	int fd = channel_connect(port);
-	if (fd < 0) {
-		fprintf(stderr, "slipway-mount-9p: host port %u: %s\n", port, strerror(errno));
-		return -1;
+	int fd;
+	while ((fd = channel_connect(port)) < 0) {
+		/* The host's process is not there, or not yet. */
+		if (errno != waited_for) {
+			waited_for = errno;
+			fprintf(stderr, "slipway-mount-9p: host port %u: %s; trying again\n", port, strerror(errno));
+		}
+		usleep(PAUSE_US);
 	}
 	snprintf(options, sizeof options,
 		 "trans=fd,rfdno=%d,wfdno=%d,aname=%s,version=%s,msize=%d,access=any,cache=none,dfltuid=0,dfltgid=0", fd, fd,
@@ -103,5 +111,5 @@ int main(int argc, char **argv)
 	}
 	while (count > 0)
 		umount2(targets[--count], MNT_DETACH);
-	return 1;
+	return whole ? 0 : 1;
 }
