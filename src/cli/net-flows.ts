@@ -1,8 +1,8 @@
 /** `slipway net flows`: what flows through the network of a running instance, once or as it goes on. */
 
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { FlowRecord } from '../stack/port.ts';
 import { command, printJson, printTable, runCommand } from './command.ts';
+import { beginView, showRepeatedly } from './live-view.ts';
 import { apiOption, withNetworkApi } from './network-api.ts';
 import { UsageError } from './usage-error.ts';
 
@@ -19,8 +19,6 @@ interface Options {
   readonly api?: string;
 }
 
-/** Clears a terminal's screen. */
-const CLEAR = '\x1b[H\x1b[2J';
 /** What is on the screen beside the flows. */
 const OTHER_LINES = 5;
 
@@ -39,25 +37,24 @@ async function show({ json, watch, interval, api: path }: Options): Promise<void
   const seconds = Number(interval);
   if (!(seconds >= 0.1 && seconds <= 3600))
     throw new UsageError('--interval wants a number of seconds from 0.1 to 3600');
-  const interrupted = new AbortController();
-  const stop = (): void => interrupted.abort();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop);
-  process.stdout.once('error', stop);
   await withNetworkApi(path, async (api) => {
-    let before: ReadonlyMap<string, number> | undefined;
-    for (;;) {
-      const found = (await api.get('/v1/flows')) as Flows;
-      if (json && watch) process.stdout.write(`${JSON.stringify(found)}\n`);
-      else if (json) printJson(found);
-      else {
-        if (watch) process.stdout.write(process.stdout.isTTY ? CLEAR : before ? '\n' : '');
-        print(found, watch ? perSecond(found.flows, before, seconds) : undefined);
-      }
-      if (!watch) return;
-      before = new Map(found.flows.map((flow) => [keyOf(flow), octetsOf(flow)]));
-      await sleep(seconds * 1000, undefined, { signal: interrupted.signal }).catch(() => undefined);
-      if (interrupted.signal.aborted) return;
+    const get = async (): Promise<Flows> => (await api.get('/v1/flows')) as Flows;
+    if (!watch) {
+      const found = await get();
+      if (json) printJson(found);
+      else print(found, undefined);
+      return;
     }
+    let before: ReadonlyMap<string, number> | undefined;
+    await showRepeatedly(seconds * 1000, async (first) => {
+      const found = await get();
+      if (json) process.stdout.write(`${JSON.stringify(found)}\n`);
+      else {
+        beginView(first);
+        print(found, perSecond(found.flows, before, seconds));
+      }
+      before = new Map(found.flows.map((flow) => [keyOf(flow), octetsOf(flow)]));
+    });
   });
 }
 

@@ -3,7 +3,10 @@
 import type { PolicyAnswer } from '../proxy/policy/explanation.ts';
 import type { DenyReason, PolicyReport } from '../proxy/policy.ts';
 import { command, printJson, printTable, runCommand } from './command.ts';
+import { beginView, showRepeatedly } from './live-view.ts';
 import { apiOption, withNetworkApi } from './network-api.ts';
+
+const PERIOD_MS = 1000;
 
 const reasons: Readonly<Record<DenyReason, string>> = {
   'forbidden-address': 'loopback, link-local (metadata services), multicast and reserved addresses are never dialled',
@@ -15,17 +18,29 @@ const reasons: Readonly<Record<DenyReason, string>> = {
 };
 
 const example = `slipway net policy
+slipway net policy -f
 slipway net policy check 10.0.0.5 443
 slipway config set policy.rules='allow *.example.org port 443; deny any'`;
 
 export async function run(argv: readonly string[]): Promise<number> {
   const program = command('net policy', 'show what the guest may reach, and what it was denied', example)
+    .option('-f, --watch', 'go on until interrupted; with --json one line each time')
     .option('--json', 'print it as JSON')
     .option(...apiOption)
-    .action(async ({ json, api: path }: { json?: boolean; api?: string }) => {
-      const report = (await withNetworkApi(path, (api) => api.get('/v1/policy'))) as PolicyReport;
-      if (json) printJson(report);
-      else show(report);
+    .action(async ({ json, watch, api: path }: { json?: boolean; watch?: boolean; api?: string }) => {
+      await withNetworkApi(path, async (api) => {
+        const get = async (): Promise<PolicyReport> => (await api.get('/v1/policy')) as PolicyReport;
+        if (watch)
+          return showRepeatedly(PERIOD_MS, async (first) => {
+            const report = await get();
+            if (json) return void process.stdout.write(`${JSON.stringify(report)}\n`);
+            beginView(first);
+            show(report);
+          });
+        const report = await get();
+        if (json) printJson(report);
+        else show(report);
+      });
     });
   const check = command(
     'net policy check',

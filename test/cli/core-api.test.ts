@@ -96,6 +96,14 @@ t.test('what flows is seen, and ends when the rules deny it', async (t) => {
   for (const line of lines.split('\n').slice(0, 2)) t.match(JSON.parse(line), { flows: [], drops: {} });
   watching.kill('SIGINT');
   t.same(await once(watching, 'close'), [0, null]);
+  const rules = start('net', 'policy', '-f', '--api', path);
+  let shown = '';
+  for await (const octets of rules.stdout!) {
+    shown += octets;
+    if (shown.split(/^ports of the host/m).length > 2) break;
+  }
+  rules.kill('SIGTERM');
+  t.same(await once(rules, 'close'), [0, null]);
 
   // `once` would be told of the reset as an error.
   const ended = new Promise((resolve) => socket.once('close', resolve));
