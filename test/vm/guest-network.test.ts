@@ -48,6 +48,35 @@ withInstance("the guest's network", async (t, slipway) => {
     t.equal((await inside(`peer ask ${hostAlias} ${server.address().port} hello`)).stdout, 'hello from the host\n');
   });
 
+  await t.test('a container pings and traces: the gateway is a hop on the way, and what flows is seen', async (t) => {
+    const trace = 'traceroute -n -q 1 -w 20 -m';
+    const { stdout } = await inside(
+      `for to in ${gateway} ${hostAlias}; do ping -c 1 -W 20 $to; done; echo ===; ${trace} 4 ${hostAlias}; echo ===;` +
+        `${trace} 2 198.51.100.1; echo ===; ${trace} 2 -I 198.51.100.1`,
+    );
+    const [pings = '', near = '', ...far] = stdout.split('===\n');
+    t.equal(pings.match(/ 1 packets received/g)?.length, 2, pings);
+    t.match(near, /^ *1 +172\.\d+\.0\.1 [^\n]*\n *2 +192\.168\.65\.2 [^\n]*\n$/m, near);
+    t.equal(far.length, 2);
+    for (const way of far) t.match(way, /^ *1 +172\.\d+\.0\.1 [^\n]*\n *2 +192\.168\.65\.1 /m, way);
+    const server = await loopbackServer((socket) => void socket.write('held'));
+    t.teardown(() => server.close());
+    await inside(
+      `(sleep 100 | nc host.docker.internal ${server.port} > /tmp/held) & until [ -s /tmp/held ]; do sleep 0.1; done`,
+    );
+    const { flows } = JSON.parse(await slipway.slipway('net', 'flows', '--json'));
+    const peer = `${hostAlias}:${server.port}`;
+    t.match(
+      flows.filter((flow: { peer: string }) => flow.peer === peer),
+      [{ protocol: 'tcp', direction: 'out', state: 'ESTABLISHED', octetsToGuest: 4 }],
+    );
+    t.match(
+      await slipway.slipway('net', 'flows'),
+      new RegExp(`^tcp +192\\.168\\.65\\.3:\\d+ +-> +${peer.replaceAll('.', '\\.')} `, 'm'),
+    );
+    await inside('pkill nc; true');
+  });
+
   await t.test('a closed port of the host is refused, not silent', async (t) => {
     const { status, stderr } = await inside(`nc host.docker.internal ${await freePort()} </dev/null`);
     t.equal(status, 1);
