@@ -111,8 +111,13 @@ export function formatPolicyRule({ action, direction, protocol, target, ports }:
   return words.join(' ');
 }
 
-export const isSameRule = (a: PolicyRule, b: PolicyRule): boolean =>
-  a === b || formatPolicyRule(a) === formatPolicyRule(b);
+/** Whether two rules say the same. Many flows ask about many rules: most are told apart by what their names end in. */
+export function isSameRule(a: PolicyRule, b: PolicyRule): boolean {
+  return a === b || (suffixOf(a) === suffixOf(b) && formatPolicyRule(a) === formatPolicyRule(b));
+}
+
+const suffixOf = ({ target }: PolicyRule): string | undefined =>
+  target && 'name' in target ? target.name.suffix : undefined;
 
 /** Of IPv4 alone. */
 const ipv4Only = ({ address, prefix }: Subnet): boolean => prefix >= 96 && isIpv4(address);
