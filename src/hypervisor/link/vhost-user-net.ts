@@ -178,13 +178,12 @@ export class VhostUserNetLink implements LinkPort {
     this.#kicked(index);
   }
 
-  /** From outside of Node's callback scope, which the host's sockets rely on: an immediate of the same turn is within. */
   #kicked(index: number): void {
     if (index === TRANSMIT) this.#schedule();
     else if (this.#refused && !this.#writableScheduled) {
       this.#writableScheduled = true;
       this.#buffers.kicked();
-      setImmediate(this.#writable);
+      this.#poller.soon(this.#writable);
     }
   }
 
@@ -205,7 +204,7 @@ export class VhostUserNetLink implements LinkPort {
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    setImmediate(this.#turn);
+    this.#poller.soon(this.#turn);
   }
 
   #receive(): void {

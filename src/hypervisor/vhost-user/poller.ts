@@ -41,6 +41,11 @@ export class Poller {
     return this.#registrations.size;
   }
 
+  /** Calls `run` at the end of a turn of the loop. */
+  soon(run: () => void): void {
+    this.#readiness.soon(run);
+  }
+
   /** Ends a batch of work that began elsewhere, such as in a timer. */
   settle(): void {
     this.#settled();

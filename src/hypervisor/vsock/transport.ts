@@ -166,7 +166,7 @@ export class VsockTransport implements VhostUserDevice, PacketSink {
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    setImmediate(() => {
+    this.#poller.soon(() => {
       this.#scheduled = false;
       if (!this.#closed) this.turn();
     });
