@@ -7,6 +7,7 @@ export {
   FrameBatch,
 } from './frame-batch.ts';
 export { FrameMemory } from './frame-memory.ts';
+export type { Ipv6Options } from './ipv6-identity.ts';
 export * from './link/index.ts';
 export { Netstack, type NetstackOptions } from './netstack.ts';
 export { Pipeline, type PipelineOptions, type TappedBatch } from './pipeline.ts';

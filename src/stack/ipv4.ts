@@ -38,6 +38,8 @@ export interface Ipv4Options {
   readonly tcp: Transport;
   /** The packet ran out of hops here. */
   readonly hopsExceeded: (packet: Packet, nowMs: number) => void;
+  /** It is the first fragment of one whose others have not come. */
+  readonly fragmentsMissing: (packet: Packet, nowMs: number) => void;
   readonly protocolUnreachable: (packet: Packet, nowMs: number) => void;
 }
 
@@ -121,6 +123,20 @@ export class Ipv4Input {
       this.#drops.count('ipv4-protocol');
       if (!broadcast) this.#options.protocolUnreachable(packet, nowMs);
     }
+  }
+
+  /** `octets` of a packet whose fragments have not all come; `packet` begins with the header of the first. RFC 1122 3.3.2. */
+  timedOut(packet: Packet, octets: number, nowMs: number): void {
+    const { view, ipAt: at } = packet;
+    const header = ipv4.headerOctets(view, at);
+    packet.isIpv6 = false;
+    packet.ipOctets = octets;
+    packet.protocol = ipv4.protocol(view, at);
+    packet.transportAt = at + header;
+    packet.transportOctets = octets - header;
+    packet.source3 = ipv4.source(view, at);
+    packet.destination3 = ipv4.destination(view, at);
+    this.#options.fragmentsMissing(packet, nowMs);
   }
 }
 

@@ -13,6 +13,7 @@ import { Reassembly } from './fragments.ts';
 import type { FrameBatch } from './frame-batch.ts';
 import { plainArena } from './frame-memory.ts';
 import { Icmp } from './icmp.ts';
+import { IcmpAnswers } from './icmp-answers.ts';
 import { Identity, type IdentityOptions } from './identity.ts';
 import { Ipv4Input, Ipv4Output } from './ipv4.ts';
 import { Ipv6 } from './ipv6-stack.ts';
@@ -42,12 +43,9 @@ import { flowRecord } from './tcp/flow-record.ts';
 import { defaultLimits, type TcpLimits } from './tcp/limits.ts';
 import { TimerWheel } from './timers.ts';
 import { Udp } from './udp.ts';
-import { ipv4Word, isIpv4 } from './wire/address.ts';
 import * as ethernet from './wire/ethernet.ts';
 import * as icmp from './wire/icmp.ts';
-import * as icmpv6 from './wire/icmpv6.ts';
 import * as ipv4 from './wire/ipv4.ts';
-import { PROTOCOL_ICMPV6 } from './wire/ipv6.ts';
 
 export interface NetstackOptions extends IdentityOptions {
   readonly clock: Clock;
@@ -73,6 +71,7 @@ export class Netstack implements NetstackPort {
   readonly #ipv4: Ipv4Input;
   readonly #ipv6: Ipv6 | undefined;
   readonly #nextHops: NextHops;
+  readonly #answers: IcmpAnswers;
   readonly #packet = new Packet();
   /** What reassembly made has a record of its own: the fragment that completed it is still at hand. */
   readonly #whole = new Packet();
@@ -123,6 +122,7 @@ export class Netstack implements NetstackPort {
     this.#ipv6 = ipv6;
     const nextHops = new NextHops(neighbors, ipv6?.ndp);
     this.#nextHops = nextHops;
+    this.#answers = new IcmpAnswers(this.#icmp, ipv6?.icmpv6, drops);
     this.#udp = new Udp({ identity, drops, nextHops, output, icmp: this.#icmp, ipv6, forwarder });
     this.#tcp = new TcpEndpoint({
       identity,
@@ -130,7 +130,7 @@ export class Netstack implements NetstackPort {
       nextHops,
       timers,
       unreachable: (kind, guest, peer, first, second) =>
-        this.#unreachable(kind, guest, peer, ipv4.PROTOCOL_TCP, first, second, 0, this.#tcp.nowMs),
+        this.#answers.synUnreachable(kind, guest, peer, first, second, this.#tcp.nowMs),
       forwarder,
       random,
       hash,
@@ -155,6 +155,8 @@ export class Netstack implements NetstackPort {
       tcp: this.#tcp,
       hopsExceeded: (packet, nowMs) =>
         this.#icmp.errorAbout(packet, icmp.TIME_EXCEEDED, icmp.TIME_TO_LIVE_EXCEEDED, 0, nowMs),
+      fragmentsMissing: (packet, nowMs) =>
+        this.#icmp.errorAbout(packet, icmp.TIME_EXCEEDED, icmp.REASSEMBLY_TIME_EXCEEDED, 0, nowMs),
       protocolUnreachable: (packet, nowMs) =>
         this.#icmp.errorAbout(packet, icmp.DESTINATION_UNREACHABLE, icmp.PROTOCOL_UNREACHABLE, 0, nowMs),
     });
@@ -194,8 +196,7 @@ export class Netstack implements NetstackPort {
     port.detached = true;
     this.#ports.delete(ingress);
     this.#tcp.detach(port);
-    this.#neighbors.forget(port);
-    this.#ipv6?.ndp.forget(port);
+    this.#nextHops.forget(port);
     this.#reassembly.forget(port);
   }
 
@@ -282,45 +283,31 @@ export class Netstack implements NetstackPort {
     request: { guestAddress: Address; peerAddress: Address; identifier: number; sequence: number },
     payload: Uint8Array,
   ): boolean {
-    const { guestAddress: guest, peerAddress: peer, identifier, sequence } = request;
-    if (!this.#sameFamily(guest, peer)) return false;
-    const sent = isIpv4(guest)
-      ? this.#icmp.echoReply(ipv4Word(guest), ipv4Word(peer), identifier, sequence, payload)
-      : this.#ipv6?.icmpv6.echoReply(guest, peer, identifier, sequence, payload);
+    const sent = this.#answers.echoReply(request, payload);
     this.#wake();
-    return sent ?? false;
+    return sent;
   }
 
   sendUnreachable(kind: UnreachableKind, about: Endpoints, mtu = 0): boolean {
-    const { guest, peer, protocol, first, second } = quoteOf(about);
-    const sent = this.#unreachable(kind, guest, peer, protocol, first, second, mtu, this.#nowMs);
+    const sent = this.#answers.unreachable(kind, about, mtu, this.#nowMs);
     this.#wake();
     return sent;
   }
 
   sendTimeExceeded(about: Endpoints, router: Address): boolean {
-    const { guest, peer, protocol, first, second } = quoteOf(about);
-    const nowMs = this.#nowMs;
-    if (!this.#sameFamily(guest, router)) return false;
-    const sent = isIpv4(guest)
-      ? this.#icmp.timeExceeded(ipv4Word(router), ipv4Word(guest), ipv4Word(peer), protocol, first, second, nowMs)
-      : this.#ipv6?.icmpv6.timeExceeded(router, guest, peer, protocol, first, second, nowMs);
+    const sent = this.#answers.timeExceeded(about, router, this.#nowMs);
     this.#wake();
-    return sent ?? false;
+    return sent;
   }
 
   /** A lease: `address` is behind `ingress` at `macAddress`, whatever other ports say. */
   pinNeighbor(address: Address, ingress: number, macAddress: Uint8Array): void {
     const port = this.#ports.get(ingress);
-    if (!port) return;
-    const mac = ethernet.macOfBytes(macAddress);
-    if (isIpv4(address)) this.#neighbors.pin(ipv4Word(address), port, mac);
-    else this.#ipv6?.ndp.pin(address, port, mac);
+    if (port) this.#nextHops.pin(address, port, ethernet.macOfBytes(macAddress));
   }
 
   unpinNeighbor(address: Address): void {
-    if (isIpv4(address)) this.#neighbors.unpin(ipv4Word(address));
-    else this.#ipv6?.ndp.unpin(address);
+    this.#nextHops.unpin(address);
   }
 
   /**
@@ -329,11 +316,7 @@ export class Netstack implements NetstackPort {
    */
   route(network: Address, prefix: number, ingress: number, macAddress: Uint8Array): void {
     const port = this.#ports.get(ingress);
-    if (!port) return;
-    const mac = ethernet.macOfBytes(macAddress);
-    const mask = prefix === 0 ? 0 : -1 << (32 - prefix);
-    if (isIpv4(network)) this.#neighbors.route(ipv4Word(network), mask, port, mac);
-    else this.#ipv6?.ndp.route(network, prefix, port, mac);
+    if (port) this.#nextHops.route(network, prefix, port, ethernet.macOfBytes(macAddress));
   }
 
   flows(tell?: (connection: TcpConnection) => FlowOrigin | undefined): readonly FlowRecord[] {
@@ -402,18 +385,8 @@ export class Netstack implements NetstackPort {
 
   #reassemblyTimedOut(port: SwitchPort, batch: FrameBatch, nowMs: number): void {
     const packet = this.#packetOf(port, batch);
-    if (isIpv6(packet)) {
-      this.#ipv6?.input.timedOut(packet, nowMs);
-      return;
-    }
-    const { view, ipAt } = packet;
-    packet.ipOctets = batch.octets[0]!;
-    packet.protocol = ipv4.protocol(view, ipAt);
-    packet.transportAt = ipAt + ipv4.headerOctets(view, ipAt);
-    packet.transportOctets = packet.ipOctets - ipv4.headerOctets(view, ipAt);
-    packet.source3 = ipv4.source(view, ipAt);
-    packet.destination3 = ipv4.destination(view, ipAt);
-    this.#icmp.errorAbout(packet, icmp.TIME_EXCEEDED, icmp.REASSEMBLY_TIME_EXCEEDED, 0, nowMs);
+    if (isIpv6(packet)) this.#ipv6?.input.timedOut(packet, nowMs);
+    else this.#ipv4.timedOut(packet, batch.octets[0]!, nowMs);
   }
 
   #packetOf(port: SwitchPort, batch: FrameBatch): Packet {
@@ -429,27 +402,6 @@ export class Netstack implements NetstackPort {
     return packet;
   }
 
-  #sameFamily(one: Address, other: Address): boolean {
-    if (isIpv4(one) === isIpv4(other)) return true;
-    this.#drops.count('address-family');
-    return false;
-  }
-
-  #unreachable(
-    kind: UnreachableKind,
-    guest: Address,
-    peer: Address,
-    protocol: number,
-    first: number,
-    second: number,
-    mtu: number,
-    nowMs: number,
-  ): boolean {
-    if (!isIpv4(guest))
-      return this.#ipv6?.icmpv6.unreachable(kind, guest, peer, protocol, first, second, mtu, nowMs) ?? false;
-    return this.#icmp.unreachable(kind, ipv4Word(guest), ipv4Word(peer), protocol, first, second, mtu, nowMs);
-  }
-
   #neighborOf(macAddress: Uint8Array, ingress?: number) {
     const port = ingress === undefined ? this.#ports.values().next().value : this.#ports.get(ingress);
     return port && { mac: ethernet.macOfBytes(macAddress), port, pinned: false };
@@ -460,23 +412,6 @@ export class Netstack implements NetstackPort {
     this.#woken = true;
     this.onWork?.();
   }
-}
-
-/** What an ICMP error quotes of a datagram or an echo request: addresses, protocol, and the first 8 octets behind them. */
-function quoteOf(about: Endpoints) {
-  const { guestAddress: guest, peerAddress: peer, guestPort, peerPort } = about;
-  if (!('identifier' in about && 'sequence' in about))
-    return { guest, peer, protocol: ipv4.PROTOCOL_UDP, first: (guestPort << 16) | peerPort, second: 8 << 16 };
-  const [protocol, type] = isIpv4(guest)
-    ? [ipv4.PROTOCOL_ICMP, icmp.ECHO_REQUEST]
-    : [PROTOCOL_ICMPV6, icmpv6.ECHO_REQUEST];
-  return {
-    guest,
-    peer,
-    protocol,
-    first: type << 24,
-    second: (Number(about.identifier) << 16) | Number(about.sequence),
-  };
 }
 
 const isIpv6 = (packet: Packet): boolean => packet.view.getUint8(packet.ipAt) >> 4 === 6;

@@ -2,7 +2,9 @@
 
 import type { Ndp } from './ndp.ts';
 import type { Neighbor, Neighbors } from './neighbor.ts';
-import { type Address, ipv4Word, isIpv4 } from './wire/address.ts';
+import type { Address } from './port.ts';
+import type { SwitchPort } from './switch-port.ts';
+import { ipv4Word, isIpv4 } from './wire/address.ts';
 
 export class NextHops {
   readonly #neighbors: Neighbors;
@@ -16,6 +18,29 @@ export class NextHops {
   /** Undefined: nobody known (see `ask`). */
   resolve(address: Address): Neighbor | undefined {
     return isIpv4(address) ? this.#neighbors.resolve(ipv4Word(address)) : this.#ndp?.resolve(address);
+  }
+
+  /** A lease: this address is behind this port and MAC address, whatever others say. */
+  pin(address: Address, port: SwitchPort, mac: number): void {
+    if (isIpv4(address)) this.#neighbors.pin(ipv4Word(address), port, mac);
+    else this.#ndp?.pin(address, port, mac);
+  }
+
+  unpin(address: Address): void {
+    if (isIpv4(address)) this.#neighbors.unpin(ipv4Word(address));
+    else this.#ndp?.unpin(address);
+  }
+
+  /** Reaches a network through the guest at `mac`. `prefix` is of the family's bits. */
+  route(network: Address, prefix: number, port: SwitchPort, mac: number): void {
+    if (isIpv4(network)) this.#neighbors.route(ipv4Word(network), prefix === 0 ? 0 : -1 << (32 - prefix), port, mac);
+    else this.#ndp?.route(network, prefix, port, mac);
+  }
+
+  /** Forgets all that is behind a port. */
+  forget(port: SwitchPort): void {
+    this.#neighbors.forget(port);
+    this.#ndp?.forget(port);
   }
 
   /** Asks who has an address, on every port, at most once a second. */
