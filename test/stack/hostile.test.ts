@@ -150,6 +150,17 @@ function segment(
   return bytes;
 }
 
+/** The guest's SYN offers SACK and timestamps, or one of them, or none. */
+const offers = [[], [4, 2, 1, 1], [1, 1, 8, 10, 0, 0, 3, 232, 0, 0, 0, 0]] as const;
+const offered = [[], offers[1], offers[2], [...offers[1], ...offers[2]]];
+const word = (value: number): number[] => [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255];
+/** As a segment of such a guest has them: timestamps, and blocks about what we sent. */
+const stamp = (ticks: number): number[] => [1, 1, 8, 10, ...word(1000 + ticks), ...word(ticks)];
+const blocks = (edges: readonly (readonly [number, number])[], ours: number): number[] =>
+  edges.length === 0
+    ? []
+    : [1, 1, 5, 2 + 8 * edges.length, ...edges.flatMap(([a, b]) => [...word(ours + a), ...word(ours + b)])];
+
 t.test('random segments at a live connection', async () => {
   const near = fc.oneof(fc.integer({ min: -3, max: 3 }), fc.integer({ min: -70_000, max: 70_000 }), fc.integer());
   const flags = fc.oneof(
@@ -165,7 +176,12 @@ t.test('random segments at a live connection', async () => {
     ack: near,
     flags,
     window: fc.oneof(fc.constantFrom(0, 1, 65535), fc.nat(65535)),
-    options: fc.array(fc.nat(255), { maxLength: 40 }),
+    options: fc.oneof(
+      { weight: 1, arbitrary: fc.array(fc.nat(255), { maxLength: 40 }) },
+      { weight: 2, arbitrary: fc.constant(undefined) },
+    ),
+    ticks: fc.oneof(fc.integer({ min: -2, max: 20 }), fc.integer()),
+    edges: fc.array(fc.tuple(near, near), { maxLength: 3 }),
     octets: fc.constantFrom(0, 0, 1, 2, 536, 1460),
   });
   const done = fc.record({
@@ -180,8 +196,10 @@ t.test('random segments at a live connection', async () => {
       steps,
       fc.constantFrom(0, 100, 65535, 1 << 20),
       fc.boolean(),
-      (isn, script, most, active) => {
+      fc.nat(3),
+      (isn, script, most, active, offer) => {
         const world = new World();
+        const syn = [2, 4, 5, 180, 1, 3, 3, 7, ...offered[offer]!];
         const owner = new Wary(most);
         let rightEdge: number | undefined;
         let ours = 0;
@@ -221,19 +239,20 @@ t.test('random segments at a live connection', async () => {
             owner,
           );
           look();
-          input(segment(0, ours + 1, tcp.SYN | tcp.ACK, 65535, [2, 4, 5, 180, 1, 3, 3, 7], 0, isn));
+          input(segment(0, ours + 1, tcp.SYN | tcp.ACK, 65535, syn, 0, isn));
         } else {
-          input(segment(0, 0, tcp.SYN, 65535, [2, 4, 5, 180, 1, 3, 3, 7], 0, isn));
+          input(segment(0, 0, tcp.SYN, 65535, syn, 0, isn));
           connection = world.dialled[0]!;
           connection.accept(owner);
           look();
-          input(segment(1, ours + 1, tcp.ACK, 65535, [], 0, isn));
+          input(segment(1, ours + 1, tcp.ACK, 65535, offer >= 2 ? stamp(0) : [], 0, isn));
         }
         look();
         for (const step of script) {
           if (step.do === 'segment') {
             const seq = (theirs + step.seq) | 0;
-            input(segment(seq, ours + step.ack, step.flags, step.window, step.options, step.octets, isn));
+            const options = step.options ?? [...(offer >= 2 ? stamp(step.ticks) : []), ...blocks(step.edges, ours)];
+            input(segment(seq, ours + step.ack, step.flags, step.window, options, step.octets, isn));
           } else {
             if (step.do === 'write') owner.isClosed || owner.writable(connection);
             else if (step.do === 'pass') world.advance(step.ms);
