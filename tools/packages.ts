@@ -29,5 +29,6 @@ export const testPackages: readonly DebianPackage[] = [
   { name: 'bind9-dnsutils', proof: 'dig' },
   { name: 'ndisc6', proof: 'rdisc6' },
   { name: 'squid', proof: 'squid' },
+  { name: 'musl-tools', proof: 'musl-gcc' },
   { name: 'chromium-headless-shell', proof: 'chromium-headless-shell' },
 ];

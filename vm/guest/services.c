@@ -29,7 +29,7 @@ struct program {
 	/* The kernel's inclination to end it when memory is short. */
 	const char *oom_score;
 	const char *group;
-	const char *argv[16];
+	const char *argv[20];
 	pid_t pid;
 	time_t started, due;
 	int pause_seconds;
@@ -43,8 +43,8 @@ static struct program programs[SERVICES] = {
 		   "/run/log/dhcp.log",
 		   "-1000",
 		   NULL,
-		   { "/usr/bin/busybox", "udhcpc", "-f", "-i", "eth0", "-s", "/usr/lib/slipway/dhcp", "-O", "mtu", "-t", "5",
-		     "-T", "1", "-A", "2" } },
+		   { "/usr/bin/busybox", "udhcpc", "-f", "-i", "eth0", "-s", "/usr/lib/slipway/dhcp", "-O", "mtu", "-O",
+		     "search", "-t", "5", "-T", "1", "-A", "2" } },
 	[CONTAINERD] = { "containerd",
 			 "/var/log/containerd.log",
 			 "-999",
