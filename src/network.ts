@@ -12,6 +12,7 @@ import { HostOutside } from './proxy/adapter/host-outside.ts';
 import { DhcpServer } from './proxy/dhcp.ts';
 import { Dhcpv6Server } from './proxy/dhcpv6.ts';
 import { standardNames } from './proxy/dns/built-in-names.ts';
+import type { NameLookup, Resolver } from './proxy/dns/name-lookup.ts';
 import type { DnsRecord } from './proxy/dns/records.ts';
 import { DnsForwarder, type DnsReport } from './proxy/dns.ts';
 import type { GuestProxy } from './proxy/http-proxy/guest-proxy.ts';
@@ -370,6 +371,11 @@ export class Network {
     this.#request('useDnsRecords', records, () => this.#dns.useRecords(records));
   }
 
+  /** The addresses that guests are given for a name; empty: there are none, or the network is recorded. Never rejects. */
+  async addressesOf(name: string): Promise<readonly Address[]> {
+    return this.#outside.isRecorded ? [] : (await this.#loadNames()).addressesOf(name);
+  }
+
   /** Whom guests' names are asked of, how that went, and the queries of late with a number above `after`. */
   dns(after?: number): DnsReport {
     const epochMs = Date.now() - performance.now();
@@ -458,15 +464,26 @@ export class Network {
     this.#pipeline.wake();
   }
 
+  /** Loaded when somebody asks: guests do without. */
+  async #loadNames(): Promise<NameLookup> {
+    const { NameLookup } = await import('./proxy/dns/name-lookup.ts');
+    const { resolvers } = this.#outside;
+    const resolver: Resolver = {
+      ask: (...query) => {
+        this.#dns.ask(...query);
+        // Its deadlines are the pipeline's to keep.
+        this.#pipeline.wake();
+      },
+    };
+    return new NameLookup(resolver, this.addresses.gateway, () => resolvers.current().search);
+  }
+
   #loadGuestProxy(): Promise<GuestProxy> {
-    this.#guestProxy ??= Promise.all([
-      import('./proxy/http-proxy/guest-proxy.ts'),
-      import('./proxy/dns/name-lookup.ts'),
-    ]).then(([{ GuestProxy }, { NameLookup }]) => {
-      const { resolvers } = this.#outside;
-      const names = new NameLookup(this.#dns, this.addresses.gateway, () => resolvers.current().search);
-      return new GuestProxy({ policy: this.#policy, names, settings: this.#proxySettings });
-    });
+    this.#guestProxy ??= Promise.all([import('./proxy/http-proxy/guest-proxy.ts'), this.#loadNames()]).then(
+      ([{ GuestProxy }, names]) => {
+        return new GuestProxy({ policy: this.#policy, names, settings: this.#proxySettings });
+      },
+    );
     return this.#guestProxy;
   }
 

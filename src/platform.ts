@@ -247,6 +247,7 @@ function openNetwork(
     drops: () => network.drops(),
     capture: (options) => network.capture(options),
     dns: (after) => network.dns(after),
+    addressesOf: (name) => network.addressesOf(name),
     policy: () => network.policy(),
     checkPolicy: (host, question) => network.checkPolicy(host, question),
     expose: (request) => network.expose(request),

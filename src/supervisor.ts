@@ -28,6 +28,7 @@ export interface NetworkCore extends PortExposer {
   drops(): Readonly<Record<string, number>>;
   capture: PlatformPort['capture'];
   dns: PlatformPort['dns'];
+  addressesOf: PlatformPort['addressesOf'];
   policy: PlatformPort['policy'];
   checkPolicy: PlatformPort['checkPolicy'];
   /** Takes over the settings that need no restart. */
@@ -183,6 +184,10 @@ export class Supervisor implements PlatformPort {
 
   dns(after?: number): ReturnType<PlatformPort['dns']> {
     return this.#runningNetwork('that is asked for names').dns(after);
+  }
+
+  addressesOf(name: string): ReturnType<PlatformPort['addressesOf']> {
+    return this.#runningNetwork('that finds names').addressesOf(name);
   }
 
   policy(): ReturnType<PlatformPort['policy']> {

@@ -1,8 +1,8 @@
 /** The operations of the HTTP API that are about a network, with a platform around it or alone. */
 
-import { lookup } from 'node:dns/promises';
 import type { PolicyAnswer, PolicyQuestion } from '../proxy/policy/explanation.ts';
 import { parseCaptureFilter } from '../stack/link/capture-filter.ts';
+import { formatAddress } from '../stack/wire/address.ts';
 import type { CaptureRequest } from './capture-stream.ts';
 import type { NetworkPort } from './port.ts';
 import { RequestError, type Route } from './route.ts';
@@ -46,7 +46,7 @@ export const networkRoutes: readonly Route<NetworkPort>[] = [
     path: '/v1/policy/check',
     summary: 'What the policy says of a flow, and which rule decides; nothing is dialled',
     query: {
-      address: 'An address, or a name: then one answer for each address that the host finds for it',
+      address: 'An address, or a name: then one answer for each address that a guest would be given for it',
       port: 'Of the address; nothing for ICMP',
       protocol: '`tcp` (the default), `udp` or `icmp`',
       direction: "`out` (the default), or `in`: the address is a client of a published port, the port is the host's",
@@ -69,10 +69,9 @@ async function checkPolicy(platform: NetworkPort, query: URLSearchParams): Promi
   if (answers) return [...answers];
   const name = host.toLowerCase().replace(/\.$/, '');
   if (!/^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/.test(name)) throw new RequestError(400, `'${host}' is no address and no name`);
-  const found = await lookup(name, { all: true }).catch((error: NodeJS.ErrnoException) => {
-    throw new RequestError(400, `the host finds no address for '${name}': ${error.code ?? error.message}`);
-  });
-  return found.flatMap(({ address }) => platform.checkPolicy(address, { ...question, name }) ?? []);
+  const found = await platform.addressesOf(name);
+  if (found.length === 0) throw new RequestError(400, `a guest finds no address for '${name}'`);
+  return found.flatMap((address) => platform.checkPolicy(formatAddress(address), { ...question, name }) ?? []);
 }
 
 function number(query: URLSearchParams, name: string): number | undefined {

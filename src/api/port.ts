@@ -10,7 +10,7 @@ import type { PolicyRule } from '../proxy/policy/rule.ts';
 import type { PolicyReport } from '../proxy/policy.ts';
 import type { PublishedPort } from '../proxy/published-ports.ts';
 import type { Capture, CaptureOptions } from '../stack/link/capture.ts';
-import type { FlowRecord } from '../stack/port.ts';
+import type { Address, FlowRecord } from '../stack/port.ts';
 
 export interface PlatformStatus {
   readonly state: MachineState;
@@ -52,6 +52,8 @@ export interface NetworkPort {
   drops(): Readonly<Record<string, number>>;
   /** Whom names are asked of, and the queries of late with a number above `after`. Throws a `StateError` while there is no network. */
   dns(after?: number): DnsReport;
+  /** The addresses that guests are given for a name; empty: there are none. Throws a `StateError` while there is no network. */
+  addressesOf(name: string): Promise<readonly Address[]>;
   /** The policy in force, how often each rule decided, and what was denied lately. Throws a `StateError` while there is no network. */
   policy(): PolicyReport;
   /** What the policy says of a flow to `host`; undefined: it is neither an address nor a name of the network's own. */

@@ -48,7 +48,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     'slipway net policy check 10.0.0.5 443\nslipway net policy check host.docker.internal 5432 --protocol tcp',
   )
     .name('check')
-    .argument('<address>', 'an address, or a name: then each address that the host finds for it')
+    .argument('<address>', 'an address, or a name: then each address that a guest would be given for it')
     .argument('[port]', 'nothing for ICMP')
     .option('--protocol <protocol>', 'tcp, udp or icmp', 'tcp')
     .option('--in', 'whether a client at the address may enter by the published port')

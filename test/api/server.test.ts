@@ -62,6 +62,7 @@ const platform: PlatformPort = {
   ],
   drops: () => ({ 'bad "checksum"': 3 }),
   dns: (after) => dnsReport(after),
+  addressesOf: async (name) => (name === 'localhost' ? [parseAddress('127.0.0.1')!] : []),
   policy: () => policy.report(),
   checkPolicy: (host, question) => checkPolicy(policy, host, question),
   capture: (options) => {
@@ -146,7 +147,7 @@ t.test('the policy, and what it says of a flow', async (t) => {
     ['address=10.0.0.5&port=65536', /'65536' is no port/],
     ['address=10.0.0.5&port=80&protocol=sctp', /'sctp' is not one of tcp, udp, icmp/],
     ['address=0x7f.1/8&port=80', /is no address and no name/],
-    ['address=nope.invalid&port=80', /the host finds no address for 'nope.invalid'/],
+    ['address=nope.invalid&port=80', /a guest finds no address for 'nope.invalid'/],
   ] as const)
     t.match((await call('GET', `/v1/policy/check?${query}`)).json(), { error: words }, query);
 });

@@ -84,6 +84,7 @@ const platform: PlatformPort = {
   flows: () => [],
   drops: () => ({}),
   dns: (after) => dnsReport(after),
+  addressesOf: async (name) => (name === 'localhost' ? [parseAddress('127.0.0.1')!] : []),
   policy: () => policy.report(),
   checkPolicy: (host, question) => checkPolicy(policy, host, question),
   capture: (options) => {

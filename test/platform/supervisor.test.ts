@@ -114,6 +114,7 @@ async function setUp(inForce?: InForce) {
         drops: () => ({ malformed: 1 }),
         capture: (options: Parameters<NetworkCore['capture']>[0]) => new Capture({ epochMs: 0, ...options }),
         dns: () => dnsReport(),
+        addressesOf: async () => [],
         policy: () => policy.report(),
         checkPolicy: () => undefined,
         expose: async ({ hostAddress, hostPort }: { hostAddress: string; hostPort: number }) => {

@@ -5,10 +5,12 @@ import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import dnsPacket, { type Answer } from 'dns-packet';
 import t from 'tap';
+import { Network } from '../../src/network.ts';
 import { NodeHostNet } from '../../src/proxy/adapter/node-host-net.ts';
 import { parseNameServers } from '../../src/proxy/dns/name-servers.ts';
 import { DnsForwarder } from '../../src/proxy/dns.ts';
 import { Policy } from '../../src/proxy/policy.ts';
+import { formatAddress } from '../../src/stack/wire/address.ts';
 import { address, FakeNetstack, type SentDatagram, seededRandom } from './gateway-fakes.ts';
 
 const GATEWAY = '192.168.65.1';
@@ -146,4 +148,20 @@ t.test('a server that nobody is behind is passed over', async (t) => {
   await until(() => connection.messages().length === 1);
   t.same(server.asked, { udp: 1, tcp: 1 });
   connection.abort();
+});
+
+t.test('a whole network finds names for itself, also when the first server says nothing', async (t) => {
+  const server = await serve('127.0.0.1');
+  const silent = dgram.createSocket('udp4').bind(0, '127.0.0.1');
+  await once(silent, 'listening');
+  const servers = parseNameServers(`127.0.0.1#${silent.address().port},${server.text}`);
+  const network = new Network({ subnet: '192.168.65.0/24', mtu: 1500, dns: { servers, hostsFile: '' } });
+  t.teardown(() => {
+    network.close();
+    silent.close();
+  });
+  // Nothing but the network's own timer can lead on to the second server.
+  t.same((await network.addressesOf('n.example')).map(formatAddress), ['192.0.2.0']);
+  t.same((await network.addressesOf('big300.example')).length, 300, 'what is too long for UDP comes by TCP');
+  t.same((await network.addressesOf('host.docker.internal')).map(formatAddress).slice(0, 1), ['192.168.65.2']);
 });
