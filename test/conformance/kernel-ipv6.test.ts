@@ -22,6 +22,8 @@ ensureDebianPackages([
   { name: 'util-linux', proof: 'nsenter' },
 ]);
 
+t.setTimeout(120_000);
+
 const OCTETS = 2_000_000;
 const MTU = 1400;
 const octetAt = (place: number): number => (place * 31 + (place >> 8)) & 0xff;
