@@ -81,8 +81,34 @@ const platform: PlatformPort = {
   status: () => (story.length > 1 ? story.shift()! : story[0]!),
   changes: new BehaviorSubject(up),
   settings,
-  flows: () => [],
-  drops: () => ({}),
+  flows: () => [
+    {
+      protocol: 'tcp',
+      direction: 'in',
+      client: '127.0.0.1:5000',
+      guest: '172.17.0.2:80',
+      peer: '192.168.65.1:50000',
+      state: 'ESTABLISHED',
+      octetsToGuest: 1_500_000,
+      octetsToHost: 7,
+      rttMs: 0.25,
+      retransmissions: 2,
+      waitsFor: 'guest window',
+      rule: 'allow in any',
+    },
+    {
+      protocol: 'icmp',
+      direction: 'out',
+      guest: '192.168.65.3:7',
+      peer: '192.0.2.1',
+      state: 'open',
+      octetsToGuest: 0,
+      octetsToHost: 56,
+      idleMs: 4200,
+      waitsFor: 'nothing',
+    },
+  ],
+  drops: () => ({ 'icmp-host-forbids': 3, 'udp-checksum': 0 }),
   dns: (after) => dnsReport(after),
   addressesOf: async (name) => (name === 'localhost' ? [parseAddress('127.0.0.1')!] : []),
   policy: () => policy.report(),
@@ -199,6 +225,10 @@ t.test('net policy', async (t) => {
   t.match(JSON.parse(await check('::1', '80', '--json')), [{ allowed: false, reason: 'forbidden-address' }]);
   t.match(await slipway('net', 'policy', 'check', '10.0.0.5', 'x'), { status: 1, stderr: "slipway: 'x' is no port\n" });
   t.match(await slipway('net', 'policy', 'check'), { status: 2 });
+  t.same(await slipway('net', 'policy', 'set', 'deny 10.0.0.0/8'), { status: 0, stdout: '', stderr: '' });
+  t.equal(settings.current['policy.rules'], 'deny 10.0.0.0/8', 'of an instance they are a setting');
+  await settings.unset(['policy.rules']);
+  t.match(await slipway('net', 'policy', 'set', 'denied'), { status: 1, stderr: /^slipway: .*a rule is .*\n$/ });
   policy.useHostPorts({ mode: 'ask', ports: [[80, 80]] });
   for (const port of [5432, 5432, 6379]) policy.destination(hostAlias, { protocol: 'tcp', port, ingress: 1 });
   const { stdout } = await slipway('net', 'policy');
@@ -240,6 +270,18 @@ t.test('net capture', async (t) => {
     t.equal(outcome.status, status, argv.join(' '));
     t.match(outcome.stderr, why);
   }
+});
+
+t.test('net flows', async (t) => {
+  const { stdout } = await slipway('net', 'flows');
+  t.match(stdout, /^ +GUEST +PEER +STATE +TO GUEST +TO HOST +RTT +RESENT +IDLE +WAITS FOR +RULE\n/);
+  t.match(
+    stdout,
+    /^tcp +172\.17\.0\.2:80 +<- +127\.0\.0\.1:5000 +EST\w+ +1\.5 M +7 +0\.3 ms +2 +guest window +allow in any$/m,
+  );
+  t.match(stdout, /^icmp +192\.168\.65\.3:7 +-> +192\.0\.2\.1 +open +0 +56 +4 s/m);
+  t.match(stdout, /\n\ndropped: icmp-host-forbids 3\nthe host lets nobody ping, .*ping_group_range/);
+  t.match(JSON.parse((await slipway('net', 'flows', '--json')).stdout), { flows: [{}, {}], drops: {} });
 });
 
 t.test('net conditions', async (t) => {
