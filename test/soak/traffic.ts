@@ -122,6 +122,8 @@ export class SoakTraffic {
   }
 
   #heard(frame: Uint8Array): void {
+    // Router advertisements, for one.
+    if (frame[12] !== 8 || frame[13] !== 0) return;
     const { protocol, payload, source } = readIp(frame, this.#guest.gatewayMac);
     if (source !== HOST) return;
     if (protocol === 17) this.answered++;
