@@ -163,8 +163,9 @@ const dialled = (found: AddressKind): boolean => found === 'private' || found ==
 /** The IPv4 address that a transition format carries, or undefined. */
 function embedded(address: Address): Address | undefined {
   const first = word(address, 0);
-  // RFC 6052 2.1: 64:ff9b::/96.
+  // RFC 6052 2.1: 64:ff9b::/96, and RFC 8215: of a network's own, prefixes of 96 bits in 64:ff9b:1::/48.
   if (first === 0x0064ff9b && word(address, 1) === 0 && word(address, 2) === 0) return ofIpv4(word(address, 3));
+  if (first === 0x0064ff9b && word(address, 1) >>> 16 === 1) return ofIpv4(word(address, 3));
   // RFC 7915 and before it RFC 2765 2.1: ::ffff:0:a.b.c.d.
   if (first === 0 && word(address, 1) === 0 && word(address, 2) === -65536) return ofIpv4(word(address, 3));
   // RFC 3056 2: 2002:V4ADDR::/48.
