@@ -19,7 +19,9 @@ const NEVER: number = Number.POSITIVE_INFINITY;
 export function acknowledge(c: Tcb, s: Segment, nowMs: number): void {
   const octets = seqSub(s.ack, c.sndUna);
   c.unanswered = 0;
-  c.flight.begin();
+  // Most segments of a stream towards us tell nothing about what we sent.
+  const tells = octets > 0 || s.sackBlocks > 0 || c.recovering;
+  if (tells) c.flight.begin();
   if (octets > 0) {
     newlyAcknowledged(c, s, octets, nowMs);
     if (c.state === 'CLOSED') return;
@@ -37,7 +39,7 @@ export function acknowledge(c: Tcb, s: Segment, nowMs: number): void {
     duplicate(c);
     c.context.ready(c);
   }
-  if (c.sackPermitted && (s.sackBlocks > 0 || c.recovering || c.flight.heardOfAgain)) heedBlocks(c, s, nowMs);
+  if (tells && c.sackPermitted && (s.sackBlocks > 0 || c.recovering || c.flight.heardOfAgain)) heedBlocks(c, s, nowMs);
   // RFC 9293 3.10.7.4: the window of an older segment must not replace that of a newer one.
   if (
     s.window << c.sndWndShift !== c.sndWnd &&
