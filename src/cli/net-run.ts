@@ -74,7 +74,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   }
   if (process.platform !== 'linux') throw new Error("'net run' is for Linux: this system has no network namespaces");
   const report = (line: string): void => void process.stderr.write(`slipway: ${line}\n`);
-  const recording = startRecording(options, options.record, report);
+  const recording = await startRecording(options, options.record, report);
   const network = new Network({ ...options, ...recording.network });
   let endCapture = async (): Promise<void> => undefined;
   try {

@@ -79,7 +79,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   }
   const ended = Promise.withResolvers<number>();
   const report: Report = (line) => void process.stderr.write(`slipway: ${line}\n`);
-  const recording = startRecording(options, options.record, report);
+  const recording = await startRecording(options, options.record, report);
   const network = new Network({ ...options, ...recording.network });
   let endCapture = async (): Promise<void> => undefined;
   let endApi = async (): Promise<void> => undefined;
