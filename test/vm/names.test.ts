@@ -90,7 +90,8 @@ withInstance('names in containers', async (t, slipway) => {
           'app.world.test: 192.168.65.2',
         ])
           t.ok(said.split('\n').includes(line), `${program}: ${line} (${said})`);
-        t.match(said, /^host\.docker\.internal: .*192\.168\.65\.2/m);
+        for (const name of ['host.docker.internal', 'app.world.test'])
+          t.match(said, new RegExp(`^${name}: .*192\\.168\\.65\\.2`, 'm'), `${program}: ${name}`);
         t.match(said, /^both\.world\.test: .*198\.51\.100\.5/m);
       }
       t.match(await inside('getent hosts four.world.test'), /^198\.51\.100\.4 +four\.world\.test/);
