@@ -36,7 +36,9 @@ export function apply(copy: string, patch: string, ...how: string[]): string | u
 /** The first test that fails in the copy, and in which file; undefined: all pass. */
 function firstFailure(copy: string): string | undefined {
   for (const file of tests) {
-    const run = spawnSync(process.execPath, [file], { cwd: copy, encoding: 'utf8', timeout: 120_000 });
+    // What a mutant's failures leave goes with the copy.
+    const env = { ...process.env, SLIPWAY_RECORDINGS: copy };
+    const run = spawnSync(process.execPath, [file], { cwd: copy, env, encoding: 'utf8', timeout: 120_000 });
     if (run.status === 0) continue;
     const name = /^not ok \d+ - (.*?)(?: # time=.*)?$/m.exec(run.stdout)?.[1];
     return `${basename(file)}: ${name ?? run.stderr.trim().split('\n').at(-1)}`;

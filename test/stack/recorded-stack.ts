@@ -26,10 +26,10 @@ import type {
 /** Recordings of what is done again; undefined: nothing is. */
 let recordings: { readonly recorder: Recorder; readonly parts: readonly Uint8Array[] }[] | undefined;
 
-const folder = process.env.SLIPWAY_RECORDINGS ?? join(tmpdir(), 'slipway-recordings');
+const folder = (): string => process.env.SLIPWAY_RECORDINGS ?? join(tmpdir(), 'slipway-recordings');
 
 /** Does `run` again, recorded, and says where the recordings are. It may fail as it did. */
-export function recordAgain(name: string, run: () => unknown, where = folder): string {
+export function recordAgain(name: string, run: () => unknown, where = folder()): string {
   const made: NonNullable<typeof recordings> = [];
   recordings = made;
   try {
