@@ -296,7 +296,7 @@ t.test('nothing stays behind, however it ends', async (t) => {
 });
 
 t.test('an ordinary user', async (t) => {
-  const inside = `"${launcher}" net run sh -c 'id -u; cat /proc/self/uid_map; getent hosts host.docker.internal'`;
+  const inside = `"${launcher}" net run sh -c 'id -u; cat /proc/self/uid_map; getent ahostsv4 host.docker.internal'`;
   const argv = isRoot ? ['unshare', '-m', 'sh', '-c', asNobody(inside)] : ['sh', '-c', inside];
   const { status, stdout, stderr } = await new Running(argv[0]!, argv.slice(1), undefined).ended;
   t.equal(status, 0, stderr);
