@@ -37,7 +37,7 @@
 #define SETTINGS_MARK "/run/slipway/settings"
 /* How long dockerd, all else being ready, waits for network and settings. */
 #define NETWORK_SECONDS 5
-#define SETTINGS_SECONDS 10
+#define SETTINGS_SECONDS 30
 #define DOCKERD_SECONDS 20
 #define CONTAINERD_SECONDS 3
 #define REST_HUNDREDTHS 100
