@@ -8,7 +8,9 @@
  * immediate or a new handle waits for it: `uv_backend_timeout` tells), the thread goes back to it for one turn of its
  * own. An eventfd that libuv polls, set on the way out, brings it back here. So Node's timers, sockets, signals and workers
  * go on as ever, and while both are busy they alternate.
- * Promises and ticks that handlers leave behind are run at the end of each turn, as Node does after each callback.
+ * Promises and ticks that handlers leave behind are run at the end of each turn, as Node does after each callback. Node's
+ * HTTP parser does not bear to be fed from a tick that is run in here (it aborts the process: its callbacks want to be
+ * inside one of Node's). Where it parses what comes by a stream of ours, turns end in libuv's instead: see `yieldToNode`.
  *
  * There is one loop a thread, as there is one of libuv's, and this is the main thread's: libuv tells no other.
  *
@@ -53,6 +55,8 @@ export interface TurnHandler {
 }
 
 let loop: EventLoop | undefined;
+let yielding = false;
+const nothing = (): void => {};
 
 export class EventLoop {
   readonly #epoll: number;
@@ -79,6 +83,11 @@ export class EventLoop {
   static get(): EventLoop {
     loop ??= new EventLoop();
     return loop;
+  }
+
+  /** From now on Node itself runs promises and ticks, in a turn of its own after each of ours. */
+  static yieldToNode(): void {
+    yielding = true;
   }
 
   private constructor() {
@@ -192,6 +201,10 @@ export class EventLoop {
     for (const run of due) run();
     due.length = 0;
     this.#spare = due;
+    if (yielding) {
+      setImmediate(nothing);
+      return false;
+    }
     uv.settle();
     return !forUv;
   }
