@@ -14,6 +14,8 @@ import { QemuStreamLink } from '../src/hypervisor/link/qemu-stream.ts';
 import { Network } from '../src/network.ts';
 import { Guest } from './clients/guest.ts';
 
+t.setTimeout(120_000);
+
 const HOST = '192.168.65.2';
 const folder = mkdtempSync(join(tmpdir(), 'slipway-network-'));
 t.teardown(() => rmSync(folder, { recursive: true }));

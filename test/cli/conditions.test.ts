@@ -11,6 +11,8 @@ import { text } from 'node:stream/consumers';
 import t from 'tap';
 import { ensureDebianPackages } from '../../tools/debian.ts';
 
+t.setTimeout(120_000);
+
 ensureDebianPackages([
   { name: 'iproute2', proof: 'ip' },
   { name: 'iputils-ping', proof: 'ping' },

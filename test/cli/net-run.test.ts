@@ -13,6 +13,8 @@ import t, { type Test } from 'tap';
 import { namespaceRemedy } from '../../src/cli/namespace-remedy.ts';
 import { ensureDebianPackages } from '../../tools/debian.ts';
 
+t.setTimeout(120_000);
+
 ensureDebianPackages([
   { name: 'curl', proof: 'curl' },
   { name: 'iproute2', proof: 'ip' },

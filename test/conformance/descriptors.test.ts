@@ -9,6 +9,8 @@ import { join } from 'node:path';
 import t from 'tap';
 import { Guest } from '../clients/guest.ts';
 
+t.setTimeout(120_000);
+
 const launcher = join(import.meta.dirname, '../../bin/slipway');
 const LIMIT = 120;
 

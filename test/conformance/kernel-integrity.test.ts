@@ -20,6 +20,8 @@ import { formatAddress } from '../../src/stack/wire/address.ts';
 import { Guest } from '../clients/guest.ts';
 import { seededRandom } from '../stack/world.ts';
 
+t.setTimeout(120_000);
+
 const families = [
   { family: 'IPv4', loopback: '127.0.0.1', mtus: [576, 1500, 65520] },
   { family: 'IPv6', loopback: '::1', mtus: [1280, 1500, 65520] },

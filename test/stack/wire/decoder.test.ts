@@ -18,6 +18,8 @@ import * as udp from '../../../src/stack/wire/udp.ts';
 import { arpFrame, icmpFrame, ipFrame, transportChecksum, udpFrame } from '../frames.ts';
 import { tshark } from './tshark.ts';
 
+t.setTimeout(120_000);
+
 const FRAMES = 200;
 
 interface Read {
