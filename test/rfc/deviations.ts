@@ -176,7 +176,7 @@ export const deviations: readonly Deviation[] = [
   at(
     8985,
     '7.2',
-    'A probe is sent after 10 ms at least, and 50 ms more for a lone segment',
+    'A probe is sent after 20 ms at least, and 50 ms more for a lone segment',
     'A guest that the host has not scheduled meanwhile has lost nothing; guests acknowledge a lone segment after 40 ms',
   ),
   at(9293, '3.6.1', 'TIME-WAIT lasts for 10 s, not twice the MSL of 2 minutes', 'As RFC 1122 4.2.2.13'),

@@ -158,3 +158,19 @@ t.test('7.4: a probe that mended a loss is answered as any loss; one that came t
   mended.guestSends('. 1:1(0) ack 134001');
   t.ok(flight(mended, 200_000) < 80, 'half of it');
 });
+
+t.test('7.4: nor is one whose first transmission the timestamps echo', async (t) => {
+  const s = new TcpScript(t);
+  s.guestSends('S 0:0(0) <mss 1000,wscale 7,sackOK,TS val 1 ecr 0>');
+  s.connection.accept(s.owner);
+  s.expect('S. 0:0(0) ack 1');
+  s.world.nowMs += 10;
+  s.guestSends('. 1:1(0) ack 1 <TS val 2 ecr 0>');
+  flight(s, 988);
+  s.advance(61);
+  s.expect('P. 1:989(988) ack 1 <TS val 80 ecr 2>');
+  s.guestSends('. 1:1(0) ack 989 <TS val 3 ecr 10>');
+  const before = flight(s, 131_000);
+  s.guestSends(`. 1:1(0) ack ${989 + 131_000} <TS val 4 ecr 81>`);
+  t.equal(flight(s, 131_000), before, 'the window is what it was');
+});

@@ -22,7 +22,7 @@ const DUPLICATE_THRESHOLD = 3;
 /** Recoveries for which a wider reordering window is kept. RFC 8985 6.2, step 4. */
 const PERSIST = 16;
 /** A guest that was not scheduled for a while has not lost anything. */
-const LEAST_PROBE_MS = 10;
+const LEAST_PROBE_MS = 20;
 /** With which a guest may delay the acknowledgement of a lone segment (Linux: 40 ms). RFC 8985 7.2 */
 const DELAYED_ACK_MS = 50;
 
@@ -228,6 +228,11 @@ export function lossTimer(c: Tcb, nowMs: number): void {
 
 /** The probe, and all before it, is acknowledged. RFC 8985 7.4.2 */
 function tailHeard(c: Tcb, s: Segment): void {
+  // The echo is of before the probe: what the probe repeated had arrived.
+  if (c.timestamps && s.hasTimestamps && ((s.timestampEcho - c.tailTick) | 0) < 0) {
+    c.tailEnd = undefined;
+    return;
+  }
   // A probe that was sent for the first time tells nothing; one that was sent again mended a loss, if it did not come twice.
   const mended = c.tailAgain && seqGt(s.ack, c.tailEnd!);
   if (mended && !c.recovering) {

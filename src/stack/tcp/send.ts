@@ -231,6 +231,7 @@ function sendTail(c: Tcb, window: number, nowMs: number): number {
     if (!sendAgain(c, index, octets, window, nowMs)) return 0;
   }
   c.tailEnd = c.sndNxt;
+  c.tailTick = c.tsVal;
   c.lossAtMs = NEVER;
   armRetransmit(c, nowMs);
   return octets;

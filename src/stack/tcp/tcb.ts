@@ -148,10 +148,11 @@ export abstract class Tcb implements Sender, TimerOwner {
   recover: Seq = seq(0);
   /** The first segment that is lost is to be sent again, whatever the windows say. */
   firstDue = false;
-  /** The tail of the flight is to be probed for; TLP.end_seq and TLP.is_retrans of the probe. RFC 8985 7 */
+  /** The tail of the flight is to be probed for; TLP.end_seq and TLP.is_retrans of the probe, and our clock then. RFC 8985 7 */
   tailDue = false;
   tailEnd: Seq | undefined = undefined;
   tailAgain = false;
+  tailTick = 0;
   /** RACK.reo_wnd_mult, RACK.reo_wnd_persist and the number after which it may be raised again. RFC 8985 5.2 */
   reorderSteps = 1;
   reorderPersist = 0;
