@@ -138,9 +138,15 @@ export class HttpRelay {
           from.resume();
           return reject(proxyRefusal(407));
         }
+        const { statusCode = 0, statusMessage = '' } = from;
+        // Node's parser lets through what its `writeHead` throws at.
+        if (statusCode < 100 || response.headersSent) {
+          from.destroy();
+          return reject(new HttpRefusal(502, 'the server answers with something else than HTTP'));
+        }
         // How the body is framed is between us and the client: it may be of HTTP/1.0.
         const fields = endToEnd(from.rawHeaders, 'transfer-encoding');
-        response.writeHead(from.statusCode ?? 502, from.statusMessage, fields);
+        response.writeHead(statusCode, isReason.test(statusMessage) ? statusMessage : undefined, fields);
         response.flushHeaders();
         from.on('error', () => response.destroy());
         from.pipe(response);
@@ -153,7 +159,8 @@ export class HttpRelay {
       });
       out.once('error', (error) => {
         const safe = request.method === 'GET' || request.method === 'HEAD' || request.method === 'OPTIONS';
-        if (mayRepeat && out.reusedSocket && safe && !hasBody(request) && !response.destroyed)
+        const untold = !response.headersSent && !response.destroyed;
+        if (mayRepeat && out.reusedSocket && safe && !hasBody(request) && untold)
           this.#forward(client, route, response, false).then(resolve, reject);
         else reject(error);
       });
@@ -265,6 +272,9 @@ class RouteAgent extends http.Agent {
     return null;
   }
 }
+
+/** RFC 9112 4: a reason that is anything else may be left out, as nobody goes by it. */
+const isReason = /^[\t\x20-\x7e\x80-\xff]+$/;
 
 const gone = (): Error => Object.assign(new Error('the connection has gone'), { code: 'ECONNRESET' });
 

@@ -1,0 +1,58 @@
+/** The proxy's HTTP between a client and servers that misbehave, without a network of ours between them. */
+
+import { once } from 'node:events';
+import net from 'node:net';
+import t, { type Test } from 'tap';
+import type { HttpRoutes } from '../../src/proxy/http-proxy/relay.ts';
+import { HttpRelay } from '../../src/proxy/http-proxy/relay.ts';
+import { dial } from '../../src/proxy/http-proxy/upstream.ts';
+
+/** A relay whose every target is `port` of the loopback; `ask` gives all that it answers to octets. */
+async function relay(t: Test, port: number): Promise<(text: string) => Promise<string>> {
+  const connect = () => dial({ host: '127.0.0.1', port });
+  const routes: HttpRoutes = { route: async () => ({ key: 'one', connect }), tunnel: connect };
+  const relayed = new HttpRelay({ form: 'absolute', routes });
+  const server = net.createServer({ allowHalfOpen: true }, (client) => relayed.serve(client));
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => {
+    relayed.close();
+    server.close();
+  });
+  return async (text) => {
+    const client = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1');
+    client.write(text, 'latin1');
+    let said = '';
+    client.on('data', (bytes) => (said += bytes.toString('latin1')));
+    await once(client, 'close');
+    return said;
+  };
+}
+
+/** A server that answers each connection's n-th octets with the n-th text; its port. */
+async function serve(t: Test, ...answers: readonly string[]): Promise<number> {
+  const server = net.createServer((socket) => {
+    let next = 0;
+    socket.on('error', () => undefined);
+    socket.on('data', () => void socket.write(answers[next++] ?? '', 'latin1'));
+    t.teardown(() => socket.destroy());
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => server.close());
+  return (server.address() as net.AddressInfo).port;
+}
+
+const get = 'GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\nConnection: close\r\n\r\n';
+
+t.test('a status that is none is refused, and ends nothing else', async (t) => {
+  for (const status of ['000', '099']) {
+    const ask = await relay(t, await serve(t, `HTTP/1.1 ${status} x\r\nContent-Length: 0\r\n\r\n`));
+    t.match(await ask(get), /^HTTP\/1\.1 502 .*something else than HTTP/s, status);
+  }
+});
+
+t.test('a reason with octets that are none of a reason’s is left out', async (t) => {
+  for (const reason of ['a\x01b', 'a\0b', '\x7f']) {
+    const ask = await relay(t, await serve(t, `HTTP/1.1 200 ${reason}\r\nContent-Length: 2\r\n\r\nhi`));
+    t.match(await ask(get), /^HTTP\/1\.1 200 OK\r\n.*\r\n\r\nhi$/s, JSON.stringify(reason));
+  }
+});
