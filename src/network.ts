@@ -310,7 +310,6 @@ export class Network {
   /** Opens a way of the host's to guests and containers by their own addresses; it closes with the network. */
   async openEntrance(options: Pick<EntranceOptions, 'at' | 'credential' | 'names'>): Promise<Entrance> {
     if (this.#outside.isRecorded) throw new Error('an entrance cannot be recorded: it stands on sockets of its own');
-    await yieldToNode();
     const [{ Entrance }, { GuestStream }, { openGuestDatagrams }] = await Promise.all([
       import('./proxy/adapter/entrance.ts'),
       import('./proxy/adapter/guest-stream.ts'),
@@ -480,13 +479,11 @@ export class Network {
   }
 
   #loadGuestProxy(): Promise<GuestProxy> {
-    this.#guestProxy ??= Promise.all([
-      yieldToNode(),
-      import('./proxy/http-proxy/guest-proxy.ts'),
-      this.#loadNames(),
-    ]).then(([, { GuestProxy }, names]) => {
-      return new GuestProxy({ policy: this.#policy, names, settings: this.#proxySettings });
-    });
+    this.#guestProxy ??= Promise.all([import('./proxy/http-proxy/guest-proxy.ts'), this.#loadNames()]).then(
+      ([{ GuestProxy }, names]) => {
+        return new GuestProxy({ policy: this.#policy, names, settings: this.#proxySettings });
+      },
+    );
     return this.#guestProxy;
   }
 
@@ -519,9 +516,4 @@ function addressesOf(subnet: Subnet, subnet6: Subnet | undefined): NetworkAddres
     ...named((number) => ofIpv4(ipv4Word(subnet.address) + number)),
     ipv6: subnet6 && named((number) => hostOf6(subnet6, number)),
   };
-}
-
-/** Before HTTP is parsed that comes by a stream of ours. */
-async function yieldToNode(): Promise<void> {
-  if (process.platform === 'linux') (await import('./native/event-loop.ts')).EventLoop.yieldToNode();
 }

@@ -8,9 +8,10 @@
  * immediate or a new handle waits for it: `uv_backend_timeout` tells), the thread goes back to it for one turn of its
  * own. An eventfd that libuv polls, set on the way out, brings it back here. So Node's timers, sockets, signals and workers
  * go on as ever, and while both are busy they alternate.
- * Promises and ticks that handlers leave behind are run at the end of each turn, as Node does after each callback. Node's
- * HTTP parser does not bear to be fed from a tick that is run in here (it aborts the process: its callbacks want to be
- * inside one of Node's). Where it parses what comes by a stream of ours, turns end in libuv's instead: see `yieldToNode`.
+ * Promises and ticks that handlers leave behind are run at the end of each turn, as Node does after each callback. What
+ * they do may call back through Node itself, as its HTTP parser does, which takes itself for the outermost callback where
+ * there is none and aborts. So turns are run inside of one: koffi's is none, the immediate that it asks for is. (It must be
+ * without a reference: one with it would make libuv say that it has something to do.)
  *
  * There is one loop a thread, as there is one of libuv's, and this is the main thread's: libuv tells no other.
  *
@@ -55,8 +56,6 @@ export interface TurnHandler {
 }
 
 let loop: EventLoop | undefined;
-let yielding = false;
-const nothing = (): void => {};
 
 export class EventLoop {
   readonly #epoll: number;
@@ -85,11 +84,6 @@ export class EventLoop {
     return loop;
   }
 
-  /** From now on Node itself runs promises and ticks, in a turn of its own after each of ours. */
-  static yieldToNode(): void {
-    yielding = true;
-  }
-
   private constructor() {
     if (!isMainThread) throw new Error('only the main thread has a native event loop');
     this.#uv = libuv();
@@ -100,7 +94,7 @@ export class EventLoop {
     this.#handlers[LIBUV] = { ready: () => {} };
     this.#wake = eventfd(1, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (this.#wake < 0) throw errorOf('eventfd', this.#wake);
-    this.#watch = koffi.node.poll(this.#wake, { readable: true }, () => this.#run());
+    this.#watch = koffi.node.poll(this.#wake, { readable: true }, () => void setImmediate(this.#run).unref());
     this.#watch.unref();
     // Node runs libuv once more at its end, when nothing may be called any more.
     process.once('exit', () => this.#watch.close());
@@ -164,7 +158,7 @@ export class EventLoop {
   }
 
   /** Turn after turn, until libuv is needed. */
-  #run(): void {
+  readonly #run = (): void => {
     read(this.#wake, this.#counter.address, 8);
     this.#inside = true;
     if (this.#heldForSoon) {
@@ -173,17 +167,13 @@ export class EventLoop {
     }
     try {
       while (this.#turn());
-    } catch (error) {
-      // It must not unwind through koffi.
-      setImmediate(() => {
-        throw error;
-      });
+    } finally {
+      this.#inside = false;
+      if (this.#soon.length > 0) this.#holdForSoon();
+      this.#counter.view.setUint32(0, 1, true);
+      write(this.#wake, this.#counter.address, 8);
     }
-    this.#inside = false;
-    if (this.#soon.length > 0) this.#holdForSoon();
-    this.#counter.view.setUint32(0, 1, true);
-    write(this.#wake, this.#counter.address, 8);
-  }
+  };
 
   /** False: libuv has something to do. */
   #turn(): boolean {
@@ -201,10 +191,6 @@ export class EventLoop {
     for (const run of due) run();
     due.length = 0;
     this.#spare = due;
-    if (yielding) {
-      setImmediate(nothing);
-      return false;
-    }
     uv.settle();
     return !forUv;
   }

@@ -2,8 +2,10 @@
 
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import http from 'node:http';
 import net from 'node:net';
 import { createInterface } from 'node:readline';
+import { Duplex } from 'node:stream';
 import { setTimeout as after } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
@@ -99,6 +101,27 @@ t.test('promises and ticks of a handler are done before the next turn', async (t
     });
   });
   t.same(told.slice(0, 7), ['ready 1', 'deferred', 'turn over', 'soon', 'tick', 'promise', 'ready 2']);
+});
+
+t.test('HTTP may be parsed that comes by a stream from a handler', async (t) => {
+  const server = http.createServer((request, response) => response.end(`hello ${request.url}`));
+  const answer = await new Promise<string>((resolve) => {
+    let text = '';
+    const stream = new Duplex({
+      read: () => {},
+      write: (chunk: Buffer, _encoding, done) => {
+        text += chunk.toString();
+        done();
+        if (text.includes('hello')) resolve(text);
+      },
+    });
+    server.emit('connection', stream);
+    const stop = busy(new Readiness(), () => {
+      stop();
+      process.nextTick(() => stream.push('GET /there HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'));
+    });
+  });
+  t.match(answer, /^HTTP\/1.1 200 OK.*hello \/there$/s);
 });
 
 t.test('each owner is told once that its turn is over, and only when it had one', async (t) => {
