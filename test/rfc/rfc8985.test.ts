@@ -172,5 +172,5 @@ t.test('7.4: nor is one whose first transmission the timestamps echo', async (t)
   s.guestSends('. 1:1(0) ack 989 <TS val 3 ecr 10>');
   const before = flight(s, 131_000);
   s.guestSends(`. 1:1(0) ack ${989 + 131_000} <TS val 4 ecr 81>`);
-  t.equal(flight(s, 131_000), before, 'the window is what it was');
+  t.ok(flight(s, 250_000) > 1.5 * before, 'the window goes on growing');
 });
