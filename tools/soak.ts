@@ -8,7 +8,7 @@
 
 import { execFileSync, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { arch, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -116,7 +116,12 @@ const failures = [
   after.rssOctets > warm.rssOctets * (1 + RESIDENT_GROWTH) && 'resident memory has grown',
   traffic.answered < traffic.datagrams * 0.99 && `${traffic.datagrams - traffic.answered} datagrams had no answer`,
 ].filter((failure) => failure !== false);
-if (values.record) writeFileSync(join(root, 'docs/SOAK.md'), report());
+if (values.record) {
+  const file = join(root, 'docs/SOAK.md');
+  // What is told of other runs stays.
+  const others = existsSync(file) ? (/\n## .*/s.exec(readFileSync(file, 'utf8'))?.[0] ?? '') : '';
+  writeFileSync(file, report() + others);
+}
 for (const failure of failures) console.log(`FAILED ${failure}`);
 console.log(`${traffic.opened} connections, ${failures.length} failures`);
 process.exit(failures.length > 0 ? 1 : 0);
