@@ -162,6 +162,8 @@ export interface Transaction {
   readonly parents: readonly string[];
   setParents(commits: readonly string[]): Promise<void>;
   message: string;
+  /** Octets of the objects made so far, of what is not committed yet. */
+  readonly heldOctets: number;
 
   entry(path: string): Promise<TreeEntry | undefined>;
   list(path: string): Promise<readonly TreeEntry[] | undefined>;

@@ -25,6 +25,10 @@ export interface TransactionParts<O extends Objects> {
   readonly stamp: (message: string) => Stamp;
   /** Runs an operation on the branch, with the objects at hand; the branch's head. */
   readonly submit: (objects: O, operation: Operation) => Promise<string>;
+  /** Octets of the objects that it keeps. */
+  readonly heldOctets: (objects: O) => number;
+  /** Lets go of them: it has ended. */
+  readonly release: (objects: O) => void;
 }
 
 export class WorkingTransaction<O extends Objects> implements Transaction {
@@ -37,6 +41,7 @@ export class WorkingTransaction<O extends Objects> implements Transaction {
   #parents: readonly string[];
   #merging: Transaction['merging'];
   #closed = false;
+  #committing = false;
 
   static async begin<O extends Objects>(parts: TransactionParts<O>): Promise<WorkingTransaction<O>> {
     const { origin, objects } = parts;
@@ -49,6 +54,10 @@ export class WorkingTransaction<O extends Objects> implements Transaction {
     this.origin = parts.origin;
     this.#parents = parts.origin === undefined ? [] : [parts.origin];
     this.#work = new WorkingTree(parts.objects, tree);
+  }
+
+  get heldOctets(): number {
+    return this.#parts.heldOctets(this.#parts.objects);
   }
 
   get parents(): readonly string[] {
@@ -141,13 +150,23 @@ export class WorkingTransaction<O extends Objects> implements Transaction {
     const stamp = this.#parts.stamp(this.message);
     const commit = objects.addCommit({ ...stamp, tree: this.#work.store(), parents: this.#parents });
     const merge = mergeCommit(commit, { ...stamp, message: `Merge: ${stamp.message}` });
-    const head = await this.#parts.submit(objects, merge);
-    this.#closed = true;
-    return head;
+    this.#committing = true;
+    try {
+      const head = await this.#parts.submit(objects, merge);
+      this.#closed = true;
+      return head;
+    } finally {
+      this.#committing = false;
+      if (this.#closed) this.close();
+    }
   }
 
+  /** Whoever still has it holds no content by it. */
   close(): void {
     this.#closed = true;
+    if (this.#committing) return;
+    this.#work.reset(EMPTY_TREE);
+    this.#parts.release(this.#parts.objects);
   }
 
   #open(): O {

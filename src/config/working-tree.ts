@@ -141,7 +141,16 @@ export class WorkingTree {
 
   #describe(name: string, node: Node): TreeEntry | undefined {
     const kind = kindOf(node.mode);
-    return kind && { name, kind, hash: isDirectory(node) ? this.#store(node) : this.#blob(node) };
+    if (!kind) return undefined;
+    const hash = (): string => (isDirectory(node) ? this.#store(node) : this.#blob(node));
+    // Objects are made, and then kept, for who wants the hash: most only look what is there.
+    return {
+      name,
+      kind,
+      get hash() {
+        return hash();
+      },
+    };
   }
 
   async #open(node: DirectoryNode): Promise<Map<string, Node>> {

@@ -219,6 +219,8 @@ export class GitDatabase implements Database {
       objects: this.#store.batch(),
       stamp: (message) => this.#stamp({ message }),
       submit: (objects, operation) => this.#moved(branch, operation, objects),
+      heldOctets: (objects) => objects.octets,
+      release: (objects) => objects.clear(),
     });
   }
 

@@ -200,9 +200,16 @@ export class GitObjectStore implements ObjectReader {
 export class ObjectBatch implements Objects {
   readonly #store: GitObjectStore;
   readonly #added = new Map<string, PackedObject & GitObject>();
+  /** Of all objects added here. */
+  octets = 0;
 
   constructor(store: GitObjectStore) {
     this.#store = store;
+  }
+
+  clear(): void {
+    this.#added.clear();
+    this.octets = 0;
   }
 
   addBlob(content: Uint8Array): string {
@@ -259,7 +266,10 @@ export class ObjectBatch implements Objects {
 
   #add(type: ObjectType, content: Uint8Array): string {
     const hash = sha1(objectHead(type, content.length), content);
-    if (!this.#added.has(hash)) this.#added.set(hash, { hash, type, content });
+    if (!this.#added.has(hash)) {
+      this.#added.set(hash, { hash, type, content });
+      this.octets += content.length + OVERHEAD_OCTETS;
+    }
     return hash;
   }
 }

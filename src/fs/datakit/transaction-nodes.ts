@@ -31,9 +31,9 @@ class OpenTransaction {
   /** What `ctl` and `merge` last answered, for clients that see no more of an error than its number. */
   answer = '';
 
-  constructor(transaction: Transaction, limits: WorkingLimits) {
+  constructor(transaction: Transaction, limits: WorkingLimits, heldByAll: () => number) {
     this.transaction = transaction;
-    this.copy = new WorkingCopy(transaction, limits);
+    this.copy = new WorkingCopy(transaction, limits, heldByAll);
     this.parents = lines(transaction.parents);
   }
 
@@ -106,7 +106,9 @@ export class Transactions {
     if (this.#count >= this.#limits.transactions) throw new FileError('ENOSPC', 'too many transactions are open');
     this.#count++;
     try {
-      const open = new OpenTransaction(await this.#database.transaction(branch), this.#limits);
+      const open = new OpenTransaction(await this.#database.transaction(branch), this.#limits, () =>
+        this.#heldOctets(),
+      );
       const ofBranch = this.#open.get(branch) ?? new Map<string, OpenTransaction>();
       if (ofBranch.has(name)) throw new FileError('EEXIST');
       ofBranch.set(name, open);
@@ -116,6 +118,12 @@ export class Transactions {
       this.#count--;
       throw error;
     }
+  }
+
+  #heldOctets(): number {
+    let held = 0;
+    for (const ofBranch of this.#open.values()) for (const { copy } of ofBranch.values()) held += copy.heldOctets;
+    return held;
   }
 
   #forget(branch: string, name: string): void {
@@ -141,6 +149,7 @@ export class Transactions {
       return finish();
     };
     const merge = async (commit: string): Promise<string> => {
+      copy.checkRoom();
       await open.takeParents();
       await transaction.merge(commit);
       open.parents = lines(transaction.parents);
@@ -171,7 +180,11 @@ export class Transactions {
       ctl: command(control),
       merge: command(merge),
       origin: (id) => textFile(id, () => lines(transaction.origin === undefined ? [] : [transaction.origin])),
-      diff: (id) => diffDirectory(id, (commit) => transaction.diff(commit)),
+      diff: (id) =>
+        diffDirectory(id, async (commit) => {
+          copy.checkRoom();
+          return transaction.diff(commit);
+        }),
     };
     const now = (): DirectoryNode => {
       const { merging } = transaction;

@@ -16,10 +16,12 @@ import { ifThere } from './database-refusal.ts';
 import { joinPath } from './tree-nodes.ts';
 
 const decoder = new TextDecoder();
+/** What a file or directory costs in memory beside its content. */
+const ENTRY_OCTETS = 256;
 
 export interface WorkingLimits {
   readonly fileOctets: number;
-  /** All that one transaction has had written to it. */
+  /** All that the open transactions of one connection hold: what was written, and the objects made of it. */
   readonly writtenOctets: number;
 }
 
@@ -27,11 +29,24 @@ export interface WorkingLimits {
 export class WorkingCopy {
   readonly transaction: Transaction;
   readonly #limits: WorkingLimits;
+  readonly #heldByAll: () => number;
   #written = 0;
 
-  constructor(transaction: Transaction, limits: WorkingLimits) {
+  /** `heldByAll`: what this and the connection's other transactions hold. */
+  constructor(transaction: Transaction, limits: WorkingLimits, heldByAll: () => number) {
     this.transaction = transaction;
     this.#limits = limits;
+    this.#heldByAll = heldByAll;
+  }
+
+  get heldOctets(): number {
+    return this.#written + this.transaction.heldOctets;
+  }
+
+  /** Before more is kept. */
+  checkRoom(added = 0): void {
+    if (this.#heldByAll() + added > this.#limits.writtenOctets)
+      throw new FileError('ENOSPC', 'the transaction has had too much written to it');
   }
 
   root(id: bigint): DirectoryNode {
@@ -57,9 +72,14 @@ export class WorkingCopy {
 
   async write(path: string, octets: Uint8Array | string, added: number, mode?: FileMode): Promise<void> {
     if (octets.length > this.#limits.fileOctets) throw new FileError('EFBIG');
-    if (this.#written + added > this.#limits.writtenOctets)
-      throw new FileError('ENOSPC', 'the transaction has had too much written to it');
+    this.checkRoom(added);
     await this.transaction.write(path, octets, mode);
+    this.#written += added;
+  }
+
+  async makeDirectory(path: string, added: number): Promise<void> {
+    this.checkRoom(added);
+    await this.transaction.makeDirectory(path);
     this.#written += added;
   }
 
@@ -108,17 +128,18 @@ class WorkingDirectory implements DirectoryNode {
   }
 
   async createFile(name: string, mode: number): Promise<FileNode> {
-    await this.#copy.write(joinPath(this.#path, name), '', name.length, (mode & 0o111) === 0 ? 'normal' : 'exec');
+    const added = ENTRY_OCTETS + name.length;
+    await this.#copy.write(joinPath(this.#path, name), '', added, (mode & 0o111) === 0 ? 'normal' : 'exec');
     return this.#child(name, 'normal') as FileNode;
   }
 
   async createDirectory(name: string): Promise<DirectoryNode> {
-    await this.#copy.transaction.makeDirectory(joinPath(this.#path, name));
+    await this.#copy.makeDirectory(joinPath(this.#path, name), ENTRY_OCTETS + name.length);
     return this.#child(name, 'directory') as DirectoryNode;
   }
 
   async createLink(name: string, target: string): Promise<LinkNode> {
-    await this.#copy.write(joinPath(this.#path, name), target, target.length, 'link');
+    await this.#copy.write(joinPath(this.#path, name), target, ENTRY_OCTETS + target.length, 'link');
     return this.#child(name, 'link') as LinkNode;
   }
 

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { GitDatabase } from '../../../src/config/adapter/git-database.ts';
+import type { Transaction } from '../../../src/config/database.ts';
 import { databaseExport } from '../../../src/fs/datakit/database-export.ts';
 import type { TransactionLimits } from '../../../src/fs/datakit/transaction-nodes.ts';
 import { NOFID } from '../../../src/fs/ninep/dialect.ts';
@@ -413,6 +414,48 @@ t.test('the guest: read-only but guest/*, and no remotes', async (t) => {
   t.equal(await client.read('somefile'), 'changed', 'an attach may name a directory');
   for (const aname of ['branch/none', 'branch/master/head', '../..'])
     await refused(t, client.call('Tattach', { fid: 1, afid: NOFID, uname: '', aname, nUname: 0 }), /./, aname);
+});
+
+t.test('the transactions of a connection hold no more than they may', async (t) => {
+  const { served, db, first } = await fixture(t, 'guest', { writtenOctets: 100_000 });
+  const begun: Transaction[] = [];
+  const begin = db.transaction.bind(db);
+  db.transaction = async (branch) => {
+    const transaction = await begin(branch);
+    begun.push(transaction);
+    return transaction;
+  };
+  const client = await Client.attach(served, '9P2000.L');
+  await client.mkdir('branch/guest', 'mine');
+  const at = 'branch/guest/mine/transactions';
+  for (const name of ['t', 'u']) {
+    await client.mkdir(at, name);
+    await client.create(`${at}/${name}/rw`, 'f', name.repeat(20_000));
+  }
+  const held = (): number => begun[1]!.heldOctets;
+  const fid = await client.open(`${at}/u/rw/f`, 'write');
+  const overwrite = (round: number) => client.call('Twrite', { fid, offset: 0n, data: Buffer.from(`round ${round}`) });
+  for (let round = 0; round < 20; round++) {
+    await overwrite(round);
+    await client.call('Tgetattr', { fid: await client.walk(`${at}/u/rw/f`), mask: 0x7ffn });
+    await client.list(`${at}/u/rw`);
+  }
+  t.equal(held(), 0, 'who looks leaves no object behind');
+  const differ = async (): Promise<void> => {
+    for (let round = 0; round < 20; round++) {
+      await overwrite(round);
+      await client.read(`${at}/u/diff/${first}`);
+    }
+  };
+  await refused(t, differ(), /errno 28/, 'nor does who asks again and again for what has changed');
+  t.ok(held() < 100_000, `${held()} octets`);
+  await refused(t, client.mkdir(`${at}/t/rw`, 'd'), /errno 28/, 'the bound is that of all');
+  await client.write(`${at}/u/ctl`, 'close');
+  t.equal(held(), 0, 'one that is closed holds nothing, while a fid is at it');
+  const make = async (): Promise<void> => {
+    for (let count = 0; count < 1000; count++) await client.mkdir(`${at}/t/rw`, `d${count}`);
+  };
+  await refused(t, make(), /errno 28/, 'empty directories count as well');
 });
 
 t.test('remotes: another repository is fetched', async (t) => {
