@@ -15,7 +15,7 @@ async function step({ dialect }: Connection, from: Place, name: string): Promise
   if (name === '..') return from.parent ?? from;
   if (name === '' || name === '.' || name.includes('/') || name.includes('\0')) return undefined;
   const found = await node.lookup(name);
-  return found && { node: found, name, parent: from };
+  return found && { node: found, name, parent: from, depth: from.depth + 1 };
 }
 
 async function walk(connection: Connection, start: Place, names: readonly string[]): Promise<[Place, Qid[]]> {
@@ -49,7 +49,7 @@ export const commonOperations: Handlers = {
     if (afid !== NOFID) throw new FileError('EBADF', 'authentication is not required');
     connection.fids.checkFree(fid);
     const node = await connection.tree.attach({ uname, uid: nUname === NONUNAME ? undefined : nUname, aname });
-    connection.fids.add(fid, { node, name: '/', parent: undefined });
+    connection.fids.add(fid, { node, name: '/', parent: undefined, depth: 0 });
     return { kind: 'Rattach', qid: connection.qid(node) };
   },
 
@@ -63,7 +63,7 @@ export const commonOperations: Handlers = {
     if (qids.length < names.length) return { kind: 'Rwalk', qids };
     if (newfid !== from) connection.fids.add(newfid, place);
     else if (fid.clunked || fid.opened) throw new FileError('EBADF', 'fid was clunked or opened');
-    else fid.place = place;
+    else connection.fids.move(fid, place);
     return { kind: 'Rwalk', qids };
   },
 

@@ -7,11 +7,16 @@ import type { Cancellation } from './cancellation.ts';
 import { FileError } from './file-error.ts';
 import type { Entry, FsNode, OpenFile, OpenMode } from './node.ts';
 
+/** Steps from the root of all fids of a connection: each keeps the way it came, and some trees go on for ever. */
+const STEPS = 1_000_000;
+
 export interface Place {
   node: FsNode;
   name: string;
   /** Undefined: the root of an attach. */
   parent: Place | undefined;
+  /** Steps from the root, when it was reached. */
+  readonly depth: number;
 }
 
 export interface OpenDirectory {
@@ -27,6 +32,8 @@ export class Fid {
   directory: OpenDirectory | undefined;
   file: OpenFile | undefined;
   mode: OpenMode | undefined;
+  /** What it counts for of the table's `STEPS`. */
+  steps = 0;
   removeOnClunk = false;
   /** Requests that use it and may wait. */
   readonly waiting = new Set<Cancellation>();
@@ -44,6 +51,7 @@ export class Fid {
 export class FidTable {
   readonly #limit: number;
   readonly #fids = new Map<number, Fid>();
+  #steps = 0;
 
   constructor(limit: number) {
     this.#limit = limit;
@@ -68,14 +76,25 @@ export class FidTable {
   add(number: number, place: Place): Fid {
     this.checkFree(number);
     const fid = new Fid(place);
+    this.move(fid, place);
     this.#fids.set(number, fid);
     return fid;
+  }
+
+  /** Puts a fid of the table at another place. */
+  move(fid: Fid, place: Place): void {
+    const steps = this.#steps - fid.steps + place.depth;
+    if (place.depth > fid.steps && steps > STEPS) throw new FileError('ENOBUFS', 'fids are too far from the root');
+    this.#steps = steps;
+    fid.steps = place.depth;
+    fid.place = place;
   }
 
   /** Takes a fid away. Who waits on it is told. */
   remove(number: number): Fid {
     const fid = this.get(number);
     this.#fids.delete(number);
+    this.#steps -= fid.steps;
     fid.clunked = true;
     for (const cancellation of fid.waiting) cancellation.cancel();
     return fid;

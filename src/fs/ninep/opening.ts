@@ -50,7 +50,7 @@ export async function enter(
   mode: OpenMode,
 ): Promise<void> {
   if (fid.clunked || fid.opened) throw new FileError('EBADF', 'fid was clunked or opened');
-  fid.place = { node, name, parent: fid.place };
+  fid.place = { node, name, parent: fid.place, depth: fid.place.depth + 1 };
   if (node.kind !== 'link') await open(connection, fid, mode);
 }
 

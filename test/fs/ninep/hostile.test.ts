@@ -7,6 +7,7 @@ import { type Dialect, NOTAG } from '../../../src/fs/ninep/dialect.ts';
 import { LockTable } from '../../../src/fs/ninep/lock-table.ts';
 import type { Message, RequestKind } from '../../../src/fs/ninep/message.ts';
 import { layouts } from '../../../src/fs/ninep/message.ts';
+import type { DirectoryNode } from '../../../src/fs/ninep/node.ts';
 import { Session } from '../../../src/fs/ninep/session.ts';
 import { Client, exportOf, settle } from './client.ts';
 import { MemoryDirectory, MemoryStream } from './memory-tree.ts';
@@ -162,6 +163,32 @@ t.test('thousands of fids and requests', async (t) => {
   const open = client.session.fids;
   await Promise.all(Array.from({ length: 4000 }, (_, fid) => client.call('Tclunk', { fid: fid + 1 }, fid)));
   t.equal(open - client.session.fids, 4000);
+});
+
+t.test('fids that go ever deeper into a tree without an end', async (t) => {
+  const endless = (depth: number): DirectoryNode => ({
+    kind: 'directory',
+    id: BigInt(depth),
+    attributes: () => ({ mode: 0o555, sizeOctets: 0, modifiedMs: 0, version: 0 }),
+    lookup: () => endless(depth + 1),
+    list: () => [],
+  });
+  const client = await Client.attach(exportOf(endless(0)), '9P2000.L');
+  const names = new Array<string>(16).fill('x');
+  let number = 0;
+  const deeper = async (): Promise<void> => {
+    // A thousand fids, each a little further than the one before.
+    for (; number < 1000; number++) await client.call('Twalk', { fid: number, newfid: number + 1, names });
+  };
+  await t.rejects(deeper(), /errno 105/);
+  t.ok(number > 300 && number < 400, `${number} fids`);
+  const onwards = async (): Promise<void> => {
+    for (let count = 0; count < 1000; count++) await client.call('Twalk', { fid: number, newfid: number, names });
+  };
+  await t.rejects(onwards(), /errno 105/);
+  await client.call('Tclunk', { fid: number });
+  await client.call('Twalk', { fid: 0, newfid: 2000, names });
+  t.pass('there is room again');
 });
 
 t.test('a long chain of flushes is answered whole', async (t) => {
