@@ -1,7 +1,9 @@
 /** The proxy's HTTP between a client and servers that misbehave, without a network of ours between them. */
 
 import { once } from 'node:events';
+import http from 'node:http';
 import net from 'node:net';
+import { PassThrough } from 'node:stream';
 import t, { type Test } from 'tap';
 import type { HttpRoutes } from '../../src/proxy/http-proxy/relay.ts';
 import { HttpRelay } from '../../src/proxy/http-proxy/relay.ts';
@@ -10,7 +12,7 @@ import { dial } from '../../src/proxy/http-proxy/upstream.ts';
 /** A relay whose every target is `port` of the loopback; `ask` gives all that it answers to octets. */
 async function relay(t: Test, port: number): Promise<(text: string) => Promise<string>> {
   const connect = () => dial({ host: '127.0.0.1', port });
-  const routes: HttpRoutes = { route: async () => ({ key: 'one', connect }), tunnel: connect };
+  const routes: HttpRoutes = { route: async ({ host }) => ({ key: host, connect }), tunnel: connect };
   const relayed = new HttpRelay({ form: 'absolute', routes });
   const server = net.createServer({ allowHalfOpen: true }, (client) => relayed.serve(client));
   await once(server.listen(0, '127.0.0.1'), 'listening');
@@ -55,4 +57,46 @@ t.test('a reason with octets that are none of a reason’s is left out', async (
     const ask = await relay(t, await serve(t, `HTTP/1.1 200 ${reason}\r\nContent-Length: 2\r\n\r\nhi`));
     t.match(await ask(get), /^HTTP\/1\.1 200 OK\r\n.*\r\n\r\nhi$/s, JSON.stringify(reason));
   }
+});
+
+t.test('a dial is given up when who asked for it has gone', async (t) => {
+  let ended: Promise<unknown> | undefined;
+  const silent = net.createServer((socket) => {
+    socket.on('error', () => undefined).resume();
+    ended = once(socket, 'close');
+  });
+  await once(silent.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => silent.close());
+  const client = new PassThrough();
+  const asked = dial({ host: '127.0.0.1', port: (silent.address() as net.AddressInfo).port, tls: true }, client);
+  await once(silent, 'connection');
+  client.destroy();
+  await t.rejects(asked, { code: 'ECONNABORTED' });
+  await ended;
+  t.equal(client.listenerCount('close'), 0);
+  await t.rejects(dial({ host: '127.0.0.1', port: 9 }, client), { code: 'ECONNABORTED' }, 'or had gone before');
+});
+
+t.test('connections to ever more servers are kept up to a bound', async (t) => {
+  let open = 0;
+  let most = 0;
+  const server = http.createServer((_request, response) => response.end('x'));
+  server.on('connection', (socket) => {
+    most = Math.max(most, ++open);
+    socket.on('close', () => open--);
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const ask = await relay(t, (server.address() as net.AddressInfo).port);
+  for (let count = 0; count < 300; count++) await ask(get.replaceAll('web.example', `web${count}.example`));
+  t.ok(most >= 250 && most < 270, `${most} at a time`);
+});
+
+t.test('nonsense after a request is no part of its answer', async (t) => {
+  const ask = await relay(t, await serve(t, 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf'));
+  const said = await ask('GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n\0nonsense\r\n\r\n');
+  t.notMatch(said, / 400 /);
 });

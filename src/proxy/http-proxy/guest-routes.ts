@@ -94,17 +94,17 @@ export class GuestRoutes implements HttpRoutes {
     const { proxy, address } = await this.#way('http', target, stream);
     if (proxy) {
       const key = `proxy ${proxy.tls} ${proxy.host} ${proxy.port}`;
-      return { key, proxy: { credential: this.settings.credential?.() }, connect: () => dialProxy(proxy) };
+      return { key, proxy: { credential: this.settings.credential?.() }, connect: () => dialProxy(proxy, stream) };
     }
     const to = { host: formatAddress(address!), port: target.port };
-    return { key: `${to.host} ${to.port}`, connect: () => dial(to) };
+    return { key: `${to.host} ${to.port}`, connect: () => dial(to, stream) };
   }
 
   /** An intercepted connection without a name, as any to another port than 80, goes the way of HTTPS. */
   async tunnel(target: HttpTarget, stream: Duplex): Promise<Duplex> {
     const { proxy, address } = await this.#way(target.port === 80 ? 'http' : 'https', target, stream);
-    if (proxy) return dialThrough(proxy, target, this.settings.credential?.());
-    return dial({ host: formatAddress(address!), port: target.port });
+    if (proxy) return dialThrough(proxy, target, this.settings.credential?.(), stream);
+    return dial({ host: formatAddress(address!), port: target.port }, stream);
   }
 
   async #way(scheme: 'http' | 'https', { host, port }: HttpTarget, stream: Duplex): Promise<Way> {

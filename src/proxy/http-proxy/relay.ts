@@ -22,7 +22,9 @@ import { joinStreams } from './tunnel.ts';
 import { proxyRefusal } from './upstream.ts';
 
 const IDLE_MS = 15_000;
+/** Connections to servers that are kept: of one route, and in all. */
 const IDLE_SERVERS = 64;
+const IDLE_IN_ALL = 256;
 const FIRST_MS = 30_000;
 const REQUESTS = 8;
 /** How long a client that is refused may take to hear it. */
@@ -81,7 +83,8 @@ export class HttpRelay {
     this.#server.on('connect', (request, client, head) => void this.#connect(request, client, head));
     this.#server.on('upgrade', (request, client, head) => void this.#upgrade(request, client, head));
     this.#server.on('clientError', (_error, client) => {
-      if (client.writable) refuse(client, new HttpRefusal(400, 'not an HTTP request'));
+      // Within or before the answer to an earlier request it would be taken for a part of that.
+      if (client.writable && !this.#underWay.get(client)) refuse(client, new HttpRefusal(400, 'not an HTTP request'));
       else client.destroy();
     });
   }
@@ -89,6 +92,8 @@ export class HttpRelay {
   /** Serves a client's connection. */
   serve(client: Duplex): void {
     client.on('error', () => undefined);
+    // Each request under way listens for its end.
+    client.setMaxListeners(4 * REQUESTS);
     this.#silent.set(
       client,
       setTimeout(() => client.destroy(), FIRST_MS),
@@ -261,6 +266,11 @@ class RouteAgent extends http.Agent {
 
   override getName(options?: RoutedRequest): string {
     return options?.route?.key ?? '';
+  }
+
+  override keepSocketAlive(server: Duplex): boolean {
+    const idle = Object.values(this.freeSockets).reduce((sum, sockets) => sum + (sockets?.length ?? 0), 0);
+    return idle < IDLE_IN_ALL && (super.keepSocketAlive(server) as unknown as boolean);
   }
 
   override createConnection(

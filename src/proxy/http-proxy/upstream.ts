@@ -14,8 +14,11 @@ const DIAL_MS = 60_000;
 /** What an upstream proxy may say before the octets of a tunnel begin. */
 const HEAD_OCTETS = 16 * 1024;
 
-/** Resolves when it is connected; rejects with what a dial says, in Node's codes. */
-export function dial({ host, port, tls: secure }: { host: string; port: number; tls?: boolean }): Promise<Duplex> {
+/** Resolves when it is connected; rejects with what a dial says, in Node's codes, or once `client` has gone. */
+export function dial(
+  { host, port, tls: secure }: { host: string; port: number; tls?: boolean },
+  client?: Duplex,
+): Promise<Duplex> {
   const { promise, resolve, reject } = Promise.withResolvers<Duplex>();
   const to = { host, port, noDelay: true, allowHalfOpen: true };
   const stream: net.Socket = secure
@@ -24,10 +27,19 @@ export function dial({ host, port, tls: secure }: { host: string; port: number; 
   const timer = setTimeout(() => {
     stream.destroy(Object.assign(new Error(`no answer from ${authorityText({ host, port })}`), { code: 'ETIMEDOUT' }));
   }, DIAL_MS);
-  stream.once('close', () => clearTimeout(timer));
-  stream.once('error', reject);
-  stream.once(secure ? 'secureConnect' : 'connect', () => {
+  const withdrawn = (): void => {
+    stream.destroy(Object.assign(new Error('the client has gone'), { code: 'ECONNABORTED' }));
+  };
+  const settled = (): void => {
     clearTimeout(timer);
+    client?.off('close', withdrawn);
+  };
+  stream.once('close', settled);
+  stream.once('error', reject);
+  if (client?.destroyed) withdrawn();
+  else client?.once('close', withdrawn);
+  stream.once(secure ? 'secureConnect' : 'connect', () => {
+    settled();
     stream.off('error', reject);
     // Until whoever asked looks after it.
     stream.on('error', () => undefined);
@@ -41,11 +53,14 @@ export async function dialThrough(
   proxy: ProxyUrl,
   target: HttpTarget,
   credential: string | undefined,
+  client: Duplex,
 ): Promise<Duplex> {
-  const stream = await dialProxy(proxy);
+  const stream = await dialProxy(proxy, client);
   const authority = authorityText(target);
   const field = credential === undefined ? '' : `Proxy-Authorization: ${basic(credential)}\r\n`;
   stream.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n${field}\r\n`);
+  const withdrawn = (): void => void stream.destroy();
+  client.once('close', withdrawn);
   try {
     const status = await responseStatus(stream);
     if (status >= 200 && status < 300) return stream;
@@ -53,13 +68,15 @@ export async function dialThrough(
   } catch (error) {
     stream.destroy();
     throw error;
+  } finally {
+    client.off('close', withdrawn);
   }
 }
 
 /** Connected to the proxy; that it cannot be reached is said as such. */
-export async function dialProxy(proxy: ProxyUrl): Promise<Duplex> {
+export async function dialProxy(proxy: ProxyUrl, client?: Duplex): Promise<Duplex> {
   try {
-    return await dial(proxy);
+    return await dial(proxy, client);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     throw new HttpRefusal(502, `the upstream proxy cannot be reached: ${code ?? message}`);
