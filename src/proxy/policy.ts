@@ -145,12 +145,16 @@ export interface PolicyReport {
 /** Docker's API over TCP, without and with TLS. */
 const DOCKER_API_PORTS: readonly number[] = [2375, 2376];
 
-/** Where clouds have metadata services beside link-local addresses: Alibaba, Azure, AWS, Google. */
+/** Where clouds have metadata services beside link-local addresses: Alibaba, Azure, Oracle, AWS twice, Google, Scaleway. */
 const metadataServices = [
   ofIpv4(0x646464c8),
   ofIpv4(0xa83f8110),
+  ofIpv4(0xc00000c0),
   Uint8Array.of(0xfd, 0x00, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54),
+  // Credentials for pods, at EKS.
+  Uint8Array.of(0xfd, 0x00, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x00, 0x23),
   Uint8Array.of(0xfd, 0x20, 0x00, 0xce, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54),
+  Uint8Array.of(0xfd, 0x00, 0x00, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x00, 0x42),
 ];
 
 const loopback4 = ofIpv4(0x7f000001);
