@@ -100,3 +100,23 @@ t.test('nonsense after a request is no part of its answer', async (t) => {
   const said = await ask('GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n\0nonsense\r\n\r\n');
   t.notMatch(said, / 400 /);
 });
+
+t.test('how a body is framed is not lost among many fields', async (t) => {
+  let seen = '';
+  const server = net.createServer((socket) => {
+    socket
+      .on('error', () => undefined)
+      .on('data', (bytes) => {
+        seen += bytes.toString('latin1');
+        if (/\r\n\r\n/.test(seen)) socket.end('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n');
+      });
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => server.close());
+  const ask = await relay(t, (server.address() as net.AddressInfo).port);
+  const inner = 'GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n';
+  const body = `${inner.length.toString(16)}\r\n${inner}\r\n0\r\n\r\n`;
+  const fields = `${'a: b\r\n'.repeat(1100)}Transfer-Encoding: chunked\r\nConnection: close\r\n`;
+  await ask(`GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n${fields}\r\n${body}`);
+  t.match(seen, /Transfer-Encoding: chunked\r\n/);
+});

@@ -79,6 +79,8 @@ export class HttpRelay {
       keepAliveTimeout: CLIENT_IDLE_MS,
       shouldUpgradeCallback: ({ headers }) => /^websocket$/i.test(headers.upgrade ?? ''),
     } as http.ServerOptions);
+    // `HEADER_OCTETS` bounds them: releases of Node that count them leave out the rest, how a body is framed included.
+    this.#server.maxHeadersCount = 0;
     this.#server.on('request', (request, response) => void this.#request(request, response));
     this.#server.on('connect', (request, client, head) => void this.#connect(request, client, head));
     this.#server.on('upgrade', (request, client, head) => void this.#upgrade(request, client, head));
