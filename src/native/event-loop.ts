@@ -43,8 +43,8 @@ import {
 
 const EVENTS = 128;
 /**
- * How long events are looked for before the thread sleeps, when those before came as soon: to be woken takes longer than
- * a small packet does. Where they come seldom nobody looks.
+ * How long events are looked for before the thread sleeps, when one follows the other within three times as long, work
+ * included: to be woken takes longer than a small packet does. Where they come seldom, or are much work, nobody looks.
  */
 const BRISK_MS = 0.03;
 /** The registration of libuv's descriptor. */
@@ -82,6 +82,7 @@ export class EventLoop {
   #held = 0;
   /** The last events came at once. */
   #brisk = false;
+  #heardMs = 0;
   #heldForSoon = false;
   #inside = false;
 
@@ -202,7 +203,7 @@ export class EventLoop {
     return !forUv;
   }
 
-  /** Waits for events; where the last came at once, so may the next: then it looks a few times before it sleeps. */
+  /** Waits for events. */
   #wait(timeoutMs: number): number {
     const events = this.#events.address;
     if (timeoutMs === 0) return epollWait(this.#epoll, events, EVENTS, 0);
@@ -212,7 +213,9 @@ export class EventLoop {
       do count = epollWait(this.#epoll, events, EVENTS, 0);
       while (count === 0 && performance.now() - startMs < BRISK_MS);
     if (count === 0) count = epollWait(this.#epoll, events, EVENTS, timeoutMs);
-    this.#brisk = count > 0 && performance.now() - startMs < 2 * BRISK_MS;
+    const nowMs = performance.now();
+    this.#brisk = nowMs - this.#heardMs < 3 * BRISK_MS;
+    this.#heardMs = nowMs;
     return count;
   }
 
