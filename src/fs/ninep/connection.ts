@@ -141,6 +141,8 @@ export class Connection {
 
   async #findAgain(changed: readonly Place[]): Promise<void> {
     let level = new Set(changed);
+    // A fid whose place went away may stand, by its old way, below what was moved into it.
+    const seen = new Set(changed);
     const places = this.fids.places();
     while (level.size > 0) {
       for (const place of level) {
@@ -149,7 +151,8 @@ export class Connection {
         if (found) place.node = found;
       }
       const above = level;
-      level = new Set([...places].filter(({ parent }) => parent !== undefined && above.has(parent)));
+      level = new Set([...places].filter((place) => place.parent && above.has(place.parent) && !seen.has(place)));
+      for (const place of level) seen.add(place);
     }
   }
 

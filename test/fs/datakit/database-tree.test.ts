@@ -458,6 +458,26 @@ t.test('the transactions of a connection hold no more than they may', async (t) 
   await refused(t, make(), /errno 28/, 'empty directories count as well');
 });
 
+t.test('a directory that is moved into a fid of what was in it before', async (t) => {
+  const { served } = await fixture(t);
+  const client = await Client.attach(served, '9P2000.L');
+  await client.mkdir('branch/master/transactions', 't');
+  const rw = 'branch/master/transactions/t/rw';
+  const root = await client.walk(rw);
+  const move = (name: string, newDirectoryFid: number, newName: string) =>
+    client.call('Trenameat', { fid: root, name, newDirectoryFid, newName });
+  await client.mkdir(rw, 'a');
+  await client.mkdir(`${rw}/a`, 'b');
+  const inside = await client.walk(`${rw}/a/b`);
+  await client.remove(`${rw}/a/b`);
+  await move('a', root, 'c');
+  // The fid came by what is c now, and is at a/b still.
+  await client.mkdir(rw, 'a');
+  await client.mkdir(`${rw}/a`, 'b');
+  await move('c', inside, 'x');
+  t.same(await client.list(`${rw}/a/b`), ['x']);
+});
+
 t.test('remotes: another repository is fetched', async (t) => {
   const { served, db } = await fixture(t);
   const other = await database(t);
