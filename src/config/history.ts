@@ -32,28 +32,39 @@ export async function mergeBases(objects: ObjectReader, ours: string, theirs: st
     }
     for (const parent of commit.parents) await mark(parent, flags);
   }
-  const best = [...found].filter((id) => (marks.get(id)! & STALE) === 0);
-  if (best.length < 2) return best;
-  // Clocks that ran backwards may have left one that is an ancestor of another.
-  const redundant = new Set<string>();
-  for (const a of best)
-    for (const b of best) if (a !== b && (await mergeBases(objects, a, b)).includes(a)) redundant.add(a);
-  return best.filter((id) => !redundant.has(id));
+  const best = (): string[] => [...found].filter((id) => (marks.get(id)! & STALE) === 0);
+  if (best().length < 2) return best();
+  // Clocks that ran backwards may have left one that is an ancestor of another: that is told to all of the rest.
+  for (let commit = queue.pop(); commit; commit = queue.pop())
+    for (const parent of commit.parents) await mark(parent, marks.get(commit.id)!);
+  return best();
 }
 
 export async function isAncestor(objects: ObjectReader, ancestor: string, descendant: string): Promise<boolean> {
   return (await mergeBases(objects, ancestor, descendant)).includes(ancestor);
 }
 
-/** The tree to merge two commits against; where they have several best ancestors, those merged in turn, as git does. */
-export async function baseTree(objects: Objects, ours: string, theirs: string): Promise<string> {
+/**
+ * The tree to merge two commits against; where they have several best ancestors, those merged in turn, as git does.
+ * `known`: by both commits, as the ways through a history that crosses itself again and again are too many.
+ */
+export async function baseTree(
+  objects: Objects,
+  ours: string,
+  theirs: string,
+  known = new Map<string, string>(),
+): Promise<string> {
+  const key = `${ours} ${theirs}`;
+  const before = known.get(key);
+  if (before !== undefined) return before;
   const [first, ...more] = await mergeBases(objects, ours, theirs);
   if (first === undefined) return EMPTY_TREE;
   let tree = (await objects.commit(first)).tree;
   for (const other of more) {
-    const base = await baseTree(objects, first, other);
+    const base = await baseTree(objects, first, other, known);
     tree = (await mergeTrees(objects, base, tree, (await objects.commit(other)).tree)).tree;
   }
+  known.set(key, tree);
   return tree;
 }
 

@@ -10,7 +10,7 @@ import t from 'tap';
 import { makePack, type PackedObject } from '../../src/config/adapter/git-pack-writer.ts';
 import { diffTrees } from '../../src/config/diff.ts';
 import { DIRECTORY, EMPTY_TREE, modeOf, type ObjectType } from '../../src/config/git-object.ts';
-import { mergeBases } from '../../src/config/history.ts';
+import { baseTree, mergeBases } from '../../src/config/history.ts';
 import { mergeTrees } from '../../src/config/merge.ts';
 import { WorkingTree } from '../../src/config/working-tree.ts';
 import { MemoryObjects } from './memory-objects.ts';
@@ -232,3 +232,14 @@ function readAnswers(said: string): { clean: boolean; tree: string }[] {
   }
   return answers;
 }
+
+t.test('a history that crosses itself again and again', async (t) => {
+  const objects = new MemoryObjects();
+  const person = { name: 'Test', email: 'test@slipway.internal' };
+  const commit = (message: string, parents: readonly string[]): string =>
+    objects.addCommit({ tree: EMPTY_TREE, parents, message, author: person, timeMs: 0 });
+  let level: readonly string[] = ['a', 'b', 'c'].map((name) => commit(name, []));
+  for (let depth = 0; depth < 60; depth++) level = ['a', 'b', 'c'].map((name) => commit(`${depth} ${name}`, level));
+  t.equal((await mergeBases(objects, level[0]!, level[1]!)).length, 3);
+  t.equal(await baseTree(objects, level[0]!, level[1]!), EMPTY_TREE);
+});
