@@ -25,22 +25,23 @@ export class BranchWriter {
   readonly #branch: string;
   readonly #store: GitObjectStore;
   readonly #refs: GitRefs;
+  readonly #ended: () => void;
   readonly #queue: Waiting[] = [];
   #writing: Promise<void> | undefined;
 
-  constructor(branch: string, store: GitObjectStore, refs: GitRefs) {
+  /** `ended`: nothing waits any more, and whoever comes next may make another. */
+  constructor(branch: string, store: GitObjectStore, refs: GitRefs, ended: () => void) {
     this.#branch = branch;
     this.#store = store;
     this.#refs = refs;
+    this.#ended = ended;
   }
 
   /** The branch's head after the operation, once that lasts. */
   submit(operation: Operation, objects?: ObjectBatch): Promise<string | undefined> {
     return new Promise((resolve, reject) => {
       this.#queue.push({ operation, objects, resolve, reject });
-      this.#writing ??= this.#drain().finally(() => {
-        this.#writing = undefined;
-      });
+      this.#writing ??= this.#drain();
     });
   }
 
@@ -60,6 +61,9 @@ export class BranchWriter {
         for (const { reject } of group) reject(storage(error, this.#branch));
       }
     }
+    // In the same turn as the look: who submits after it begins anew.
+    this.#writing = undefined;
+    this.#ended();
   }
 
   async #write(group: readonly Waiting[]): Promise<void> {

@@ -279,7 +279,7 @@ export class GitDatabase implements Database {
     checkBranch(branch);
     let writer = this.#writers.get(branch);
     if (!writer) {
-      writer = new BranchWriter(branch, this.#store, this.#refs);
+      writer = new BranchWriter(branch, this.#store, this.#refs, () => this.#writers.delete(branch));
       this.#writers.set(branch, writer);
     }
     const head = await writer.submit(operation, objects);
