@@ -123,18 +123,25 @@ t.test('rules hold from the moment they are set, and denials are answered at onc
   t.equal(udp.received, 1);
 
   const frames = readPcapng(Buffer.concat(chunks)).packets.map(({ bytes }) => bytes);
-  const about = (protocol: number, test: (payload: Uint8Array) => boolean) =>
+  const of = (protocol: number): Uint8Array[] =>
     frames
-      .filter((bytes) => bytes[12] === 8 && bytes[13] === 0 && bytes[23] === protocol && test(bytes.subarray(34)))
-      .map((bytes) => (protocol === 6 ? bytes[34 + 13] : `${bytes[34]} ${bytes[35]}`))
-      .filter((flags) => flags !== 0x10 && flags !== 0x11); // what an earlier connection has still to say
-  const to = (port: number) => (payload: Uint8Array) =>
-    [0, 2].some((at) => ((payload[at]! << 8) | payload[at + 1]!) === port);
-  t.same(about(6, to(tcp.port)), [0x02, 0x14], 'one SYN, one RST: a round trip');
-  t.same(about(6, to(80)), [0x02, 0x14]);
+      .filter((bytes) => bytes[12] === 8 && bytes[13] === 0 && bytes[23] === protocol)
+      .map((bytes) => bytes.subarray(34));
+  const word = (payload: Uint8Array, at: number): number => (payload[at]! << 8) | payload[at + 1]!;
+  const flags = (payload: Uint8Array): number => payload[13]!;
+  /** The flags of what the connection that was dialled last has to say; an earlier one may have something to say still. */
+  const about = (port: number): number[] => {
+    const segments = of(6).filter((payload) => [0, 2].some((at) => word(payload, at) === port));
+    const own = segments.filter((payload) => flags(payload) === 0x02).map((payload) => word(payload, 0));
+    return segments.filter((payload) => [0, 2].some((at) => own.includes(word(payload, at)))).map(flags);
+  };
+  t.same(about(tcp.port), [0x02, 0x14], 'one SYN, one RST: a round trip');
+  t.same(about(80), [0x02, 0x14]);
   t.same(
-    about(1, (payload) => payload[0] === 3),
-    ['3 13'],
+    of(1)
+      .filter(([type]) => type === 3)
+      .map(([type, code]) => [type, code]),
+    [[3, 13]],
     'administratively prohibited',
   );
   t.match(network.drops(), { denied: 1 });
