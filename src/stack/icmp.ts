@@ -9,15 +9,15 @@
  */
 
 import type { Drops } from './drops.ts';
+import { EchoAtHand } from './echo-at-hand.ts';
 import { ErrorRate } from './error-rate.ts';
-import { Fragments } from './fragment-list.ts';
 import { sum } from './frame-memory.ts';
 import type { Identity } from './identity.ts';
 import type { Ipv4Output, Transport } from './ipv4.ts';
 import type { Neighbors } from './neighbor.ts';
 import type { Packet } from './packet.ts';
-import type { Address, Arena, EchoRequest, Forwarder, UnreachableKind } from './port.ts';
-import { ADDRESS_OCTETS, ofIpv4 } from './wire/address.ts';
+import type { Address, Arena, Forwarder, UnreachableKind } from './port.ts';
+import { ofIpv4 } from './wire/address.ts';
 import * as checksum from './wire/checksum.ts';
 import * as ethernet from './wire/ethernet.ts';
 import { SOUND } from './wire/fault.ts';
@@ -45,18 +45,6 @@ export interface TcpErrorSink {
   icmpError(error: TcpError): void;
 }
 
-class Echo implements EchoRequest {
-  readonly guestAddress = new Uint8Array(ADDRESS_OCTETS);
-  readonly peerAddress = new Uint8Array(ADDRESS_OCTETS);
-  readonly guestPort = 0;
-  readonly peerPort = 0;
-  ingress = 0;
-  identifier = 0;
-  sequence = 0;
-  hopLimit = 0;
-  readonly payload = new Fragments();
-}
-
 export interface IcmpOptions {
   readonly identity: Identity;
   readonly drops: Drops;
@@ -68,7 +56,7 @@ export interface IcmpOptions {
 export class Icmp implements Transport {
   readonly #options: IcmpOptions;
   readonly #drops: Drops;
-  readonly #echo = new Echo();
+  readonly #echo = new EchoAtHand();
   readonly #quote: Arena;
   readonly #rate = new ErrorRate();
   /** Set once: TCP is made after ICMP, which it needs. */
@@ -236,16 +224,7 @@ export class Icmp implements Transport {
   }
 
   #forward(packet: Packet): void {
-    const echo = this.#echo;
-    packet.copySource(echo.guestAddress);
-    packet.copyDestination(echo.peerAddress);
-    echo.ingress = packet.port.ingress;
-    echo.identifier = icmp.identifier(packet.view, packet.transportAt);
-    echo.sequence = icmp.sequence(packet.view, packet.transportAt);
-    echo.hopLimit = packet.hopLimit;
-    echo.payload.clear();
-    packet.payload(icmp.HEADER_OCTETS, packet.transportOctets - icmp.HEADER_OCTETS, echo.payload);
-    this.#options.forwarder.echo(echo);
+    this.#options.forwarder.echo(this.#echo.fill(packet));
   }
 
   /** A guest, or a router behind it, could not deliver what we sent. */

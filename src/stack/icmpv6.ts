@@ -8,16 +8,15 @@
  */
 
 import type { Drops } from './drops.ts';
+import { EchoAtHand } from './echo-at-hand.ts';
 import { ErrorRate } from './error-rate.ts';
-import { Fragments } from './fragment-list.ts';
 import type { TcpErrorSink } from './icmp.ts';
 import { type Ipv6Identity, isLinkLocal, isMulticast } from './ipv6-identity.ts';
 import type { Ipv6Output } from './ipv6-output.ts';
-
 import { isUnspecified, type Ndp } from './ndp.ts';
 import type { Packet } from './packet.ts';
 import type { PathMtus } from './path-mtus.ts';
-import type { Address, EchoRequest, Forwarder, UnreachableKind } from './port.ts';
+import type { Address, Forwarder, UnreachableKind } from './port.ts';
 import { ADDRESS_OCTETS, word } from './wire/address.ts';
 import { fold } from './wire/checksum.ts';
 import * as ethernet from './wire/ethernet.ts';
@@ -33,18 +32,6 @@ const QUOTE_OCTETS = ipv6.MINIMUM_MTU - ipv6.HEADER_OCTETS - wire.HEADER_OCTETS;
 /** Of a packet that is quoted from memory: its header and what UDP or TCP begin with. */
 const MADE_OCTETS = ipv6.HEADER_OCTETS + 8;
 
-class Echo implements EchoRequest {
-  readonly guestAddress = new Uint8Array(ADDRESS_OCTETS);
-  readonly peerAddress = new Uint8Array(ADDRESS_OCTETS);
-  readonly guestPort = 0;
-  readonly peerPort = 0;
-  ingress = 0;
-  identifier = 0;
-  sequence = 0;
-  hopLimit = 0;
-  readonly payload = new Fragments();
-}
-
 export interface Icmpv6Options {
   readonly ipv6: Ipv6Identity;
   readonly drops: Drops;
@@ -57,7 +44,7 @@ export interface Icmpv6Options {
 export class Icmpv6 {
   readonly #options: Icmpv6Options;
   readonly #drops: Drops;
-  readonly #echo = new Echo();
+  readonly #echo = new EchoAtHand();
   readonly #rate = new ErrorRate();
   readonly #from = new Uint8Array(ADDRESS_OCTETS);
   readonly #to = new Uint8Array(ADDRESS_OCTETS);
@@ -233,16 +220,7 @@ export class Icmpv6 {
   }
 
   #forward(packet: Packet): void {
-    const echo = this.#echo;
-    packet.copySource(echo.guestAddress);
-    packet.copyDestination(echo.peerAddress);
-    echo.ingress = packet.port.ingress;
-    echo.identifier = wire.identifier(packet.view, packet.transportAt);
-    echo.sequence = wire.sequence(packet.view, packet.transportAt);
-    echo.hopLimit = packet.hopLimit;
-    echo.payload.clear();
-    packet.payload(wire.HEADER_OCTETS, packet.transportOctets - wire.HEADER_OCTETS, echo.payload);
-    this.#options.forwarder.echo(echo);
+    this.#options.forwarder.echo(this.#echo.fill(packet));
   }
 
   /** A guest, or a router behind it, could not deliver what we sent. */
