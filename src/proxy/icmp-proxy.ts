@@ -13,7 +13,15 @@
  * No timers: the owner calls `expire` now and then.
  */
 
-import type { Address, Clock, EchoRequest, FlowRecord, NetstackPort, UnreachableKind } from '../stack/port.ts';
+import type {
+  Address,
+  Clock,
+  EchoRequest,
+  FlowRecord,
+  NetstackPort,
+  Undelivered,
+  UnreachableKind,
+} from '../stack/port.ts';
 import { formatAddress, formatEndpoint, isIpv4 } from '../stack/wire/address.ts';
 import { type EndpointKey, endpointKey } from './endpoint-key.ts';
 import { originOf } from './flow-origin.ts';
@@ -120,16 +128,19 @@ export class IcmpProxy implements HostEchoHandler {
     this.#options.netstack.sendEchoReply({ guestAddress, peerAddress, identifier, sequence }, payload);
   }
 
-  failed(socket: HostEchoSocket, peerAddress: Address, sequence: number, code: HostErrorCode): void {
-    const { guestAddress, identifier, ingress } = socket.owner as Session;
-    const about = { guestAddress, guestPort: 0, peerAddress, peerPort: 0, ingress, identifier, sequence };
+  failed(
+    socket: HostEchoSocket,
+    peerAddress: Address,
+    sequence: number,
+    code: HostErrorCode,
+    payload?: Uint8Array,
+  ): void {
+    const about = undelivered(socket, peerAddress, sequence, payload);
     this.#options.netstack.sendUnreachable(failures[code] ?? 'host', about);
   }
 
-  expired(socket: HostEchoSocket, peerAddress: Address, sequence: number, router: Address): void {
-    const { guestAddress, identifier, ingress } = socket.owner as Session;
-    const about = { guestAddress, guestPort: 0, peerAddress, peerPort: 0, ingress, identifier, sequence };
-    this.#options.netstack.sendTimeExceeded(about, router);
+  expired(socket: HostEchoSocket, peerAddress: Address, sequence: number, router: Address, payload?: Uint8Array): void {
+    this.#options.netstack.sendTimeExceeded(undelivered(socket, peerAddress, sequence, payload), router);
   }
 
   flows(): FlowRecord[] {
@@ -235,4 +246,16 @@ export class IcmpProxy implements HostEchoHandler {
     session.socket.close();
     this.#options.policy.release('icmp', session.ingress);
   }
+}
+
+/** A request of the guest's as it named it, of what the host's socket says. */
+function undelivered(
+  { owner }: HostEchoSocket,
+  peerAddress: Address,
+  sequence: number,
+  payload: Uint8Array | undefined,
+): Undelivered {
+  const { guestAddress, identifier, ingress } = owner as Session;
+  const quoted = payload && new SingleFragment(payload);
+  return { guestAddress, guestPort: 0, peerAddress, peerPort: 0, ingress, identifier, sequence, payload: quoted };
 }

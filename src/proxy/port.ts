@@ -61,13 +61,13 @@ export interface HostDatagramHandler {
   received(socket: HostDatagramSocket, payload: Uint8Array, address: Address, port: number): void;
   /**
    * An ICMP error came back, or the send failed: ECONNREFUSED, EHOSTUNREACH, EMSGSIZE ... `address` and `port`, where
-   * the host says so, are whom the datagram was for; valid during the call only.
+   * the host says so, are whom the datagram was for, and `payload` is its beginning; valid during the call only.
    */
-  failed(socket: HostDatagramSocket, code: HostErrorCode, address?: Address, port?: number): void;
-  /** A datagram to `address` and `port` ran out of hops at `router`. Where the host tells of it; valid during the call only. */
-  expired?(socket: HostDatagramSocket, router: Address, address: Address, port: number): void;
+  failed(socket: HostDatagramSocket, code: HostErrorCode, address?: Address, port?: number, payload?: Uint8Array): void;
+  /** A datagram to `address` and `port` ran out of hops at `router`. Where the host tells of it; the rest likewise. */
+  expired?(socket: HostDatagramSocket, router: Address, address: Address, port: number, payload?: Uint8Array): void;
   /** A datagram that was to stay whole is larger than the path to `address` takes: `mtu` octets of IP packet. Likewise. */
-  tooBig?(socket: HostDatagramSocket, mtu: number, address: Address, port: number): void;
+  tooBig?(socket: HostDatagramSocket, mtu: number, address: Address, port: number, payload?: Uint8Array): void;
 }
 
 /** A UDP socket of the host, unconnected: one mapping serves every peer (RFC 4787 REQ-1). */
@@ -106,10 +106,13 @@ export interface HostNetPort {
 export interface HostEchoHandler {
   /** `payload` is valid during the call only. */
   replied(socket: HostEchoSocket, address: Address, sequence: number, payload: Uint8Array): void;
-  /** Somebody said about the request of this number that it did not arrive: EHOSTUNREACH, ENETUNREACH, EACCES ... */
-  failed(socket: HostEchoSocket, address: Address, sequence: number, code: HostErrorCode): void;
+  /**
+   * Somebody said about the request of this number that it did not arrive: EHOSTUNREACH, ENETUNREACH, EACCES ...
+   * `payload`, where the host has it, is the request's beginning behind the header; valid during the call only.
+   */
+  failed(socket: HostEchoSocket, address: Address, sequence: number, code: HostErrorCode, payload?: Uint8Array): void;
   /** The request of this number ran out of hops at `router`. */
-  expired(socket: HostEchoSocket, address: Address, sequence: number, router: Address): void;
+  expired(socket: HostEchoSocket, address: Address, sequence: number, router: Address, payload?: Uint8Array): void;
 }
 
 /** Sends echo requests under an identifier of its own, and hears of their replies only. */

@@ -23,6 +23,7 @@ import type {
   FragmentList,
   NetstackPort,
   UdpDatagram,
+  Undelivered,
   UnreachableKind,
 } from '../stack/port.ts';
 import { equal, formatEndpoint, isIpv4, kind } from '../stack/wire/address.ts';
@@ -121,6 +122,12 @@ class Mapping {
     this.guestPort = datagram.guestPort;
   }
 
+  /** The datagram to the current peer that began with `payload`. */
+  undelivered(payload: Uint8Array | undefined): Undelivered {
+    const { guestAddress, guestPort, peerAddress, peerPort, ingress } = this;
+    return { guestAddress, guestPort, peerAddress, peerPort, ingress, payload: payload && new SingleFragment(payload) };
+  }
+
   close(): void {
     this.sockets[4]?.close();
     this.sockets[6]?.close();
@@ -182,7 +189,13 @@ export class UdpProxy implements HostDatagramHandler {
     this.#options.netstack.sendUdp(mapping, payload);
   }
 
-  failed(socket: HostDatagramSocket, code: HostErrorCode, address?: Address, port?: number): void {
+  failed(
+    socket: HostDatagramSocket,
+    code: HostErrorCode,
+    address?: Address,
+    port?: number,
+    payload?: Uint8Array,
+  ): void {
     const mapping = socket.owner as Mapping | undefined;
     const trial = mapping?.trial;
     if (mapping && trial && (port === undefined || (port === trial.peer.port && isLoopback(address)))) {
@@ -203,16 +216,16 @@ export class UdpProxy implements HostDatagramHandler {
       mapping.peerAddress.set(peer);
       mapping.peerPort = port;
     }
-    this.#options.netstack.sendUnreachable(unreachable, mapping);
+    this.#options.netstack.sendUnreachable(unreachable, mapping.undelivered(payload));
   }
 
-  expired(socket: HostDatagramSocket, router: Address, address: Address, port: number): void {
+  expired(socket: HostDatagramSocket, router: Address, address: Address, port: number, payload?: Uint8Array): void {
     const mapping = socket.owner as Mapping | undefined;
     const peer = mapping && this.#peer(address, mapping);
     if (!mapping || !peer || kind(router) === 'loopback') return;
     mapping.peerAddress.set(peer);
     mapping.peerPort = port;
-    this.#options.netstack.sendTimeExceeded(mapping, router);
+    this.#options.netstack.sendTimeExceeded(mapping.undelivered(payload), router);
   }
 
   /** The policy has changed: ends what it denies now. Who speaks to others as well has a new mapping with them. */
@@ -238,13 +251,13 @@ export class UdpProxy implements HostDatagramHandler {
     );
   }
 
-  tooBig(socket: HostDatagramSocket, mtu: number, address: Address, port: number): void {
+  tooBig(socket: HostDatagramSocket, mtu: number, address: Address, port: number, payload?: Uint8Array): void {
     const mapping = socket.owner as Mapping | undefined;
     const peer = mapping && this.#peer(address, mapping);
     if (!peer) return;
     mapping.peerAddress.set(peer);
     mapping.peerPort = port;
-    this.#options.netstack.sendUnreachable('too-big', mapping, mtu);
+    this.#options.netstack.sendUnreachable('too-big', mapping.undelivered(payload), mtu);
   }
 
   /** Gives up what has been idle for too long. */

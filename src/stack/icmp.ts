@@ -16,7 +16,8 @@ import type { Identity } from './identity.ts';
 import type { Ipv4Output, Transport } from './ipv4.ts';
 import type { Neighbors } from './neighbor.ts';
 import type { Packet } from './packet.ts';
-import type { Address, Arena, Forwarder, UnreachableKind } from './port.ts';
+import type { Address, Forwarder, UnreachableKind } from './port.ts';
+import type { Quote } from './quote.ts';
 import { ofIpv4 } from './wire/address.ts';
 import * as checksum from './wire/checksum.ts';
 import * as ethernet from './wire/ethernet.ts';
@@ -26,6 +27,8 @@ import * as ipv4 from './wire/ipv4.ts';
 
 /** Of the packet an error is about: 576 octets less the headers. RFC 1812 4.3.2.3. */
 const QUOTE_OCTETS = 548;
+/** The same behind a header that is made anew. */
+export const MADE_OCTETS = QUOTE_OCTETS - ipv4.HEADER_OCTETS;
 
 /** An error about a TCP segment of ours, from either ICMP. */
 export interface TcpError {
@@ -57,7 +60,6 @@ export class Icmp implements Transport {
   readonly #options: IcmpOptions;
   readonly #drops: Drops;
   readonly #echo = new EchoAtHand();
-  readonly #quote: Arena;
   readonly #rate = new ErrorRate();
   /** Set once: TCP is made after ICMP, which it needs. */
   tcp: TcpErrorSink | undefined = undefined;
@@ -65,8 +67,6 @@ export class Icmp implements Transport {
   constructor(options: IcmpOptions) {
     this.#options = options;
     this.#drops = options.drops;
-    const bytes = new Uint8Array(ipv4.HEADER_OCTETS + 8);
-    this.#quote = { bytes, view: new DataView(bytes.buffer) };
   }
 
   input(packet: Packet, _nowMs: number): void {
@@ -117,64 +117,43 @@ export class Icmp implements Transport {
     const { gateway } = this.#options.identity;
     const source =
       code === icmp.PORT_UNREACHABLE && type === icmp.DESTINATION_UNREACHABLE ? packet.destination3 : gateway;
-    return this.#send(source, packet.source3, type, code, rest, packet.arena, ipAt, octets, nowMs);
+    if (!this.#open(packet.source3, type, code, rest, octets, nowMs)) return false;
+    const { output } = this.#options;
+    output.arena.bytes.set(packet.arena.bytes.subarray(ipAt, ipAt + octets), output.at + icmp.HEADER_OCTETS);
+    return this.#close(source, packet.source3, octets);
   }
 
-  /**
-   * Sends destination unreachable about a packet that is no longer at hand: its header is made anew. `first` and
-   * `second` are the first 8 octets of what it carried.
-   */
-  unreachable(
-    kind: UnreachableKind,
-    guest: number,
-    peer: number,
-    protocol: number,
-    first: number,
-    second: number,
-    mtu: number,
-    nowMs: number,
-  ): boolean {
-    const { view } = this.#quote;
-    const total = ipv4.HEADER_OCTETS + 8;
-    ipv4.emit(view, 0, total, 0, kind === 'too-big' ? ipv4.DONT_FRAGMENT : 0, 64, protocol, guest, peer);
-    view.setInt32(ipv4.HEADER_OCTETS, first);
-    view.setInt32(ipv4.HEADER_OCTETS + 4, second);
+  /** Sends destination unreachable about a packet that is no longer at hand: `quote` is made of it. */
+  unreachable(kind: UnreachableKind, guest: number, peer: number, quote: Quote, mtu: number, nowMs: number): boolean {
+    const isTooBig = kind === 'too-big';
     // "Port unreachable" is what the host at the far end would say; the others are what a router says.
     const source = kind === 'port' ? peer : this.#options.identity.gateway;
-    const rest = kind === 'too-big' ? mtu & 0xffff : 0;
-    return this.#send(source, guest, icmp.DESTINATION_UNREACHABLE, codes[kind], rest, this.#quote, 0, total, nowMs);
+    const octets = ipv4.HEADER_OCTETS + quote.octets;
+    const rest = isTooBig ? mtu & 0xffff : 0;
+    if (!this.#open(guest, icmp.DESTINATION_UNREACHABLE, codes[kind], rest, octets, nowMs)) return false;
+    this.#putMade(guest, peer, isTooBig ? ipv4.DONT_FRAGMENT : 0, 64, quote);
+    return this.#close(source, guest, octets);
   }
 
   /** The same with time exceeded, as from a router further on. */
-  timeExceeded(
-    router: number,
-    guest: number,
-    peer: number,
-    protocol: number,
-    first: number,
-    second: number,
-    nowMs: number,
-  ): boolean {
-    const { view } = this.#quote;
-    const total = ipv4.HEADER_OCTETS + 8;
-    ipv4.emit(view, 0, total, 0, 0, 1, protocol, guest, peer);
-    view.setInt32(ipv4.HEADER_OCTETS, first);
-    view.setInt32(ipv4.HEADER_OCTETS + 4, second);
-    const code = icmp.TIME_TO_LIVE_EXCEEDED;
-    return this.#send(router, guest, icmp.TIME_EXCEEDED, code, 0, this.#quote, 0, total, nowMs);
+  timeExceeded(router: number, guest: number, peer: number, quote: Quote, nowMs: number): boolean {
+    const octets = ipv4.HEADER_OCTETS + quote.octets;
+    if (!this.#open(guest, icmp.TIME_EXCEEDED, icmp.TIME_TO_LIVE_EXCEEDED, 0, octets, nowMs)) return false;
+    this.#putMade(guest, peer, 0, 1, quote);
+    return this.#close(router, guest, octets);
   }
 
-  #send(
-    source: number,
-    destination: number,
-    type: number,
-    code: number,
-    rest: number,
-    about: Arena,
-    aboutAt: number,
-    octets: number,
-    nowMs: number,
-  ): boolean {
+  /** Writes a packet of the guest's behind an error's header. */
+  #putMade(guest: number, peer: number, flags: number, timeToLive: number, quote: Quote): void {
+    const { arena, at } = this.#options.output;
+    const ipAt = at + icmp.HEADER_OCTETS;
+    const total = ipv4.HEADER_OCTETS + quote.length;
+    ipv4.emit(arena.view, ipAt, total, 0, flags, timeToLive, quote.protocol, guest, peer);
+    quote.copyTo(arena.bytes, ipAt + ipv4.HEADER_OCTETS);
+  }
+
+  /** Begins an error with place for `octets` of what it is about. */
+  #open(destination: number, type: number, code: number, rest: number, octets: number, nowMs: number): boolean {
     if (!this.#rate.allows(nowMs)) {
       this.#drops.count('icmp-rate');
       return false;
@@ -186,9 +165,14 @@ export class Icmp implements Transport {
     }
     const { output } = this.#options;
     if (!output.open(neighbor, icmp.HEADER_OCTETS + octets, false)) return false;
+    icmp.emit(output.arena.view, output.at, type, code, rest);
+    return true;
+  }
+
+  /** Sums and sends it. */
+  #close(source: number, destination: number, octets: number): boolean {
+    const { output } = this.#options;
     const { arena, at } = output;
-    icmp.emit(arena.view, at, type, code, rest);
-    arena.bytes.set(about.bytes.subarray(aboutAt, aboutAt + octets), at + icmp.HEADER_OCTETS);
     icmp.setChecksum(arena.view, at, checksum.finish(sum(arena, at, icmp.HEADER_OCTETS + octets)));
     return output.close(source, destination, ipv4.PROTOCOL_ICMP);
   }

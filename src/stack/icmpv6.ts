@@ -17,6 +17,7 @@ import { isUnspecified, type Ndp } from './ndp.ts';
 import type { Packet } from './packet.ts';
 import type { PathMtus } from './path-mtus.ts';
 import type { Address, Forwarder, UnreachableKind } from './port.ts';
+import type { Quote } from './quote.ts';
 import { ADDRESS_OCTETS, word } from './wire/address.ts';
 import { fold } from './wire/checksum.ts';
 import * as ethernet from './wire/ethernet.ts';
@@ -29,8 +30,10 @@ import * as ndp from './wire/ndp.ts';
 
 /** Of the packet an error is about. 2.4(c). */
 const QUOTE_OCTETS = ipv6.MINIMUM_MTU - ipv6.HEADER_OCTETS - wire.HEADER_OCTETS;
-/** Of a packet that is quoted from memory: its header and what UDP or TCP begin with. */
-const MADE_OCTETS = ipv6.HEADER_OCTETS + 8;
+/** The same behind a header that is made anew. */
+export const MADE_OCTETS = QUOTE_OCTETS - ipv6.HEADER_OCTETS;
+/** Of what a guest quotes: the header and what UDP or TCP begin with. */
+const QUOTED_OCTETS = ipv6.HEADER_OCTETS + 8;
 
 export interface Icmpv6Options {
   readonly ipv6: Ipv6Identity;
@@ -122,51 +125,39 @@ export class Icmpv6 {
     return output.closeIcmp(from, this.#to);
   }
 
-  /** Sends an error about a packet that is no longer at hand: its header is made anew, `first` and `second` follow it. */
-  unreachable(
-    kind: UnreachableKind,
-    guest: Address,
-    peer: Address,
-    protocol: number,
-    first: number,
-    second: number,
-    mtu: number,
-    nowMs: number,
-  ): boolean {
+  /** Sends an error about a packet that is no longer at hand: `quote` is made of it. */
+  unreachable(kind: UnreachableKind, guest: Address, peer: Address, quote: Quote, mtu: number, nowMs: number): boolean {
     const isTooBig = kind === 'too-big';
     // "Port unreachable" is what the host at the far end would say; the others are what a router says.
     this.#from.set(kind === 'port' ? peer : this.#gatewayFor(guest));
     this.#to.set(guest);
     const type = isTooBig ? wire.PACKET_TOO_BIG : wire.DESTINATION_UNREACHABLE;
     const rest = isTooBig ? Math.max(mtu, ipv6.MINIMUM_MTU) : 0;
-    if (!this.#open(type, isTooBig ? 0 : codes[kind], rest, MADE_OCTETS, nowMs)) return false;
-    return this.#closeMade(peer, protocol, 64, first, second);
+    return this.#sendMade(type, isTooBig ? 0 : codes[kind], rest, peer, 64, quote, nowMs);
   }
 
   /** The same with time exceeded, as from a router further on. */
-  timeExceeded(
-    router: Address,
-    guest: Address,
-    peer: Address,
-    protocol: number,
-    first: number,
-    second: number,
-    nowMs: number,
-  ): boolean {
+  timeExceeded(router: Address, guest: Address, peer: Address, quote: Quote, nowMs: number): boolean {
     this.#from.set(router);
     this.#to.set(guest);
-    if (!this.#open(wire.TIME_EXCEEDED, wire.HOP_LIMIT_EXCEEDED, 0, MADE_OCTETS, nowMs)) return false;
-    return this.#closeMade(peer, protocol, 1, first, second);
+    return this.#sendMade(wire.TIME_EXCEEDED, wire.HOP_LIMIT_EXCEEDED, 0, peer, 1, quote, nowMs);
   }
 
-  /** Completes and sends an error with a packet from the guest at `#to` to `peer`. */
-  #closeMade(peer: Address, protocol: number, hopLimit: number, first: number, second: number): boolean {
+  /** Sends an error with a packet from the guest at `#to` to `peer`. */
+  #sendMade(
+    type: number,
+    code: number,
+    rest: number,
+    peer: Address,
+    hopLimit: number,
+    quote: Quote,
+    nowMs: number,
+  ): boolean {
+    if (!this.#open(type, code, rest, ipv6.HEADER_OCTETS + quote.octets, nowMs)) return false;
     const { output } = this.#options;
-    const { view } = output.arena;
     const at = output.at + wire.HEADER_OCTETS;
-    ipv6.emit(view, at, 8, protocol, hopLimit, this.#to, peer);
-    view.setInt32(at + ipv6.HEADER_OCTETS, first);
-    view.setInt32(at + ipv6.HEADER_OCTETS + 4, second);
+    ipv6.emit(output.arena.view, at, quote.length, quote.protocol, hopLimit, this.#to, peer);
+    quote.copyTo(output.arena.bytes, at + ipv6.HEADER_OCTETS);
     return output.closeIcmp(this.#from, this.#to);
   }
 
@@ -228,7 +219,7 @@ export class Icmpv6 {
     const { view, transportAt } = packet;
     const quotedAt = transportAt + wire.HEADER_OCTETS;
     const octets = packet.transportContiguous - wire.HEADER_OCTETS;
-    if (octets < MADE_OCTETS || view.getUint8(quotedAt) >> 4 !== 6) {
+    if (octets < QUOTED_OCTETS || view.getUint8(quotedAt) >> 4 !== 6) {
       this.#drops.count('icmp-malformed');
       return;
     }

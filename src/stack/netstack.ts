@@ -25,7 +25,6 @@ import type {
   Address,
   ArenaSource,
   Clock,
-  Endpoints,
   FlowOrigin,
   FlowRecord,
   Forwarder,
@@ -35,6 +34,7 @@ import type {
   TcpConnection,
   TcpHandler,
   UdpDatagram,
+  Undelivered,
   UnreachableKind,
 } from './port.ts';
 import { SwitchPort } from './switch-port.ts';
@@ -288,13 +288,13 @@ export class Netstack implements NetstackPort {
     return sent;
   }
 
-  sendUnreachable(kind: UnreachableKind, about: Endpoints, mtu = 0): boolean {
+  sendUnreachable(kind: UnreachableKind, about: Undelivered, mtu = 0): boolean {
     const sent = this.#answers.unreachable(kind, about, mtu, this.#nowMs);
     this.#wake();
     return sent;
   }
 
-  sendTimeExceeded(about: Endpoints, router: Address): boolean {
+  sendTimeExceeded(about: Undelivered, router: Address): boolean {
     const sent = this.#answers.timeExceeded(about, router, this.#nowMs);
     this.#wake();
     return sent;

@@ -205,6 +205,14 @@ export interface EchoRequest extends Endpoints {
   readonly payload: FragmentList;
 }
 
+/** A datagram or (with `identifier` and `sequence`) an echo request of the guest's that an ICMP error is about. */
+export interface Undelivered extends Endpoints {
+  readonly identifier?: number;
+  readonly sequence?: number;
+  /** As much of it as is known, from its beginning: the error quotes it. */
+  readonly payload?: FragmentList | undefined;
+}
+
 /** What to do with what nobody inside the stack claims. Called from within `input`; none may throw. */
 export interface Forwarder {
   /** A SYN: dial, then `accept` or `reject`, now or later. */
@@ -253,10 +261,10 @@ export interface NetstackPort {
     request: { guestAddress: Address; peerAddress: Address; identifier: number; sequence: number },
     payload: Uint8Array,
   ): boolean;
-  /** ICMP destination unreachable about a datagram that the guest sent. `mtu` for 'too-big' (RFC 1191). */
-  sendUnreachable(kind: UnreachableKind, about: Endpoints, mtu?: number): boolean;
-  /** ICMP time exceeded about a datagram or an echo request that the guest sent: it ran out of hops at `router`. */
-  sendTimeExceeded(about: Endpoints, router: Address): boolean;
+  /** ICMP destination unreachable about what the guest sent. `mtu` for 'too-big' (RFC 1191). */
+  sendUnreachable(kind: UnreachableKind, about: Undelivered, mtu?: number): boolean;
+  /** ICMP time exceeded about what the guest sent: it ran out of hops at `router`. */
+  sendTimeExceeded(about: Undelivered, router: Address): boolean;
   /** Every drop has a reason and a counter. */
   readonly drops: Readonly<Record<string, number>>;
   /** A record per live connection, for pages, metrics and tests; `tell` adds what its owner knows. */

@@ -10,6 +10,10 @@ import { ensureDebianPackages } from '../../tools/debian.ts';
 ensureDebianPackages([
   { name: 'busybox-static', proof: '/bin/busybox' },
   { name: 'iproute2', proof: 'ip' },
+  { name: 'iputils-ping', proof: 'ping' },
+  { name: 'iputils-tracepath', proof: 'tracepath' },
+  { name: 'mtr-tiny', proof: 'mtr' },
+  { name: 'traceroute', proof: 'traceroute' },
   { name: 'util-linux', proof: 'setpriv' },
 ]);
 
@@ -92,6 +96,39 @@ t.test('the same in IPv6, hop by hop', async (t) => {
   t.match(routers, [/^fd53:.*::1$/, 'fd00:81::2', 'fd00:82::2'], stdout);
   t.match(stdout, /64 bytes from fd00:83::2/);
 });
+
+const ways = {
+  '10.83.0.2': ['192.168.65.1', '10.81.0.2', '10.82.0.2', '10.83.0.2'],
+  'fd00:83::2': ['fd53:6c69:c0a8:4100::1', 'fd00:81::2', 'fd00:82::2', 'fd00:83::2'],
+};
+
+/** Each program knows its probes by something else: ports, numbers, what they carry. */
+for (const [name, trace] of [
+  ['traceroute6 of busybox, by datagrams', 'busybox traceroute6 -n -q 1 -w 10 -m 8'],
+  ['traceroute of Debian, by datagrams', 'traceroute -n -q 1 -w 10 -m 8'],
+  ['traceroute of Debian, by datagrams in fragments', 'traceroute -n -q 1 -w 10 -m 8 ADDRESS 4000'],
+  ['traceroute of Debian, by echo requests', 'traceroute -I -n -q 1 -w 10 -m 8'],
+  ['mtr, by datagrams', 'mtr -u -n -c 1 -G 10 -r -m 8'],
+  ['mtr, by echo requests', 'mtr -n -c 1 -G 10 -r -m 8'],
+  ['tracepath, which finds the MTU as well', 'tracepath -n -m 8'],
+] as const)
+  t.test(name, async (t) => {
+    const asked = Object.entries(ways).filter(([address]) => address.includes(':') || !trace.includes('traceroute6'));
+    const commands = asked.map(([address]) =>
+      trace.includes('ADDRESS') ? trace.replace('ADDRESS', address) : `${trace} ${address}`,
+    );
+    const { stdout, stderr, status } = run('ping', commands.join('; echo; '));
+    t.equal(status, 0, stderr);
+    const outputs = stdout.split('\n\n');
+    for (const [i, [address, way]] of asked.entries()) {
+      const found = [...outputs[i]!.matchAll(/^ *(\d+)(?:\.\|--|:| ) +([0-9a-f.:]+) .*/gm)];
+      t.same(
+        new Map(found.map(([, hop, router]) => [Number(hop), router])),
+        new Map(way.map((one, k) => [k + 1, one])),
+      );
+      if (trace.includes('tracepath')) t.match(outputs[i], /reached\n +Resume: pmtu 1500 hops 4/, address);
+    }
+  });
 
 t.test('where the host lets nobody ping, its guests are told so', async (t) => {
   const { stdout, status } = run('no ping', 'ping -c 1 -W 10 10.83.0.2');

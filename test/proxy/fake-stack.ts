@@ -1,5 +1,6 @@
 /** The stack's side of the proxies in tests: connections and datagrams that tests make up, and what was sent to the guest. */
 
+import { gather } from '../../src/proxy/fragment-list.ts';
 import type {
   Address,
   Endpoints,
@@ -8,6 +9,7 @@ import type {
   TcpHandler,
   TcpState,
   UdpDatagram,
+  Undelivered,
   UnreachableKind,
 } from '../../src/stack/port.ts';
 import { formatAddress, parseAddress } from '../../src/stack/wire/address.ts';
@@ -131,6 +133,8 @@ export function datagram(
 export class FakeNetstack {
   readonly sent: { from: string; to: string; payload: Buffer }[] = [];
   readonly unreachable: string[] = [];
+  /** Payloads that errors were given to quote. */
+  readonly quoted: string[] = [];
   readonly echoes: string[] = [];
   readonly connected: FakeConnection[] = [];
   readonly listeners = new Map<string, (datagram: UdpDatagram) => void>();
@@ -146,16 +150,24 @@ export class FakeNetstack {
     return true;
   }
 
-  sendUnreachable(kind: UnreachableKind, about: Endpoints, mtu?: number): boolean {
+  sendUnreachable(kind: UnreachableKind, about: Undelivered, mtu?: number): boolean {
+    this.#quote(about);
     this.unreachable.push(`${kind}${mtu ? ` ${mtu}` : ''} ${formatAddress(about.peerAddress)} ${about.peerPort}`);
     this.onSent();
     return true;
   }
 
-  sendTimeExceeded(about: Endpoints, router: Address): boolean {
+  sendTimeExceeded(about: Undelivered, router: Address): boolean {
+    this.#quote(about);
     this.unreachable.push(`expired ${formatAddress(about.peerAddress)} ${about.peerPort} at ${formatAddress(router)}`);
     this.onSent();
     return true;
+  }
+
+  #quote({ payload }: Undelivered): void {
+    const octets = Buffer.alloc(payload?.octets ?? 0);
+    if (payload) gather(payload, octets);
+    this.quoted.push(octets.toString('latin1'));
   }
 
   sendEchoReply(

@@ -288,7 +288,8 @@ export function hostNetConformance(t: Test, world: HostWorld): void {
             socket.close();
             resolve();
           },
-          failed(_, code, address, port) {
+          failed(_, code, address, port, payload) {
+            t.same(payload && Buffer.from(payload), Buffer.from(octets(5)), 'and with what it carried');
             t.same([code, address && formatAddress(address), port], ['ECONNREFUSED', host, gone.port]);
             socket.send(fragmentsOf(octets(7)), to, peer.port);
           },

@@ -90,7 +90,8 @@ t.test('what is unreachable is said to be, and what may not be reached', async (
   await loaded();
   const { socket, handler } = host.sent[0]!;
   for (const code of ['EHOSTUNREACH', 'ENETUNREACH', 'EACCES']) handler.failed(socket, address('10.0.0.1'), 1, code);
-  handler.expired(socket, address('10.0.0.1'), 1, address('203.0.113.9'));
+  handler.expired(socket, address('10.0.0.1'), 1, address('203.0.113.9'), Buffer.from('ping'));
+  handler.failed(socket, address('10.0.0.1'), 1, 'EHOSTUNREACH', Buffer.from('pi'));
   ping('169.254.169.254', 7, 2);
   ping('192.168.65.77', 7, 2);
   ping('10.0.0.99', 7, 3);
@@ -99,10 +100,12 @@ t.test('what is unreachable is said to be, and what may not be reached', async (
     'network 10.0.0.1 0',
     'prohibited 10.0.0.1 0',
     'expired 10.0.0.1 0 at 203.0.113.9',
+    'host 10.0.0.1 0',
     'prohibited 169.254.169.254 0',
     'host 192.168.65.77 0',
     'host 10.0.0.99 0',
   ]);
+  t.same(netstack.quoted.slice(3, 5), ['ping', 'pi'], 'with what the requests carried');
 });
 
 t.test('a host that lets nobody ping says so, and is not silent', async (t) => {
@@ -163,7 +166,7 @@ t.test('a real ping socket', async (t) => {
     '10.9.0.1 2 30000',
     '127.0.0.1 3 0',
     '::1 3 0',
-    'fd98::2 4 EHOSTUNREACH',
+    'fd98::2 4 EHOSTUNREACH lost',
     'fd99::1 1 4',
     'fd99::1 2 30000',
   ]);

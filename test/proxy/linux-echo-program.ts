@@ -24,8 +24,8 @@ const handler: HostEchoHandler = {
   replied: (_, from, sequence, payload) => {
     replies.push(`${formatAddress(from)} ${sequence} ${payload.length}`);
   },
-  failed: (_, to, sequence, code) => {
-    replies.push(`${formatAddress(to)} ${sequence} ${code}`);
+  failed: (_, to, sequence, code, payload) => {
+    replies.push(`${formatAddress(to)} ${sequence} ${code} ${payload && Buffer.from(payload)}`);
   },
   expired: (_, to, sequence, router) => {
     replies.push(`${formatAddress(to)} ${sequence} expired at ${formatAddress(router)}`);
@@ -41,4 +41,4 @@ socket6.send(address('fd99::1'), 1, 64, fragmentsOf(Buffer.from('pi'), Buffer.fr
 socket6.send(address('fd99::1'), 2, 5, fragmentsOf(new Uint8Array(30_000)));
 socket6.send(address('::1'), 3, 64, fragmentsOf());
 // A bridge without anybody at its other end: the neighbour is asked for in vain.
-socket6.send(address('fd98::2'), 4, 64, fragmentsOf());
+socket6.send(address('fd98::2'), 4, 64, fragmentsOf(Buffer.from('lost')));

@@ -175,6 +175,22 @@ t.test('an ICMP error is passed on about the peer that it was about', async (t) 
   t.equal(proxy.drops['host-failed'], 2);
 });
 
+t.test('what a datagram carried is quoted with every reason why it went nowhere', async (t) => {
+  const { host, netstack, proxy, settle } = world();
+  const bound: HostDatagramSocket[] = [];
+  const bind = host.bindDatagram.bind(host);
+  host.bindDatagram = (family, handler) => {
+    bound.push(bind(family, handler));
+    return bound.at(-1)!;
+  };
+  proxy.udp(datagram(guest, 5000, '10.0.0.1', 7, text('nobody')));
+  settle();
+  proxy.udp(datagram(guest, 5000, '169.254.169.254', 80, text('denied')));
+  proxy.tooBig(bound[0]!, 1300, address('10.0.0.1'), 7, Buffer.from('too big'));
+  proxy.failed(bound[0]!, 'EHOSTUNREACH', address('10.0.0.1'), 7);
+  t.same(netstack.quoted, ['nobody', 'denied', 'too big', '']);
+});
+
 t.test('what a router says of a datagram that is out of hops is passed on as its word', async (t) => {
   const { host, netstack, proxy, settle } = world();
   const bound: HostDatagramSocket[] = [];
@@ -187,9 +203,10 @@ t.test('what a router says of a datagram that is out of hops is passed on as its
   proxy.udp(datagram(guest, 5000, '10.0.0.1', 33434, text('out of hops')));
   settle();
   const mapped = bound[0]!;
-  proxy.expired(mapped, address('203.0.113.1'), address('10.0.0.1'), 33434);
+  proxy.expired(mapped, address('203.0.113.1'), address('10.0.0.1'), 33434, Buffer.from('out of hops'));
   proxy.expired(mapped, address('127.0.0.1'), address('10.0.0.1'), 33435);
   t.same(netstack.unreachable, ['expired 10.0.0.1 33434 at 203.0.113.1']);
+  t.same(netstack.quoted, ['out of hops'], 'a traceroute knows its probe by what it carried');
 });
 
 t.test('rules are gone through once for each peer, and again when they change', async (t) => {

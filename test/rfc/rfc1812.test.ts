@@ -5,7 +5,7 @@ import * as ethernet from '../../src/stack/wire/ethernet.ts';
 import * as ipv4 from '../../src/stack/wire/ipv4.ts';
 import { icmpFrame, ipFrame, pattern, udpFrame } from '../stack/frames.ts';
 import { TcpScript } from '../stack/tcp/tcp-script.ts';
-import { World } from '../stack/world.ts';
+import { address, World } from '../stack/world.ts';
 import { replies } from './replies.ts';
 
 const PEER = '10.0.0.1';
@@ -16,6 +16,29 @@ t.test('4.3.2.3: an error quotes as much as fits in 576 octets', async (t) => {
   const [small, large] = replies(world);
   t.equal(small!.payload.length, 8 + 40);
   t.equal(large!.payload.length + 20, 576);
+});
+
+t.test('4.3.2.3: as much is quoted of what is no longer at hand, made anew as it was', async (t) => {
+  const world: World = new World({
+    forwarder: {
+      udp: (datagram) => world.netstack.sendTimeExceeded(datagram, address('203.0.113.7')),
+      echo: (request) => world.netstack.sendUnreachable('host', request),
+    },
+  });
+  for (const octets of [0, 1, 9, 519, 520, 521, 1400]) {
+    const sent = [
+      udpFrame(111, 222, pattern(octets), { to: PEER }),
+      icmpFrame(8, 0, 0x0007_0009, pattern(octets), { to: PEER }),
+    ];
+    for (const frame of sent) world.link.input([frame], undefined, 64);
+    for (const [i, { payload }] of replies(world).entries()) {
+      const quoted = sent[i]!.subarray(34, 34 + 528);
+      // Of what is not quoted whole, the sum is not known.
+      if (octets > 520) quoted.fill(0, i === 0 ? 6 : 2, i === 0 ? 8 : 4);
+      t.same(payload.subarray(28), quoted, `${octets} octets`);
+      t.equal(new DataView(payload.buffer, payload.byteOffset).getUint16(10), 28 + octets, 'and its length told');
+    }
+  }
 });
 
 t.test('4.3.2.4: an error comes from the address of the gateway', async (t) => {

@@ -9,6 +9,7 @@ import {
   GUEST,
   GUEST_LINK_LOCAL,
   groupMac,
+  icmp6Bytes,
   icmp6Frame,
   ip,
   ipv6Frame,
@@ -105,7 +106,7 @@ t.test('3.1, 3.2: why a datagram or an echo request went nowhere', async (t) => 
       t.equal(error.payload[14], protocol);
     }
     t.same([...datagram!.payload.subarray(48, 52)], [0, 111, 0, 222]);
-    t.same([...echo!.payload.subarray(48)], [128, 0, 0, 0, 0, 7, 0, 9]);
+    t.same(echo!.payload.subarray(48), icmp6Bytes(128, 0, 0x0007_0009, pattern(8), { to: PEER }));
   }
 });
 
@@ -124,6 +125,30 @@ t.test('3.3: a router further on where hops ran out', async (t) => {
   world.link.input([udp6Frame(111, 222, pattern(8), { to: PEER, hopLimit: 3 })]);
   const [error] = replies6(world);
   t.same([error!.source, ...error!.payload.subarray(0, 2)], ['2001:db8::99', 3, 0]);
+});
+
+t.test('2.4: as much is quoted of what is no longer at hand, made anew as it was', async (t) => {
+  const world: World = ipv6World({
+    forwarder: {
+      udp: (datagram) => world.netstack.sendTimeExceeded(datagram, ip('2001:db8::99')),
+      echo: (request) => world.netstack.sendUnreachable('host', request),
+    },
+  });
+  for (const octets of [0, 1, 9, 1183, 1184, 1185, 1400]) {
+    const sent = [
+      udp6Frame(111, 222, pattern(octets), { to: PEER, hopLimit: 1 }),
+      icmp6Frame(128, 0, 0x0007_0009, pattern(octets), { to: PEER }),
+    ];
+    // The frames' headers alone are contiguous: payloads come in pieces.
+    for (const frame of [sent[0]!.with(21, 9), sent[1]!]) world.link.input([frame], undefined, 80);
+    for (const [i, { payload }] of replies6(world).entries()) {
+      const quoted = sent[i]!.subarray(14, 14 + 1232);
+      // Of what is not quoted whole, the sum is not known.
+      if (octets > 1184) quoted.fill(0, i === 0 ? 46 : 42, i === 0 ? 48 : 44);
+      t.equal(payload.length, 8 + Math.min(48 + octets, 1232));
+      t.same(payload.subarray(8).with(7, 0), quoted.with(7, 0), `${octets} octets`);
+    }
+  }
 });
 
 t.test('3.1: an error of the guest about a SYN of ours ends the opening', async (t) => {

@@ -21,6 +21,7 @@ import type {
   TcpConnection,
   TcpHandler,
   UdpDatagram,
+  Undelivered,
 } from '../../src/stack/port.ts';
 
 /** Recordings of what is done again; undefined: nothing is. */
@@ -236,9 +237,12 @@ class StackRecording {
 const isCalled = (value: unknown): boolean =>
   typeof value === 'function' || typeof (value as { established?: unknown } | undefined)?.established === 'function';
 
-/** Arguments may be datagrams, whose payload and more is nobody's to keep. */
-const plain = (value: unknown): unknown =>
-  value !== null && typeof value === 'object' && 'guestAddress' in value ? endpointsOf(value as Endpoints) : value;
+/** Arguments may be datagrams, of which the octets of the payload alone are somebody's to keep. */
+function plain(value: unknown): unknown {
+  if (value === null || typeof value !== 'object' || !('guestAddress' in value)) return value;
+  const { payload } = value as Undelivered;
+  return { ...endpointsOf(value as Endpoints), ...(payload && { payload: gathered(payload, payload.octets) }) };
+}
 
 function gathered({ items, count }: FragmentList, octets: number): Uint8Array {
   const parts = items.slice(0, count).map(({ arena, offset, length }) => arena.bytes.subarray(offset, offset + length));

@@ -112,9 +112,9 @@ export class FakeHostNet implements HostNetPort {
   #deliver(sender: FakeDatagramSocket, from: Name, payload: Uint8Array, to: Name): void {
     this.#post(() => {
       if (this.blackHoles.has(to.address)) return;
-      if (this.unreachable.has(to.address)) return sender.failed('EHOSTUNREACH', to);
+      if (this.unreachable.has(to.address)) return sender.failed('EHOSTUNREACH', to, payload);
       const receiver = this.#find(this.#datagrams, to);
-      if (!receiver) return sender.failed('ECONNREFUSED', to);
+      if (!receiver) return sender.failed('ECONNREFUSED', to, payload);
       const source = wildcards.has(from.address) ? this.#sourceFor(to.address) : from.address;
       receiver.received(payload, parseAddress(source)!, from.port);
     });
@@ -291,8 +291,8 @@ class FakeDatagramSocket implements HostDatagramSocket {
     if (this.#open) this.#handler.received(this, payload, address, port);
   }
 
-  failed(code: HostErrorCode, to: Name): void {
-    if (this.#open) this.#handler.failed(this, code, parseAddress(to.address)!, to.port);
+  failed(code: HostErrorCode, to: Name, payload: Uint8Array): void {
+    if (this.#open) this.#handler.failed(this, code, parseAddress(to.address)!, to.port, payload);
   }
 
   close(): void {

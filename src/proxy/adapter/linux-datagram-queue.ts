@@ -60,7 +60,7 @@ export interface QueueSender {
   readonly fd: number;
   /** The path takes runs; cleared when it turns out that it does not. */
   cuts: boolean;
-  unsent(code: HostErrorCode, address: Address, port: number): void;
+  unsent(code: HostErrorCode, address: Address, port: number, payload: Uint8Array): void;
 }
 
 export class DatagramQueue {
@@ -203,18 +203,20 @@ export class DatagramQueue {
     const address = this.#addresses[i]!;
     const port = this.#ports[i]!;
     if (this.#datagrams[i] === 1 || !cannotCut.has(error)) {
-      sender.unsent(codeOf(error), address, port);
+      const at = this.#offsets[i]!;
+      sender.unsent(codeOf(error), address, port, this.#payload.bytes.subarray(at, at + this.#datagramOctets[i]!));
       return;
     }
     sender.cuts = false;
     const end = this.#offsets[i]! + this.#lengths[i]!;
     let told = false;
     for (let at = this.#offsets[i]!; at < end; at += this.#datagramOctets[i]!) {
-      this.#describe(i, at, Math.min(this.#datagramOctets[i]!, end - at), false);
+      const octets = Math.min(this.#datagramOctets[i]!, end - at);
+      this.#describe(i, at, octets, false);
       const sent = sendmmsg(sender.fd, this.#headers.address + i * MMSGHDR, 1, MSG_DONTWAIT);
       if (sent > 0 || told) continue;
       told = true;
-      sender.unsent(codeOf(sent), address, port);
+      sender.unsent(codeOf(sent), address, port, this.#payload.bytes.subarray(at, at + octets));
       if (this.#senders[i] !== sender) return;
     }
   }

@@ -78,6 +78,7 @@ const ERRORS = 64;
 const SLOT = 65536;
 const PEER = 32;
 const CONTROL = 256;
+const QUOTED = 1280;
 /** struct cmsghdr with one int. */
 const RUN_CONTROL = 24;
 const SOL_UDP = 17;
@@ -120,6 +121,9 @@ export class LinuxDatagrams {
   readonly #runs = new Place(BATCH * RUN_CONTROL);
   readonly #message = new Place(MSGHDR);
   readonly #control = new Place(CONTROL);
+  /** What an error quotes of a datagram: no more than an error has room for. */
+  readonly #quoted = new Place(QUOTED);
+  readonly #quotedVector = new Place(IOVEC);
   readonly #word = new Place(4);
   readonly #peer: Address = new Uint8Array(16);
   #flushSoon = false;
@@ -130,6 +134,10 @@ export class LinuxDatagrams {
 
   constructor(readiness: Readiness) {
     this.#readiness = readiness;
+    this.#quotedVector.setPointer(0, this.#quoted.address);
+    this.#quotedVector.setPointer(8, QUOTED);
+    this.#message.setPointer(VECTOR, this.#quotedVector.address);
+    this.#message.setPointer(VECTOR_LENGTH, 1);
     const headers = this.#headers;
     for (let i = 0; i < BATCH; i++) {
       this.#payloads.push(this.#slots.bytes.subarray(i * SLOT, i * SLOT));
@@ -251,10 +259,11 @@ export class LinuxDatagrams {
   }
 
   /**
-   * Each entry of the error queue: whom the datagram was for, and struct sock_extended_err as a control message. What the
-   * kernel itself refused is told when it is sent; `refusedPort` is the port of such a one, which the queue has not.
+   * Each entry of the error queue: whom the datagram was for, its payload's beginning as the error quotes it, and struct
+   * sock_extended_err as a control message. What the kernel itself refused is told when it is sent; `refusedPort` is the
+   * port of such a one, and `refusedPayload` its payload, which the queue has not.
    */
-  errors(from: LinuxDatagramSocket, refusedPort = 0): void {
+  errors(from: LinuxDatagramSocket, refusedPort = 0, refusedPayload?: Uint8Array): void {
     let refused = refusedPort;
     const { view, address } = this.#message;
     const { view: control } = this.#control;
@@ -263,7 +272,8 @@ export class LinuxDatagrams {
       view.setUint32(NAME_LENGTH, PEER, true);
       this.#message.setPointer(CONTROL_AT, this.#control.address);
       this.#message.setPointer(CONTROL_LENGTH, CONTROL);
-      if (recvmsg(from.fd, address, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) return;
+      const octets = recvmsg(from.fd, address, MSG_ERRQUEUE | MSG_DONTWAIT);
+      if (octets < 0) return;
       const level = control.getInt32(8, true);
       const type = control.getInt32(12, true);
       const isError =
@@ -275,18 +285,22 @@ export class LinuxDatagrams {
       const isIcmp = (type4: number, type6: number): boolean =>
         (origin === SO_EE_ORIGIN_ICMP && icmpType === type4) || (origin === SO_EE_ORIGIN_ICMP6 && icmpType === type6);
       let port = this.#peerAt(0);
+      let payload = octets > 0 ? this.#quoted.bytes.subarray(0, octets) : undefined;
       if (origin === SO_EE_ORIGIN_LOCAL) {
         // Refused twice, as it was tried twice.
         port = refused;
+        payload = refusedPayload;
         refused = 0;
       }
       if (port <= 0) continue;
       // ee_info: the path's MTU, as the kernel or a router knows it.
-      if (error === -EMSGSIZE) from.handler.tooBig?.(from, control.getUint32(ERROR + 8, true), this.#peer, port);
-      else if (isIcmp(ICMP_UNREACHABLE, ICMP6_UNREACHABLE)) from.handler.failed(from, codeOf(error), this.#peer, port);
+      if (error === -EMSGSIZE)
+        from.handler.tooBig?.(from, control.getUint32(ERROR + 8, true), this.#peer, port, payload);
+      else if (isIcmp(ICMP_UNREACHABLE, ICMP6_UNREACHABLE))
+        from.handler.failed(from, codeOf(error), this.#peer, port, payload);
       else if (isIcmp(ICMP_TIME_EXCEEDED, ICMP6_TIME_EXCEEDED)) {
         const router = decodeAddress(control, OFFENDER);
-        if (router) from.handler.expired?.(from, router, this.#peer, port);
+        if (router) from.handler.expired?.(from, router, this.#peer, port, payload);
       }
     }
   }
@@ -392,9 +406,9 @@ class LinuxDatagramSocket implements HostDatagramSocket, ReadyHandler, QueueSend
     this.#datagrams.receive(this);
   }
 
-  unsent(code: HostErrorCode, address: Address, port: number): void {
+  unsent(code: HostErrorCode, address: Address, port: number, payload: Uint8Array): void {
     if (!this.isOpen) return;
-    if (code === 'EMSGSIZE') this.#datagrams.errors(this, port);
-    this.handler.failed(this, code, address, port);
+    if (code === 'EMSGSIZE') this.#datagrams.errors(this, port, payload);
+    this.handler.failed(this, code, address, port, payload);
   }
 }

@@ -200,7 +200,7 @@ export class LinuxEcho implements HostEchoPort {
     }
   }
 
-  /** Each entry: the request as it was sent, whom it was for, and struct sock_extended_err as a control message. */
+  /** Each entry: the request as it was sent, or as much of it as the error quoted, whom it was for, and struct sock_extended_err as a control message. */
   #errors(socket: LinuxEchoSocket): void {
     const message = this.#message;
     const { view: control } = this.#control;
@@ -221,13 +221,14 @@ export class LinuxEcho implements HostEchoPort {
       const to = decodeAddress(this.#peer.view, 0);
       if (!to) continue;
       const sequence = this.#packet.view.getUint16(6);
+      const payload = this.#packet.bytes.subarray(HEADER, octets);
       if (origin === family.errorOrigin && type === family.timeExceeded) {
         const router = decodeAddress(control, OFFENDER);
-        if (router) socket.handler.expired(socket, to, sequence, router);
+        if (router) socket.handler.expired(socket, to, sequence, router, payload);
         continue;
       }
       const reason = origin === family.errorOrigin ? family.errorCode(type, code) : codeOf(control.getUint32(16, true));
-      if (reason !== undefined) socket.handler.failed(socket, to, sequence, reason);
+      if (reason !== undefined) socket.handler.failed(socket, to, sequence, reason, payload);
     }
   }
 }

@@ -73,6 +73,12 @@ export const kinds = {
   replied: event(45, { socket: n, address: octets, sequence: n, payload: octets }),
   'echo failed': event(46, { socket: n, address: octets, sequence: n, code: text }),
   'echo expired': event(47, { socket: n, address: octets, sequence: n, router: octets }),
+  /** The same four, and 'too big', where it is known what the datagram or the request began with. */
+  'failed with': event(35, { socket: n, code: text, address: octets, port: n, payload: octets }),
+  'expired with': event(36, { socket: n, router: octets, address: octets, port: n, payload: octets }),
+  'too big with': event(37, { socket: n, mtu: n, address: octets, port: n, payload: octets }),
+  'echo failed with': event(38, { socket: n, address: octets, sequence: n, code: text, payload: octets }),
+  'echo expired with': event(39, { socket: n, address: octets, sequence: n, router: octets, payload: octets }),
 
   /** A bare stack tells its owner, or a connection's; of some things it wants a number. */
   tells: call(50, { name: text, argument: 'data' }),

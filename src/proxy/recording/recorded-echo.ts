@@ -51,16 +51,18 @@ class RecordedEchoSocket implements HostEchoSocket, HostEchoHandler {
     );
   }
 
-  failed(_inner: HostEchoSocket, address: Address, sequence: number, code: HostErrorCode): void {
-    this.#recorder.event('echo failed', [this.#number, address, sequence, code], () =>
-      this.#handler.failed(this, address, sequence, code),
-    );
+  failed(_inner: HostEchoSocket, address: Address, sequence: number, code: HostErrorCode, payload?: Uint8Array): void {
+    const values = [this.#number, address, sequence, code];
+    const tell = (): void => this.#handler.failed(this, address, sequence, code, payload);
+    if (payload) this.#recorder.event('echo failed with', [...values, payload], tell);
+    else this.#recorder.event('echo failed', values, tell);
   }
 
-  expired(_inner: HostEchoSocket, address: Address, sequence: number, router: Address): void {
-    this.#recorder.event('echo expired', [this.#number, address, sequence, router], () =>
-      this.#handler.expired(this, address, sequence, router),
-    );
+  expired(_inner: HostEchoSocket, address: Address, sequence: number, router: Address, payload?: Uint8Array): void {
+    const values = [this.#number, address, sequence, router];
+    const tell = (): void => this.#handler.expired(this, address, sequence, router, payload);
+    if (payload) this.#recorder.event('echo expired with', [...values, payload], tell);
+    else this.#recorder.event('echo expired', values, tell);
   }
 
   send(address: Address, sequence: number, hopLimit: number, payload: FragmentList): boolean {
@@ -75,6 +77,8 @@ class RecordedEchoSocket implements HostEchoSocket, HostEchoHandler {
   }
 }
 
+type Payload = Uint8Array | undefined;
+
 export class ReplayedEcho implements HostEchoPort {
   readonly #player: Player;
   readonly #sockets: ReplayedEchoSocket[] = [];
@@ -86,16 +90,18 @@ export class ReplayedEcho implements HostEchoPort {
       const { address, sequence, payload } = values;
       told?.handler.replied(told, address as Address, sequence as number, payload as Uint8Array);
     });
-    player.on('echo failed', (values) => {
-      const told = this.#sockets[values.socket as number];
-      const { address, sequence, code } = values;
-      told?.handler.failed(told, address as Address, sequence as number, String(code));
-    });
-    player.on('echo expired', (values) => {
-      const told = this.#sockets[values.socket as number];
-      const { address, sequence, router } = values;
-      told?.handler.expired(told, address as Address, sequence as number, router as Address);
-    });
+    for (const name of ['echo failed', 'echo failed with'] as const)
+      player.on(name, (values) => {
+        const told = this.#sockets[values.socket as number];
+        const { address, sequence, code, payload } = values;
+        told?.handler.failed(told, address as Address, sequence as number, String(code), payload as Payload);
+      });
+    for (const name of ['echo expired', 'echo expired with'] as const)
+      player.on(name, (values) => {
+        const told = this.#sockets[values.socket as number];
+        const { address, sequence, router, payload } = values;
+        told?.handler.expired(told, address as Address, sequence as number, router as Address, payload as Payload);
+      });
   }
 
   open(family: 4 | 6, handler: HostEchoHandler): HostEchoSocket | HostErrorCode {

@@ -11,6 +11,7 @@ import type {
   StreamHandler,
 } from '../port.ts';
 import { OctetSum } from './octet-sum.ts';
+import type { Value } from './record-encoder.ts';
 import type { Recorder } from './recorder.ts';
 
 /** Numbers that a recording gives to sockets and promises; the replay gives the same. */
@@ -229,25 +230,35 @@ class RecordedDatagramSocket implements HostDatagramSocket, HostDatagramHandler 
     );
   }
 
-  failed(inner: HostDatagramSocket, code: HostErrorCode, address?: Address, port?: number): void {
+  failed(inner: HostDatagramSocket, code: HostErrorCode, address?: Address, port = 0, payload?: Uint8Array): void {
     this.#socket ??= inner;
-    this.#recorder.event('failed', [this.#number, code, address ?? new Uint8Array(0), port ?? 0], () =>
-      address ? this.#handler.failed(this, code, address, port ?? 0) : this.#handler.failed(this, code),
+    this.#told('failed', [this.#number, code, address ?? new Uint8Array(0), port], payload, () =>
+      address ? this.#handler.failed(this, code, address, port, payload) : this.#handler.failed(this, code),
     );
   }
 
-  expired(inner: HostDatagramSocket, router: Address, address: Address, port: number): void {
+  expired(inner: HostDatagramSocket, router: Address, address: Address, port: number, payload?: Uint8Array): void {
     this.#socket ??= inner;
-    this.#recorder.event('expired', [this.#number, router, address, port], () =>
-      this.#handler.expired?.(this, router, address, port),
+    this.#told('expired', [this.#number, router, address, port], payload, () =>
+      this.#handler.expired?.(this, router, address, port, payload),
     );
   }
 
-  tooBig(inner: HostDatagramSocket, mtu: number, address: Address, port: number): void {
+  tooBig(inner: HostDatagramSocket, mtu: number, address: Address, port: number, payload?: Uint8Array): void {
     this.#socket ??= inner;
-    this.#recorder.event('too big', [this.#number, mtu, address, port], () =>
-      this.#handler.tooBig?.(this, mtu, address, port),
+    this.#told('too big', [this.#number, mtu, address, port], payload, () =>
+      this.#handler.tooBig?.(this, mtu, address, port, payload),
     );
+  }
+
+  #told(
+    name: 'failed' | 'expired' | 'too big',
+    values: readonly Value[],
+    payload: Uint8Array | undefined,
+    tell: () => void,
+  ): void {
+    if (payload) this.#recorder.event(`${name} with`, [...values, payload], tell);
+    else this.#recorder.event(name, values, tell);
   }
 
   get port(): number {

@@ -18,6 +18,7 @@ export interface Pending {
   settle(outcome: unknown): void;
 }
 
+type Payload = Uint8Array | undefined;
 type Accept = (stream: HostStream) => StreamHandler;
 
 export class ReplayedHostNet implements HostNetPort {
@@ -51,22 +52,26 @@ export class ReplayedHostNet implements HostNetPort {
       const told = socket(values);
       told?.handler.received(told, values.payload as Uint8Array, values.address as Address, values.port as number);
     });
-    player.on('failed', (values) => {
-      const told = socket(values);
-      const address = values.address as Address;
-      if (address.length === 16) told?.handler.failed(told, String(values.code), address, values.port as number);
-      else told?.handler.failed(told, String(values.code));
-    });
-    player.on('expired', (values) => {
-      const told = socket(values);
-      const { router, address, port } = values;
-      told?.handler.expired?.(told, router as Address, address as Address, port as number);
-    });
-    player.on('too big', (values) => {
-      const told = socket(values);
-      const { mtu, address, port } = values;
-      told?.handler.tooBig?.(told, mtu as number, address as Address, port as number);
-    });
+    for (const name of ['failed', 'failed with'] as const)
+      player.on(name, (values) => {
+        const told = socket(values);
+        const { code, port, payload } = values;
+        const address = values.address as Address;
+        if (address.length !== 16) told?.handler.failed(told, String(code));
+        else told?.handler.failed(told, String(code), address, port as number, payload as Payload);
+      });
+    for (const name of ['expired', 'expired with'] as const)
+      player.on(name, (values) => {
+        const told = socket(values);
+        const { router, address, port, payload } = values;
+        told?.handler.expired?.(told, router as Address, address as Address, port as number, payload as Payload);
+      });
+    for (const name of ['too big', 'too big with'] as const)
+      player.on(name, (values) => {
+        const told = socket(values);
+        const { mtu, address, port, payload } = values;
+        told?.handler.tooBig?.(told, mtu as number, address as Address, port as number, payload as Payload);
+      });
   }
 
   connect(address: Address, port: number, handler: StreamHandler): HostStream {

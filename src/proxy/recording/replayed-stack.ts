@@ -4,7 +4,16 @@
  */
 
 import { Netstack, type NetstackOptions } from '../../stack/netstack.ts';
-import type { CloseReason, Endpoints, FragmentList, TcpConnection, TcpHandler, UdpDatagram } from '../../stack/port.ts';
+import type {
+  CloseReason,
+  Endpoints,
+  FragmentList,
+  TcpConnection,
+  TcpHandler,
+  UdpDatagram,
+  Undelivered,
+} from '../../stack/port.ts';
+import { SingleFragment } from '../fragment-list.ts';
 import { OctetSum } from './octet-sum.ts';
 import type { Player } from './player.ts';
 import type { Replayed } from './replay.ts';
@@ -107,8 +116,8 @@ export function replayedStack(player: Player, description: StackDescription): Re
     unlistenUdp: (to, [address, port]) => to.unlistenUdp(address!, port!),
     sendUdp: (to, [endpoints, payload, options]) => void to.sendUdp(endpoints!, payload!, options ?? undefined),
     sendEchoReply: (to, [request, payload]) => void to.sendEchoReply(request!, payload!),
-    sendUnreachable: (to, [kind, about, mtu]) => void to.sendUnreachable(kind!, about!, mtu ?? undefined),
-    sendTimeExceeded: (to, [about, router]) => void to.sendTimeExceeded(about!, router!),
+    sendUnreachable: (to, [kind, about, mtu]) => void to.sendUnreachable(kind!, undelivered(about!), mtu ?? undefined),
+    sendTimeExceeded: (to, [about, router]) => void to.sendTimeExceeded(undelivered(about!), router!),
     pinNeighbor: (to, [address, ingress, macAddress]) => to.pinNeighbor(address!, ingress!, macAddress!),
     unpinNeighbor: (to, [address]) => to.unpinNeighbor(address!),
     route: (to, [network, prefix, ingress, macAddress]) => to.route(network!, prefix!, ingress!, macAddress!),
@@ -123,6 +132,11 @@ export function replayedStack(player: Player, description: StackDescription): Re
       else player.failed(`a stack that cannot be asked to '${name}'`);
     },
   };
+}
+
+/** What an error is about, with its payload as octets. */
+function undelivered({ payload, ...about }: Endpoints & { readonly payload?: Uint8Array }): Undelivered {
+  return { ...about, payload: payload && new SingleFragment(payload) };
 }
 
 /** Fills the place that was reserved before. */
