@@ -266,10 +266,10 @@ export class Network {
     if (this.#guestMacAddress && this.#links.size === 0) {
       const { firstGuest, ipv6 } = this.addresses;
       this.#bind(firstGuest, ingress, this.#guestMacAddress);
-      this.#netstack.route(ofIpv4(0), 0, ingress, this.#guestMacAddress);
+      this.#netstack.route(ofIpv4(0), 0, firstGuest);
       if (ipv6) {
         this.#bind(ipv6.firstGuest, ingress, this.#guestMacAddress);
-        this.#netstack.route(new Uint8Array(16), 0, ingress, this.#guestMacAddress);
+        this.#netstack.route(new Uint8Array(16), 0, ipv6.firstGuest);
       }
     }
     this.#links.add(link);

@@ -18,8 +18,8 @@ const MEASURE_MS = 1000;
 const chunk = Buffer.alloc(65536, 0x5a);
 
 const ends = {
-  IPv4: { network: '10.0.0.0', prefix: 8, server: '10.0.0.1', client: '192.168.65.129' },
-  IPv6: { network: '2001:db8::', prefix: 32, server: '2001:db8::1', client: 'fd00::129' },
+  IPv4: { network: '10.0.0.0', prefix: 8, gateway: '192.168.65.1', server: '10.0.0.1', client: '192.168.65.129' },
+  IPv6: { network: '2001:db8::', prefix: 32, gateway: 'fd00::1', server: '2001:db8::1', client: 'fd00::129' },
 };
 
 function stacks(mtu: number, offload: LinkOffload, family: keyof typeof ends = 'IPv4'): number {
@@ -36,8 +36,9 @@ function stacks(mtu: number, offload: LinkOffload, family: keyof typeof ends = '
   const client = netstackOf(memory, (connection) => connection.reject('reset'), 129);
   const pipe = new Pipe({ mtu, offload, memory });
   server.attach(pipe.left);
-  const { network, prefix, server: guest, client: peer } = ends[family];
-  client.route(parseAddress(network)!, prefix, client.attach(pipe.right), gatewayMac);
+  const { network, prefix, gateway, server: guest, client: peer } = ends[family];
+  client.pinNeighbor(parseAddress(gateway)!, client.attach(pipe.right), gatewayMac);
+  client.route(parseAddress(network)!, prefix, parseAddress(gateway)!);
   const fill = (connection: TcpConnection): void => {
     while (connection.reserveSend()) {
       const octets = Math.min(chunk.length, connection.sendLength);

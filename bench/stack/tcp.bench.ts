@@ -107,8 +107,9 @@ function connections(): Row {
   const netstack = netstackOf(memory, (connection) => connection.accept(talk));
   const pipe = new Pipe();
   netstack.attach(pipe.left);
-  const ingress = guest.attach(pipe.right);
-  guest.route(parseIpv4('10.0.0.0')!, 8, ingress, gatewayMac);
+  const gateway = parseIpv4('192.168.65.1')!;
+  guest.pinNeighbor(gateway, guest.attach(pipe.right), gatewayMac);
+  guest.route(parseIpv4('10.0.0.0')!, 8, gateway);
   const to = {
     guestAddress: parseIpv4('10.0.0.1')!,
     guestPort: 80,

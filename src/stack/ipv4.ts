@@ -11,7 +11,7 @@
 import type { Drops } from './drops.ts';
 import type { Reassembly } from './fragments.ts';
 import type { Identity } from './identity.ts';
-import type { Neighbor } from './neighbor.ts';
+import type { Neighbor } from './neighbor-cache.ts';
 import type { Packet } from './packet.ts';
 import type { Arena } from './port.ts';
 import type { SwitchPort } from './switch-port.ts';

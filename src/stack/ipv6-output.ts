@@ -7,7 +7,7 @@
 import type { Drops } from './drops.ts';
 import { sum } from './frame-memory.ts';
 import type { Identity } from './identity.ts';
-import type { Neighbor } from './neighbor.ts';
+import type { Neighbor } from './neighbor-cache.ts';
 import type { PathMtus } from './path-mtus.ts';
 import type { Address, Arena } from './port.ts';
 import type { SwitchPort } from './switch-port.ts';
@@ -59,7 +59,7 @@ export class Ipv6Output {
   }
 
   /** Makes place for `octets` of a transport to `destination`, by `to`; false: no room, or too many (counted). */
-  open(to: Pick<Neighbor, 'mac' | 'port'>, destination: Address, octets: number): boolean {
+  open(to: Neighbor, destination: Address, octets: number): boolean {
     const { port, mac } = to;
     if (octets > MAX_PAYLOAD_OCTETS) {
       this.#drops.count('link-mtu');

@@ -1,6 +1,5 @@
 /** The parts of IPv6, put together: what a netstack with an IPv6 identity has beside its IPv4. */
 
-import type { Drops } from './drops.ts';
 import type { Reassembly } from './fragments.ts';
 import { Icmpv6 } from './icmpv6.ts';
 import type { Identity } from './identity.ts';
@@ -10,24 +9,17 @@ import type { Ipv6Identity } from './ipv6-identity.ts';
 import { Ipv6Output } from './ipv6-output.ts';
 import type { KeyedHash } from './keyed-hash.ts';
 import { Ndp } from './ndp.ts';
+import type { NeighborCacheOptions } from './neighbor-cache.ts';
 import type { Packet } from './packet.ts';
 import { PathMtus } from './path-mtus.ts';
-import type { Forwarder, Random } from './port.ts';
+import type { Forwarder } from './port.ts';
 import { RouterAdvertiser } from './router-advertiser.ts';
-import type { SwitchPort } from './switch-port.ts';
-import type { TimerWheel } from './timers.ts';
 
-export interface Ipv6StackOptions {
+export interface Ipv6StackOptions extends NeighborCacheOptions {
   readonly identity: Identity;
   readonly ipv6: Ipv6Identity;
-  readonly drops: Drops;
-  readonly timers: TimerWheel;
   readonly hash: KeyedHash;
-  readonly random: Random;
   readonly forwarder: Forwarder;
-  readonly ports: () => Iterable<SwitchPort>;
-  /** An address has become known, or has moved. */
-  readonly learnt: () => void;
 }
 
 /** What is above: made after this, as it sends through this. */
@@ -49,14 +41,9 @@ export class Ipv6 {
   constructor(options: Ipv6StackOptions) {
     this.#options = options;
     const { pathMtus } = this;
-    const random = (): number => {
-      const bytes = new Uint8Array(4);
-      options.random.fill(bytes);
-      return new DataView(bytes.buffer).getUint32(0);
-    };
-    const output = new Ipv6Output(options.identity, options.drops, pathMtus, random());
+    const output = new Ipv6Output(options.identity, options.drops, pathMtus, options.random());
     this.output = output;
-    this.#advertiser = new RouterAdvertiser({ ...options, output, random });
+    this.#advertiser = new RouterAdvertiser({ ...options, output });
     const solicited = (packet: Packet, mac: number): void => {
       if (options.ipv6.isRouter) this.#advertiser.solicited(packet, mac);
     };

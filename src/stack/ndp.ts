@@ -1,19 +1,15 @@
 /**
  * Who is where in IPv6: neighbour discovery. RFC 4861 7, RFC 4862 5.4 (duplicate address detection), RFC 6980 (no
- * fragments). The same rules as for IPv4 in neighbor.ts: learnt from what guests of the prefix and the link say and
- * send, pinned by a lease, bounded; beyond the prefix by a route, or through the guest that was heard last. Solicitations
- * for our own addresses are answered, a guest's probe for one of them as well, so that it lets go of it; for others never.
- *
- * Limits: `MAX_NEIGHBOURS` learnt entries, the oldest goes; at most one solicitation a second per address.
+ * fragments). What is known, and for how long, is in neighbor-cache.ts. Solicitations for our own addresses are
+ * answered, a guest's probe for one of them as well, so that it lets go of it; for others never.
  */
 
-import type { Drops } from './drops.ts';
 import { FlowTable, KEY_WORDS } from './flow-table.ts';
 import type { Identity } from './identity.ts';
 import { ALL_NODES, type Ipv6Identity, isMulticast, solicitedNode } from './ipv6-identity.ts';
 import type { Ipv6Output } from './ipv6-output.ts';
 import type { KeyedHash } from './keyed-hash.ts';
-import type { Neighbor } from './neighbor.ts';
+import { type Entry, NeighborCache, type NeighborCacheOptions } from './neighbor-cache.ts';
 import type { Packet } from './packet.ts';
 import type { Address } from './port.ts';
 import type { SwitchPort } from './switch-port.ts';
@@ -24,8 +20,6 @@ import * as icmpv6 from './wire/icmpv6.ts';
 import { address, MINIMUM_MTU } from './wire/ipv6.ts';
 import * as wire from './wire/ndp.ts';
 
-const MAX_NEIGHBOURS = 1024;
-const REQUEST_INTERVAL_MS = 1000;
 /** Of every message, so that it comes from the link itself. RFC 4861 3.1. */
 export const HOP_LIMIT = 255;
 const NEIGHBOR_OCTETS = 24;
@@ -34,85 +28,28 @@ const MULTICAST_MAC = 0x3333_0000_0000;
 
 export const macOfGroup = (group: Address): number => MULTICAST_MAC + (word(group, 3) >>> 0);
 
-interface Entry extends Neighbor {
-  readonly w0: number;
-  readonly w1: number;
-  readonly w2: number;
-  readonly w3: number;
-}
-
-interface Route {
-  readonly network: Address;
-  readonly prefix: number;
-  readonly via: Neighbor;
-}
-
-export interface NdpOptions {
+export interface NdpOptions extends NeighborCacheOptions {
   readonly identity: Identity;
   readonly ipv6: Ipv6Identity;
   readonly output: Ipv6Output;
   readonly hash: KeyedHash;
-  readonly ports: () => Iterable<SwitchPort>;
-  readonly drops: Drops;
-  /** An address has become known, or has moved. */
-  readonly learnt: () => void;
   /** A router solicitation that is sound, from `mac`; its source may be unspecified. */
   readonly solicited: (packet: Packet, mac: number) => void;
 }
 
-export class Ndp {
+export class Ndp extends NeighborCache<Address> {
   readonly #options: NdpOptions;
   readonly #ipv6: Ipv6Identity;
-  readonly #table: FlowTable<Entry>;
-  /** In order of age. */
-  readonly #entries = new Set<Entry>();
+  readonly #table: FlowTable<Entry<Address>>;
   readonly #key = new Int32Array(KEY_WORDS);
-  readonly #routes: Route[] = [];
-  readonly #asked = new Map<string, number>();
   readonly #target = new Uint8Array(ADDRESS_OCTETS);
   readonly #source = new Uint8Array(ADDRESS_OCTETS);
-  /** The guest heard last. */
-  #guest: Neighbor | undefined = undefined;
 
   constructor(options: NdpOptions) {
+    super(options);
     this.#options = options;
     this.#ipv6 = options.ipv6;
     this.#table = new FlowTable(options.hash);
-  }
-
-  /** Next hop for an address; undefined: nobody known (see `ask`). */
-  resolve(address: Address): Neighbor | undefined {
-    const known = this.#find(address);
-    if (known) return known;
-    const w0 = word(address, 0);
-    if (this.#ipv6.isOnLink(w0, word(address, 1)) || isMulticast(w0)) return undefined;
-    for (const route of this.#routes) if (contains(route.network, route.prefix, address)) return route.via;
-    return this.#guest;
-  }
-
-  /** A lease: this address is behind this port and MAC address, whatever others say. */
-  pin(address: Address, port: SwitchPort, mac: number): void {
-    this.#set(address, port, mac, true);
-  }
-
-  unpin(address: Address): void {
-    const entry = this.#find(address);
-    if (entry) this.#remove(entry);
-  }
-
-  /** Reaches a network through the guest at `mac`, ahead of the guest heard last. */
-  route(network: Address, prefix: number, port: SwitchPort, mac: number): void {
-    this.#routes.push({ network: network.slice(), prefix, via: { mac, port, pinned: true } });
-    // Longest prefix first.
-    this.#routes.sort((a, b) => b.prefix - a.prefix);
-  }
-
-  /** Forgets all that is behind a port. */
-  forget(port: SwitchPort): void {
-    for (const entry of this.#entries) if (entry.port === port) this.#remove(entry);
-    for (let i = this.#routes.length - 1; i >= 0; i--)
-      if (this.#routes[i]!.via.port === port) this.#routes.splice(i, 1);
-    if (this.#guest?.port === port) this.#guest = undefined;
   }
 
   /** Takes note of who sent a packet. Four comparisons for all but the first of a run. */
@@ -125,27 +62,7 @@ export class Ndp {
     }
     if (!this.#ipv6.isOnLink(source0, source1)) return;
     packet.copySource(this.#source);
-    this.#learn(port, this.#source, mac);
-  }
-
-  /** Asks who has an address, on every port, at most once a second. RFC 4861 7.2.2. */
-  ask(target: Address, nowMs: number): void {
-    const key = target.join();
-    const before = this.#asked.get(key);
-    if (before !== undefined && nowMs - before < REQUEST_INTERVAL_MS) return;
-    if (this.#asked.size >= MAX_NEIGHBOURS) this.#asked.clear();
-    this.#asked.set(key, nowMs);
-    const group = solicitedNode(target);
-    const { output, identity } = this.#options;
-    for (const port of this.#options.ports()) {
-      if (port.mtu < MINIMUM_MTU) continue;
-      const to = { mac: macOfGroup(group), port };
-      if (!output.open(to, group, NEIGHBOR_OCTETS + wire.LINK_LAYER_OCTETS)) continue;
-      const { arena, at } = output;
-      const octets = wire.emitNeighborSolicitation(arena.view, at, target);
-      wire.emitLinkLayer(arena.view, at + octets, wire.SOURCE_LINK_LAYER, identity.mac);
-      output.closeIcmp(this.#ipv6.linkLocal, group, HOP_LIMIT);
-    }
+    this.learn(port, this.#source, mac);
   }
 
   /** A message of neighbour discovery came in; its checksum is right. RFC 4861 6.1, 7.1. */
@@ -220,11 +137,11 @@ export class Ndp {
       drops.count('ndp-source');
       return;
     }
-    // RFC 4861 7.2.5: nobody asked. 7.2.5 (I): without the override flag what is known stays.
-    const before = this.#find(target);
-    if (!before && !this.#asked.has(target.join())) return;
-    if (before && before.mac !== mac && (flags & wire.OVERRIDE) === 0) return;
-    if (this.#ipv6.isOnLink(word(target, 0), word(target, 1))) this.#learn(port, target, mac);
+    // RFC 4861 7.2.5: nobody asked. Without the override flag what is known stays, but is not relied on any more.
+    const before = this.find(target);
+    if (!before) return;
+    if (before.state !== 'INCOMPLETE' && before.mac !== mac && (flags & wire.OVERRIDE) === 0) this.suspect(before);
+    else if (this.isOnLink(target)) this.learn(port, target, mac, (flags & wire.SOLICITED) !== 0);
   }
 
   #routerSolicitation(packet: Packet): void {
@@ -245,54 +162,59 @@ export class Ndp {
     output.closeIcmp(target, destination, HOP_LIMIT);
   }
 
-  #find(address: Address): Entry | undefined {
-    const key = this.#key;
-    for (let i = 0; i < 4; i++) key[i] = word(address, i);
-    return this.#table.find(key);
+  protected find(address: Address): Entry<Address> | undefined {
+    return this.#table.find(this.#keyOf(address));
   }
 
-  #learn(port: SwitchPort, address: Address, mac: number): void {
-    const before = this.#find(address);
-    if (before?.pinned && before.port !== port) return;
+  protected index(entry: Entry<Address>): void {
+    this.#table.set(this.#keyOf(entry.address), entry);
+  }
+
+  protected unindex(entry: Entry<Address>): void {
+    this.#table.delete(this.#keyOf(entry.address));
+  }
+
+  protected copy(address: Address): Address {
+    return address.slice();
+  }
+
+  protected isOnLink(address: Address): boolean {
+    const w0 = word(address, 0);
+    return this.#ipv6.isOnLink(w0, word(address, 1)) || isMulticast(w0);
+  }
+
+  protected contains(network: Address, prefix: number, address: Address): boolean {
+    return contains(network, prefix, address);
+  }
+
+  protected remember(port: SwitchPort, address: Address, mac: number): void {
     for (let i = 0; i < 4; i++) port.learntIpv6[i] = word(address, i);
     port.learntIpv6Mac = mac;
     port.ipv6Learnings++;
-    if (before && before.mac === mac && before.port === port) {
-      // What lies beyond the prefix is behind whoever has an address in it, if only a link-local one.
-      this.#guest = before;
-      return;
-    }
-    this.#set(address, port, mac, before?.pinned ?? false);
   }
 
-  #set(address: Address, port: SwitchPort, mac: number, pinned: boolean): void {
-    const before = this.#find(address);
-    if (before) this.#remove(before);
-    if (this.#entries.size >= MAX_NEIGHBOURS) {
-      for (const old of this.#entries) {
-        if (old.pinned) continue;
-        this.#remove(old);
-        break;
-      }
-    }
-    const [w0, w1, w2, w3] = [word(address, 0), word(address, 1), word(address, 2), word(address, 3)];
-    const entry: Entry = { w0, w1, w2, w3, mac, port, pinned };
-    this.#find(address);
-    this.#table.set(this.#key, entry);
-    this.#entries.add(entry);
-    this.#guest = entry;
-    this.#asked.delete(address.join());
-    this.#options.learnt();
+  protected unremember(port: SwitchPort): void {
+    port.learntIpv6Mac = 0;
+    port.ipv6Learnings++;
   }
 
-  #remove(entry: Entry): void {
+  /** Of the solicited-node group, or of one neighbour. RFC 4861 7.2.2, 7.3.3. */
+  protected solicit(target: Address, port: SwitchPort, mac: number | undefined): void {
+    if (port.mtu < MINIMUM_MTU) return;
+    const destination = mac === undefined ? solicitedNode(target) : target;
+    const { output, identity } = this.#options;
+    const to = { mac: mac ?? macOfGroup(destination), port };
+    if (!output.open(to, destination, NEIGHBOR_OCTETS + wire.LINK_LAYER_OCTETS)) return;
+    const { arena, at } = output;
+    const octets = wire.emitNeighborSolicitation(arena.view, at, target);
+    wire.emitLinkLayer(arena.view, at + octets, wire.SOURCE_LINK_LAYER, identity.mac);
+    output.closeIcmp(this.#ipv6.linkLocal, destination, HOP_LIMIT);
+  }
+
+  #keyOf(address: Address): Int32Array {
     const key = this.#key;
-    key[0] = entry.w0;
-    key[1] = entry.w1;
-    key[2] = entry.w2;
-    key[3] = entry.w3;
-    this.#table.delete(key);
-    this.#entries.delete(entry);
+    for (let i = 0; i < 4; i++) key[i] = word(address, i);
+    return key;
   }
 }
 

@@ -1,110 +1,38 @@
 /**
- * Who is where: IPv4 addresses to MAC addresses and switch ports. RFC 826, RFC 5227 (probes, announcements).
+ * Who is where in IPv4: the address resolution protocol. RFC 826, RFC 5227 (probes, announcements). What is known, and for
+ * how long, is in neighbor-cache.ts.
  *
- * Learnt from ARP and from the packets of guests with an address in the subnet; pinned by a lease (`pin`), which
- * nothing learnt from another port overrides. Addresses outside the subnet are reached through the guest that was
- * heard last on any port, or through a route (`route`): a guest is the router to its containers.
  * As a gateway to everywhere, it answers requests for its own addresses, and for those outside the subnet when a
  * guest of the subnet asks (RFC 1027): such a guest believes the whole world on its link. It answers nobody about
  * other addresses of the subnet, which may be other guests.
- *
- * Limits: `MAX_NEIGHBOURS` learnt entries, the oldest goes; requests at most one a second per address.
  */
 
-import type { Drops } from './drops.ts';
 import type { Identity } from './identity.ts';
+import { type Entry, NeighborCache, type NeighborCacheOptions } from './neighbor-cache.ts';
 import type { Packet } from './packet.ts';
 import type { SwitchPort } from './switch-port.ts';
 import * as arp from './wire/arp.ts';
 import * as ethernet from './wire/ethernet.ts';
 import { SOUND } from './wire/fault.ts';
 
-const MAX_NEIGHBOURS = 1024;
-const REQUEST_INTERVAL_MS = 1000;
-
-export interface Neighbor {
-  readonly mac: number;
-  readonly port: SwitchPort;
-  readonly pinned: boolean;
-}
-
-interface Route {
-  readonly network: number;
-  readonly mask: number;
-  readonly via: Neighbor;
-}
-
-export interface NeighborOptions {
+export interface NeighborOptions extends NeighborCacheOptions {
   readonly identity: Identity;
-  readonly ports: () => Iterable<SwitchPort>;
-  readonly drops: Drops;
-  /** An address has become known, or has moved. */
-  readonly learnt: () => void;
 }
 
-export class Neighbors {
+export class Neighbors extends NeighborCache<number> {
   readonly #options: NeighborOptions;
-  readonly #entries = new Map<number, Neighbor>();
-  readonly #routes: Route[] = [];
-  readonly #asked = new Map<number, number>();
-  /** The guest heard last. */
-  #guest: Neighbor | undefined = undefined;
+  readonly #index = new Map<number, Entry<number>>();
 
   constructor(options: NeighborOptions) {
+    super(options);
     this.#options = options;
-  }
-
-  /** Next hop for an address; undefined: nobody known (see `ask`). */
-  resolve(address: number): Neighbor | undefined {
-    const known = this.#entries.get(address);
-    if (known) return known;
-    if (this.#options.identity.inSubnet(address)) return undefined;
-    for (const route of this.#routes) if ((address & route.mask) === route.network) return route.via;
-    return this.#guest;
-  }
-
-  /** A lease: this address is behind this port and MAC address, whatever others say. */
-  pin(address: number, port: SwitchPort, mac: number): void {
-    const entry = { mac, port, pinned: true };
-    this.#set(address, entry);
-    this.#guest ??= entry;
-  }
-
-  unpin(address: number): void {
-    this.#entries.delete(address);
-  }
-
-  /** Reaches a network through the guest at `mac`, ahead of the guest heard last. */
-  route(network: number, mask: number, port: SwitchPort, mac: number): void {
-    this.#routes.push({ network: network & mask, mask, via: { mac, port, pinned: true } });
-    // Longest prefix first.
-    this.#routes.sort((a, b) => (b.mask >>> 0) - (a.mask >>> 0));
-  }
-
-  /** Forgets all that is behind a port. */
-  forget(port: SwitchPort): void {
-    for (const [address, entry] of this.#entries) if (entry.port === port) this.#entries.delete(address);
-    for (let i = this.#routes.length - 1; i >= 0; i--)
-      if (this.#routes[i]!.via.port === port) this.#routes.splice(i, 1);
-    if (this.#guest?.port === port) this.#guest = undefined;
   }
 
   /** Takes note of who sent a packet. One comparison for all but the first of a run. */
   observe(port: SwitchPort, address: number, mac: number): void {
     if (port.learntAddress === address && port.learntMac === mac) return;
     if (!this.#options.identity.inSubnet(address)) return;
-    this.#learn(port, address, mac);
-  }
-
-  /** Asks who has an address, on every port, at most once a second. */
-  ask(address: number, nowMs: number): void {
-    const before = this.#asked.get(address);
-    if (before !== undefined && nowMs - before < REQUEST_INTERVAL_MS) return;
-    if (this.#asked.size >= MAX_NEIGHBOURS) this.#asked.clear();
-    this.#asked.set(address, nowMs);
-    for (const port of this.#options.ports()) {
-      this.#send(port, arp.REQUEST, ethernet.BROADCAST, this.#options.identity.gateway, 0, address);
-    }
+    this.learn(port, address, mac);
   }
 
   /** An ARP packet came in. */
@@ -124,38 +52,52 @@ export class Neighbors {
       return;
     }
     const operation = arp.operation(view, at);
+    // An announcement goes to all, or is about itself.
+    const isAnswer =
+      operation === arp.REPLY && target === identity.gateway && !ethernet.isGroup(view, packet.ethernetAt);
     // RFC 826: merge when the sender is known, or when the packet is for us. A probe (RFC 5227 2.1.1) has no sender.
-    if (sender !== 0 && identity.inSubnet(sender)) this.#learn(port, sender, mac);
+    if (sender !== 0 && identity.inSubnet(sender)) this.learn(port, sender, mac, isAnswer);
     if (operation !== arp.REQUEST || sender === target) return;
     const foreign = sender !== 0 && identity.inSubnet(sender) && !identity.inSubnet(target);
     if (identity.isOwn(target) || foreign) this.#send(port, arp.REPLY, mac, target, mac, sender);
   }
 
-  #learn(port: SwitchPort, address: number, mac: number): void {
-    const before = this.#entries.get(address);
-    if (before?.pinned && before.port !== port) return;
-    port.learntAddress = address;
-    port.learntMac = mac;
-    if (before && before.mac === mac && before.port === port) {
-      this.#guest = before;
-      return;
-    }
-    this.#set(address, { mac, port, pinned: before?.pinned ?? false });
+  protected find(address: number): Entry<number> | undefined {
+    return this.#index.get(address);
   }
 
-  #set(address: number, neighbor: Neighbor): void {
-    this.#entries.delete(address);
-    if (this.#entries.size >= MAX_NEIGHBOURS) {
-      for (const [old, entry] of this.#entries) {
-        if (entry.pinned) continue;
-        this.#entries.delete(old);
-        break;
-      }
-    }
-    this.#entries.set(address, neighbor);
-    this.#guest = neighbor;
-    this.#asked.delete(address);
-    this.#options.learnt();
+  protected index(entry: Entry<number>): void {
+    this.#index.set(entry.address, entry);
+  }
+
+  protected unindex(entry: Entry<number>): void {
+    this.#index.delete(entry.address);
+  }
+
+  protected copy(address: number): number {
+    return address;
+  }
+
+  protected isOnLink(address: number): boolean {
+    return this.#options.identity.inSubnet(address);
+  }
+
+  protected contains(network: number, prefix: number, address: number): boolean {
+    return prefix === 0 || (network ^ address) >>> (32 - prefix) === 0;
+  }
+
+  protected remember(port: SwitchPort, address: number, mac: number): void {
+    port.learntAddress = address;
+    port.learntMac = mac;
+  }
+
+  protected unremember(port: SwitchPort): void {
+    port.learntMac = 0;
+  }
+
+  /** RFC 1122 2.3.2.1 (2): one who is asked again is asked by unicast. */
+  protected solicit(address: number, port: SwitchPort, mac: number | undefined): void {
+    this.#send(port, arp.REQUEST, mac ?? ethernet.BROADCAST, this.#options.identity.gateway, mac ?? 0, address);
   }
 
   #send(port: SwitchPort, operation: number, to: number, sender: number, targetMac: number, target: number): void {

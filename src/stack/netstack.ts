@@ -19,6 +19,7 @@ import { Ipv4Input, Ipv4Output } from './ipv4.ts';
 import { Ipv6 } from './ipv6-stack.ts';
 import { KeyedHash } from './keyed-hash.ts';
 import { Neighbors } from './neighbor.ts';
+import type { NeighborCacheOptions } from './neighbor-cache.ts';
 import { NextHops } from './next-hops.ts';
 import { Packet } from './packet.ts';
 import type {
@@ -94,31 +95,27 @@ export class Netstack implements NetstackPort {
     this.#identity = identity;
     const timers = new TimerWheel(this.#nowMs);
     this.#timers = timers;
-    const neighbors = new Neighbors({
-      identity,
+    const word = new DataView(new ArrayBuffer(4));
+    const cache: NeighborCacheOptions = {
       drops,
+      timers,
+      random: () => {
+        random.fill(new Uint8Array(word.buffer));
+        return word.getUint32(0);
+      },
       ports: () => this.#ports.values(),
+      now: () => this.#clock.nowMs(),
+      wake: () => this.#wake(),
       learnt: () => this.#tcp.neighborLearnt(),
-    });
+      unreachable: () => this.#tcp.neighborUnreachable(),
+      confirms: (neighbor, sinceMs) => this.#tcp.confirms(neighbor, sinceMs),
+    };
+    const neighbors = new Neighbors({ ...cache, identity });
     this.#neighbors = neighbors;
-    const seed = new Uint8Array(2);
-    random.fill(seed);
-    const output = new Ipv4Output(identity, drops, (seed[0]! << 8) | seed[1]!);
+    const output = new Ipv4Output(identity, drops, cache.random() >>> 16);
     this.#icmp = new Icmp({ identity, drops, neighbors, output, forwarder });
     const hash = new KeyedHash(random);
-    const ipv6 =
-      identity.ipv6 &&
-      new Ipv6({
-        identity,
-        ipv6: identity.ipv6,
-        drops,
-        timers,
-        hash,
-        random,
-        forwarder,
-        ports: () => this.#ports.values(),
-        learnt: () => this.#tcp.neighborLearnt(),
-      });
+    const ipv6 = identity.ipv6 && new Ipv6({ ...cache, identity, ipv6: identity.ipv6, hash, forwarder });
     this.#ipv6 = ipv6;
     const nextHops = new NextHops(neighbors, ipv6?.ndp);
     this.#nextHops = nextHops;
@@ -248,8 +245,7 @@ export class Netstack implements NetstackPort {
 
   isNeighbor(address: Address): boolean {
     if (this.#nextHops.resolve(address)) return true;
-    this.#nextHops.ask(address, this.#clock.nowMs());
-    this.#wake();
+    this.#nextHops.ask(address);
     return false;
   }
 
@@ -273,8 +269,6 @@ export class Netstack implements NetstackPort {
     const { guestAddress: guest, peerAddress: peer } = endpoints;
     const to = options?.macAddress && this.#neighborOf(options.macAddress, options.ingress);
     const sent = this.#udp.send(guest, endpoints.guestPort, peer, endpoints.peerPort, payload, to);
-    // Whoever is not known is asked for, so that the next datagram arrives.
-    if (!sent && !to && !this.#nextHops.resolve(guest)) this.#nextHops.ask(guest, this.#nowMs);
     this.#wake();
     return sent;
   }
@@ -311,12 +305,11 @@ export class Netstack implements NetstackPort {
   }
 
   /**
-   * Reaches a network outside the subnet through the guest at `macAddress`; without a route the guest heard last is asked.
-   * `prefix` is of the family's bits: 24 of 32, 64 of 128.
+   * Reaches a network outside the subnet through the guest that has the address `via`; without a route the guest heard
+   * last is asked. `prefix` is of the family's bits: 24 of 32, 64 of 128.
    */
-  route(network: Address, prefix: number, ingress: number, macAddress: Uint8Array): void {
-    const port = this.#ports.get(ingress);
-    if (port) this.#nextHops.route(network, prefix, port, ethernet.macOfBytes(macAddress));
+  route(network: Address, prefix: number, via: Address): void {
+    this.#nextHops.route(network, prefix, via);
   }
 
   flows(tell?: (connection: TcpConnection) => FlowOrigin | undefined): readonly FlowRecord[] {
@@ -404,7 +397,7 @@ export class Netstack implements NetstackPort {
 
   #neighborOf(macAddress: Uint8Array, ingress?: number) {
     const port = ingress === undefined ? this.#ports.values().next().value : this.#ports.get(ingress);
-    return port && { mac: ethernet.macOfBytes(macAddress), port, pinned: false };
+    return port && { mac: ethernet.macOfBytes(macAddress), port };
   }
 
   #wake(): void {

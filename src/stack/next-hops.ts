@@ -1,7 +1,8 @@
 /** Who is where, whichever the family: the neighbours that ARP knows (neighbor.ts) and those of NDP (ndp.ts). */
 
 import type { Ndp } from './ndp.ts';
-import type { Neighbor, Neighbors } from './neighbor.ts';
+import type { Neighbors } from './neighbor.ts';
+import type { Neighbor } from './neighbor-cache.ts';
 import type { Address } from './port.ts';
 import type { SwitchPort } from './switch-port.ts';
 import { ipv4Word, isIpv4 } from './wire/address.ts';
@@ -31,10 +32,10 @@ export class NextHops {
     else this.#ndp?.unpin(address);
   }
 
-  /** Reaches a network through the guest at `mac`. `prefix` is of the family's bits. */
-  route(network: Address, prefix: number, port: SwitchPort, mac: number): void {
-    if (isIpv4(network)) this.#neighbors.route(ipv4Word(network), prefix === 0 ? 0 : -1 << (32 - prefix), port, mac);
-    else this.#ndp?.route(network, prefix, port, mac);
+  /** Reaches a network through the guest that has the address `via`. `prefix` is of the family's bits. */
+  route(network: Address, prefix: number, via: Address): void {
+    if (isIpv4(network)) this.#neighbors.route(ipv4Word(network), prefix, ipv4Word(via));
+    else this.#ndp?.route(network, prefix, via);
   }
 
   /** Forgets all that is behind a port. */
@@ -43,9 +44,14 @@ export class NextHops {
     this.#ndp?.forget(port);
   }
 
-  /** Asks who has an address, on every port, at most once a second. */
-  ask(address: Address, nowMs: number): void {
-    if (isIpv4(address)) this.#neighbors.ask(ipv4Word(address), nowMs);
-    else this.#ndp?.ask(address, nowMs);
+  /** Asks where an address is; `waiting` sends what waits for it. */
+  ask(address: Address, waiting?: () => void): void {
+    if (isIpv4(address)) this.#neighbors.ask(ipv4Word(address), waiting);
+    else this.#ndp?.ask(address, waiting);
+  }
+
+  /** Whether an address is being asked for. */
+  isAsked(address: Address): boolean {
+    return isIpv4(address) ? this.#neighbors.isAsked(ipv4Word(address)) : (this.#ndp?.isAsked(address) ?? false);
   }
 }

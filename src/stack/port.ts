@@ -249,7 +249,8 @@ export interface NetstackPort {
   unlistenTcp(address: Address, port: number): void;
   unlistenUdp(address: Address, port: number): void;
   /**
-   * Sends a datagram to the guest, fragmented where the MTU asks for it; false: dropped and counted (no neighbour, no room).
+   * Sends a datagram to the guest, fragmented where the MTU asks for it; false: dropped and counted (no room), or it waits
+   * for its neighbour.
    * A guest without an address yet is reached by `macAddress` (DHCP, RFC 2131 4.1).
    */
   sendUdp(

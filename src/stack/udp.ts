@@ -14,7 +14,7 @@ import { type Ipv4Output, MAX_PAYLOAD_OCTETS, type Transport } from './ipv4.ts';
 import { isMulticast } from './ipv6-identity.ts';
 import { type Ipv6Output, pseudoHeaderSum } from './ipv6-output.ts';
 import { Listeners } from './listeners.ts';
-import type { Neighbor } from './neighbor.ts';
+import type { Neighbor } from './neighbor-cache.ts';
 import type { NextHops } from './next-hops.ts';
 import type { Packet } from './packet.ts';
 import type { Address, Forwarder, UdpDatagram } from './port.ts';
@@ -124,7 +124,7 @@ export class Udp implements Transport {
     return about === this.#datagram ? this.#datagram.packet : undefined;
   }
 
-  /** Sends a datagram to `to`, or to whom the neighbours say. */
+  /** Sends a datagram to `to`, or to whom the neighbours say: where nobody is known it waits for whom they ask for. */
   send(
     guest: Address,
     guestPort: number,
@@ -135,7 +135,8 @@ export class Udp implements Transport {
   ): boolean {
     const neighbor = to ?? this.#options.nextHops.resolve(guest);
     if (!neighbor) {
-      this.#drops.count('no-neighbour');
+      const [to, from, octets] = [guest.slice(), peer.slice(), payload.slice()];
+      this.#options.nextHops.ask(to, () => this.send(to, guestPort, from, peerPort, octets));
       return false;
     }
     const is4 = isIpv4(guest);

@@ -87,21 +87,9 @@ export const deviations: readonly Deviation[] = [
   ),
   at(
     4861,
-    '7.2.2',
-    'A solicitation is not sent again by itself',
-    'Whoever has something to send asks again, once a second at most; as ARP (RFC 1122 2.3.2.1)',
-  ),
-  at(
-    4861,
     '7.2.3, 7.2.5',
     'The link-layer address that a message tells must be that of its frame; packets of guests tell it as well',
     'A guest may not speak for another; and who sends is where it sends from',
-  ),
-  at(
-    4861,
-    '7.3',
-    'Whether a neighbour can still be reached is not asked for',
-    'A guest that moves says so by what it sends; connections ask anew when nothing is acknowledged',
   ),
   at(4861, '8', 'Redirects are neither sent nor heeded', 'There is one gateway'),
   at(

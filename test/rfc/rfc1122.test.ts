@@ -3,6 +3,7 @@
 import t from 'tap';
 import * as ethernet from '../../src/stack/wire/ethernet.ts';
 import * as ipv4 from '../../src/stack/wire/ipv4.ts';
+import { AbsentGuest } from '../stack/absent-guest.ts';
 import { icmpBytes, icmpFrame, ipFrame, pattern, udpBytes, udpFrame } from '../stack/frames.ts';
 import { TcpScript } from '../stack/tcp/tcp-script.ts';
 import { address, World } from '../stack/world.ts';
@@ -10,6 +11,42 @@ import { replies } from './replies.ts';
 import { reach } from './states.ts';
 
 const PEER = '10.0.0.1';
+
+t.test('2.3.2.1: an entry that is doubtful is asked for itself, and flushed when it is silent', async (t) => {
+  const guest = new AbsentGuest('IPv4');
+  guest.speaks();
+  guest.datagram();
+  const probe = 'to 3: who has 192.168.65.3';
+  const asked = 'who has 192.168.65.3';
+  t.same(guest.seesWithin(8), [
+    [1, 'to 3: 1'],
+    [5, probe],
+    [6, probe],
+    [7, probe],
+    [8, asked],
+  ]);
+  t.notOk(guest.datagram());
+});
+
+t.test('2.3.2.1: requests for an address are a second apart at least', async (t) => {
+  const guest = new AbsentGuest('IPv4');
+  guest.datagram();
+  guest.sees();
+  for (let second = 0; second < 10; second++) {
+    for (let i = 0; i < 100; i++) guest.datagram();
+    t.same(guest.sees(), []);
+    t.equal(guest.seesWithin(1).length + (guest.datagram() ? 1 : 0) + guest.sees().length, 1);
+  }
+});
+
+t.test('2.3.2.2: the latest packet to an address that is asked for waits for the answer', async (t) => {
+  const guest = new AbsentGuest('IPv4');
+  guest.datagram(7);
+  guest.datagram(8);
+  guest.sees();
+  guest.answers();
+  t.same(guest.sees(), ['to 3: 8']);
+});
 
 t.test('3.2.1.1: a version other than 4 is discarded silently', async (t) => {
   for (const version of [0, 5, 6, 15]) {

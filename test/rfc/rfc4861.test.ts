@@ -2,6 +2,7 @@
 
 import t from 'tap';
 import { macToBytes } from '../../src/stack/wire/ethernet.ts';
+import { AbsentGuest } from '../stack/absent-guest.ts';
 import { pattern } from '../stack/frames.ts';
 import {
   ALIAS,
@@ -21,10 +22,21 @@ import {
   solicitation,
   solicited,
 } from '../stack/ipv6-frames.ts';
-import { GATEWAY_MAC, GUEST_MAC, World } from '../stack/world.ts';
+import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { address, GATEWAY_MAC, GUEST_MAC, World } from '../stack/world.ts';
 import { ipv6World } from './ipv6-replies.ts';
 
 const OTHER_MAC = 0x02_00_00_00_00_09;
+/** A guest that has just answered what it was asked. */
+function reachable(seed = 1): AbsentGuest {
+  const guest = new AbsentGuest('IPv6', { seed });
+  guest.datagram();
+  guest.sees();
+  guest.answers();
+  guest.sees();
+  return guest;
+}
+
 const router = { from: GUEST_LINK_LOCAL, to: 'ff02::2', hopLimit: 255 };
 const routerSolicitation = (options = {}): Uint8Array => icmp6Frame(133, 0, 0, linkLayer(1), { ...router, ...options });
 
@@ -141,6 +153,24 @@ t.test('7.2.2: who is not known is asked for, of the solicited-node group, once 
   t.equal(replies6(world).length, 1);
 });
 
+t.test('7.2.2: after three solicitations the address is unreachable, for those who wait', async (t) => {
+  const guest = new AbsentGuest('IPv6');
+  const owner = guest.connect();
+  guest.datagram();
+  t.same(guest.sees(), [`who has ${GUEST}`]);
+  t.equal(guest.seesWithin(10).length, 2);
+  t.same(owner.take(), ['closed EHOSTUNREACH']);
+  t.equal(guest.world.drops()['no-neighbour'], 1);
+});
+
+t.test('7.2.2: a packet waits for the answer', async (t) => {
+  const guest = new AbsentGuest('IPv6');
+  guest.datagram(7);
+  guest.sees();
+  guest.answers();
+  t.same(guest.sees(), ['to 3: 7']);
+});
+
 t.test('7.2.3: who asks for the gateway is known from then on', async (t) => {
   const world = new World({ ipv6: {} });
   world.link.input([solicitation(GATEWAY)]);
@@ -180,6 +210,105 @@ t.test('7.2.5: without the override flag what is known stays', async (t) => {
   t.equal(placeOf(world), GUEST_MAC);
   world.link.input([told(0x6000_0000)]);
   t.equal(placeOf(world), OTHER_MAC);
+});
+
+t.test('7.2.5: an advertisement without the override flag makes what is known doubtful', async (t) => {
+  const guest = reachable();
+  guest.answers(OTHER_MAC, 0x4000_0000);
+  guest.datagram();
+  t.same(guest.sees(), ['to 3: 1']);
+  t.same(guest.seesWithin(5), [[5, `to 3: who has ${GUEST}`]]);
+});
+
+t.test('7.2.5: an advertisement that was not solicited confirms nothing', async (t) => {
+  const guest = new AbsentGuest('IPv6');
+  guest.speaks();
+  guest.answers(GUEST_MAC, 0x2000_0000);
+  guest.datagram();
+  t.equal(guest.seesWithin(5).length, 2, 'the datagram and a probe');
+});
+
+t.test('7.3.1: what TCP acknowledges confirms that the guest hears us', async (t) => {
+  for (const acknowledges of [true, false]) {
+    const s = new TcpScript(t, { isSilent: true });
+    s.establish();
+    s.world.advance(60_000);
+    s.world.netstack.sendUdp(
+      { guestAddress: address(s.guest), guestPort: 1, peerAddress: address(s.peer), peerPort: 2 },
+      pattern(1),
+    );
+    s.write(10);
+    s.world.advance(1_000);
+    if (acknowledges) s.guestSends('. 1:1(0) ack 11');
+    s.world.advance(3_990);
+    // What is only sent confirms nothing.
+    s.write(10);
+    s.world.poll();
+    s.world.link.take();
+    s.world.advance(10);
+    const probes = s.world.link.take().filter(({ bytes }) => bytes[13] === 6);
+    t.equal(probes.length, acknowledges ? 0 : 1);
+  }
+});
+
+t.test('7.3.2: an answer is good for 15 to 45 seconds, for another time each time', async (t) => {
+  const times = new Set<number>();
+  for (let i = 1; i <= 20; i++) {
+    const seed = i * 0x9e37_79b9;
+    const { world } = reachable(seed);
+    const begin = world.nowMs;
+    // One timer is armed: for as long as the answer is good.
+    for (let at = world.netstack.pollAt(); at < Number.POSITIVE_INFINITY; at = world.netstack.pollAt()) {
+      world.nowMs = Math.max(world.nowMs, at);
+      world.poll();
+    }
+    const at = world.nowMs - begin;
+    t.ok(at >= 15_000 && at <= 45_000, `${at} ms`);
+    times.add(Math.round(at / 100));
+  }
+  t.ok(times.size > 10);
+});
+
+t.test('7.3.3: what is doubtful is used, and asked for itself after 5 seconds', async (t) => {
+  const guest = reachable();
+  guest.datagram();
+  t.same(guest.seesWithin(14), [[1, 'to 3: 1']]);
+  guest.world.advance(40_000);
+  guest.datagram();
+  t.same(guest.seesWithin(5), [
+    [1, 'to 3: 1'],
+    [5, `to 3: who has ${GUEST}`],
+  ]);
+  guest.answers();
+  t.same(guest.seesWithin(14), []);
+});
+
+t.test('7.3.3: a probe comes from the router, and has its link-layer address', async (t) => {
+  const guest = new AbsentGuest('IPv6');
+  guest.speaks();
+  guest.datagram();
+  guest.sees();
+  guest.world.advance(5_000);
+  const [probe] = replies6(guest.world);
+  t.same([probe!.source, probe!.destination, probe!.hopLimit], [LINK_LOCAL, GUEST, 255]);
+  t.same(probe!.payload.subarray(8), concat(ip(GUEST), linkLayer(1, GATEWAY_MAC)));
+});
+
+t.test('7.3.3: after three probes the entry goes, and the address is asked for', async (t) => {
+  const guest = new AbsentGuest('IPv6');
+  guest.speaks();
+  guest.datagram();
+  guest.sees();
+  const probe = `to 3: who has ${GUEST}`;
+  t.same(guest.seesWithin(8), [
+    [5, probe],
+    [6, probe],
+    [7, probe],
+    [8, `who has ${GUEST}`],
+  ]);
+  t.notOk(guest.datagram());
+  guest.answers(OTHER_MAC);
+  t.same(guest.sees(), ['to 9: 1']);
 });
 
 t.test('7.1.2: an advertisement to all says that it was not asked for', async (t) => {

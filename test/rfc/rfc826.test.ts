@@ -3,7 +3,7 @@
 import t from 'tap';
 import * as arp from '../../src/stack/wire/arp.ts';
 import * as ethernet from '../../src/stack/wire/ethernet.ts';
-import { arpFrame, icmpFrame, pattern, readIp, word } from '../stack/frames.ts';
+import { arpFrame, pattern, readIp, word } from '../stack/frames.ts';
 import { address, GATEWAY_MAC, GUEST_MAC, World } from '../stack/world.ts';
 
 const GUEST = '192.168.65.3';
@@ -23,13 +23,14 @@ t.test('Packet Generation: an unknown address is asked for by broadcast, not mor
   t.equal(arp.operation(request!, 14), arp.REQUEST);
   t.equal(arp.senderAddress(request!, 14), word(GATEWAY));
   t.equal(arp.targetAddress(request!, 14), word('192.168.65.9'));
-  t.notOk(world.netstack.sendUdp(to, pattern(8)));
-  t.same(take(world), []);
-  world.nowMs += 1001;
-  world.link.input([icmpFrame(8, 0, 1, pattern(8))]);
-  take(world);
-  t.notOk(world.netstack.sendUdp(to, pattern(8)));
-  t.equal(take(world).length, 1);
+  for (let second = 1; second < 10; second++) {
+    for (let i = 0; i < 5; i++) t.notOk(world.netstack.sendUdp(to, pattern(8)));
+    world.advance(999);
+    t.same(take(world), []);
+    world.advance(1);
+    t.notOk(world.netstack.sendUdp(to, pattern(8)));
+    t.equal(take(world).length, 1);
+  }
 });
 
 t.test('Packet Reception: hardware, protocol and their lengths must be Ethernet’s and IPv4’s', async (t) => {

@@ -130,8 +130,10 @@ t.test('what is behind a guest goes to the guest heard last, or by a route', asy
   t.equal(macOf('172.17.0.2'), undefined);
   world.link.input([udpFrame(9, 9, new Uint8Array(1), { to: '9.9.9.9' })]);
   t.equal(macOf('172.17.0.2'), GUEST_MAC);
-  world.netstack.route(address('172.18.0.0'), 16, world.ingress, ethernet.macToBytes(OTHER_MAC));
+  world.netstack.pinNeighbor(address('192.168.65.9'), world.ingress, ethernet.macToBytes(OTHER_MAC));
+  world.netstack.route(address('172.18.0.0'), 16, address('192.168.65.9'));
   t.equal(macOf('172.18.0.2'), OTHER_MAC);
+  world.link.input([arpFrame(arp.REQUEST, GUEST_MAC, HOSTS.guest, HOSTS.gateway)]);
   t.equal(macOf('172.17.0.2'), GUEST_MAC);
   t.equal(macOf('192.168.65.77'), undefined, 'the subnet is on the link itself');
 });

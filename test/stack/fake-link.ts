@@ -23,6 +23,8 @@ export class FakeLink implements LinkPort {
   /** Odd on purpose: nothing may rely on alignment. */
   readonly txOffset = 7;
   readonly sent: SentFrame[] = [];
+  /** Takes what is not to be `sent`; true: it has. */
+  answers: (frame: Uint8Array) => boolean = () => false;
   /** Frames that still find room. */
   room: number = Number.POSITIVE_INFINITY;
   flushes = 0;
@@ -47,6 +49,7 @@ export class FakeLink implements LinkPort {
     if (this.room <= 0) throw new Error('committed without room');
     this.room--;
     const bytes = this.txArena.bytes.slice(this.txOffset, this.txOffset + octets);
+    if (this.answers(bytes)) return;
     this.sent.push({ bytes, checksumStart, checksumOffset, segmentOctets });
   }
 

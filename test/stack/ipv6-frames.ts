@@ -97,7 +97,7 @@ export function solicitation(target: string, options: Ipv6Options & { readonly o
 /** A neighbour advertisement of a guest, solicited and overriding. */
 export function advertisement(target: string, options: Ipv6Options & { readonly flags?: number } = {}): Uint8Array {
   const whole = { from: target, to: LINK_LOCAL, hopLimit: 255, ...options };
-  return icmp6Frame(136, 0, options.flags ?? 0x6000_0000, concat(ip(target), linkLayer(2)), whole);
+  return icmp6Frame(136, 0, options.flags ?? 0x6000_0000, concat(ip(target), linkLayer(2, options.sourceMac)), whole);
 }
 
 export function tcp6Frame(

@@ -258,8 +258,10 @@ t.test('a listener inside the stack takes connections', async (t) => {
 t.test('leases and routes say where addresses are', async (t) => {
   const world = new World({ ipv6: {} });
   const [pinned, routed] = [0x02_00_00_00_00_77, 0x02_00_00_00_00_78];
+  const router = ip('fd00:1:2:3::9');
+  world.netstack.pinNeighbor(router, world.ingress, macToBytes(routed));
   world.netstack.pinNeighbor(ip(GUEST), world.ingress, macToBytes(pinned));
-  world.netstack.route(ip('fd99::'), 64, world.ingress, macToBytes(routed));
+  world.netstack.route(ip('fd99::'), 64, router);
   world.poll();
   world.link.take();
   for (const [guest, mac] of [

@@ -233,7 +233,7 @@ for (const [how, memory, offload] of [
     new Pipeline({ netstack: left, clock: edge.clock, schedule: edge.schedule }).attach(pipe.left);
     const ingress = new Pipeline({ netstack: right, clock: edge.clock, schedule: edge.schedule }).attach(pipe.right);
     right.pinNeighbor(address('192.168.65.1'), ingress, macToBytes(GATEWAY_MAC));
-    right.route(address('10.0.0.0'), 8, ingress, macToBytes(GATEWAY_MAC));
+    right.route(address('10.0.0.0'), 8, address('192.168.65.1'));
     let sent = 0;
     const reasons: string[] = [];
     const fill = (connection: TcpConnection): void => {

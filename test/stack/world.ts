@@ -7,6 +7,7 @@ import type { TcpLimits } from '../../src/stack/tcp/limits.ts';
 import { formatAddress, parseAddress, parseIpv6 } from '../../src/stack/wire/address.ts';
 import { macToBytes } from '../../src/stack/wire/ethernet.ts';
 import { FakeLink } from './fake-link.ts';
+import { answerTo } from './probed-guest.ts';
 import { makeStack } from './recorded-stack.ts';
 
 export const GATEWAY_MAC = 0x02_00_00_00_00_01;
@@ -33,6 +34,8 @@ export interface WorldOptions {
   readonly forwarder?: Partial<Forwarder>;
   /** With IPv6: fd00:1:2:3::/64, and what else is said of it. */
   readonly ipv6?: Partial<Ipv6Options>;
+  /** The guest does not answer either when it is asked itself whether it is there. */
+  readonly isSilent?: boolean;
 }
 
 export class World {
@@ -47,6 +50,8 @@ export class World {
   readonly forwarded: string[] = [];
   readonly payloads: Uint8Array[] = [];
   woken = 0;
+  /** What the guest has answered, and is yet to come in. */
+  readonly #answers: Uint8Array[] = [];
 
   constructor(options: WorldOptions = {}) {
     this.link = new FakeLink(options.mtu, options.offload);
@@ -74,10 +79,17 @@ export class World {
       ...(options.limits && { limits: options.limits }),
     });
     this.ingress = this.netstack.attach(this.link);
+    if (options.isSilent) return;
+    this.link.answers = (frame) => {
+      const answer = answerTo(frame);
+      if (answer) this.#answers.push(answer);
+      return answer !== undefined;
+    };
   }
 
   poll(): void {
     this.netstack.poll(this.nowMs, 1 << 30);
+    if (this.#answers.length > 0) this.link.input(this.#answers.splice(0));
   }
 
   /** Lets time pass, polling whenever the stack asks for it. */

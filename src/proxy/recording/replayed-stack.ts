@@ -120,7 +120,7 @@ export function replayedStack(player: Player, description: StackDescription): Re
     sendTimeExceeded: (to, [about, router]) => void to.sendTimeExceeded(undelivered(about!), router!),
     pinNeighbor: (to, [address, ingress, macAddress]) => to.pinNeighbor(address!, ingress!, macAddress!),
     unpinNeighbor: (to, [address]) => to.unpinNeighbor(address!),
-    route: (to, [network, prefix, ingress, macAddress]) => to.route(network!, prefix!, ingress!, macAddress!),
+    route: (to, [network, prefix, via]) => to.route(network!, prefix!, via!),
   };
   return {
     request: (name, argument) => {

@@ -21,6 +21,7 @@ import type { Identity } from '../identity.ts';
 import type { Transport } from '../ipv4.ts';
 import type { KeyedHash } from '../keyed-hash.ts';
 import { Listeners } from '../listeners.ts';
+import type { Neighbor } from '../neighbor-cache.ts';
 import type { NextHops } from '../next-hops.ts';
 import type { Packet } from '../packet.ts';
 import type {
@@ -61,8 +62,6 @@ import { Tuples } from './tuples.ts';
 
 /** Octets that one connection sends before the next has its turn. */
 const QUANTUM_OCTETS = 65536;
-/** Patience with a guest whose address nobody answers for. */
-const NEIGHBOUR_MS = 3000;
 const NEVER: number = Number.POSITIVE_INFINITY;
 /** The least MSS that an error about the path's MTU brings a connection to: RFC 1191 3's 576, RFC 8201 4's 1280 octets. */
 const LEAST_PATH_MSS = 536;
@@ -225,6 +224,22 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     }
   }
 
+  /** Nobody answers for some address: connections that are not there yet, and wait for nobody else, give up. */
+  neighborUnreachable(): void {
+    const { nextHops } = this.#options;
+    for (const c of [...this.connections()]) {
+      if (c.state !== 'SYN-SENT' || nextHops.isAsked(c.guestAddress) || nextHops.resolve(c.guestAddress)) continue;
+      this.release(c, 'EHOSTUNREACH');
+    }
+  }
+
+  /** Whether a neighbour has acknowledged what was sent to it since then. RFC 4861 7.3.1. */
+  confirms({ mac, port }: Neighbor, sinceMs: number): boolean {
+    for (const c of this.#tuples.values())
+      if (c.port === port && c.guestMac === mac && c.flight.lastSentAtMs >= sinceMs) return true;
+    return false;
+  }
+
   /** RFC 5927 4.1, 7.2: believed only when it is about something in flight. RFC 1191 and 8201 (MTU), RFC 9293 3.9.2.2. */
   icmpError(error: TcpError): void {
     const { view, at } = error;
@@ -275,10 +290,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
     if (neighbor) this.#launch(c, neighbor.port, neighbor.mac);
     else {
       this.#unresolved.add(c);
-      c.closeAtMs = nowMs + NEIGHBOUR_MS;
-      this.schedule(c);
-      this.#options.nextHops.ask(c.guestAddress, nowMs);
-      this.#options.wake();
+      this.#options.nextHops.ask(c.guestAddress);
     }
     return c;
   }
@@ -388,8 +400,11 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   }
 
   reroute(c: Tcb): void {
-    const neighbor = this.#options.nextHops.resolve((c as Connection).guestAddress);
-    if (neighbor?.port === c.port && neighbor.mac !== c.guestMac) prepare(c, neighbor.mac, this.#identity.mac);
+    const { nextHops } = this.#options;
+    const { guestAddress } = c as Connection;
+    const neighbor = nextHops.resolve(guestAddress);
+    if (!neighbor) nextHops.ask(guestAddress);
+    else if (neighbor.port === c.port && neighbor.mac !== c.guestMac) prepare(c, neighbor.mac, this.#identity.mac);
   }
 
   // Inside.

@@ -201,7 +201,7 @@ export abstract class Tcb implements Sender, TimerOwner {
   probing = false;
   /** The delayed acknowledgement. */
   ackAtMs: number = Number.POSITIVE_INFINITY;
-  /** The end of TIME-WAIT, the next keep-alive of FIN-WAIT-2, or the end of patience with an unknown neighbour. */
+  /** The end of TIME-WAIT, or the next keep-alive of FIN-WAIT-2. */
   closeAtMs: number = Number.POSITIVE_INFINITY;
   /** Challenge ACKs: RFC 5961 7. */
   challenges = 0;

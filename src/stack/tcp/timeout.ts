@@ -57,6 +57,7 @@ function retransmit(c: Tcb, nowMs: number): void {
       context.release(c, 'ETIMEDOUT');
       return;
     }
+    context.reroute(c);
     c.backoff++;
     c.retransmissions++;
     c.synDue = true;
@@ -85,11 +86,6 @@ function close(c: Tcb, nowMs: number): void {
   const { context } = c;
   if (c.state === 'TIME-WAIT') {
     context.release(c, 'closed');
-    return;
-  }
-  // A connection whose first SYN waits for a neighbour that does not answer.
-  if (c.state === 'SYN-SENT') {
-    context.release(c, 'EHOSTUNREACH');
     return;
   }
   if (c.state !== 'FIN-WAIT-2') return;

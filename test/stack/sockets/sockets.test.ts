@@ -9,9 +9,11 @@ import { Duplex, duplexPair } from 'node:stream';
 import t, { type Test } from 'tap';
 import { parseConditions, SocketStack, WebStreamsLink } from '../../../src/stack/index.ts';
 import type { FrameBatch } from '../../../src/stack/port.ts';
+import { ofIpv4 } from '../../../src/stack/wire/address.ts';
 import { ensureDebianPackages } from '../../../tools/debian.ts';
 import { FakeLink } from '../fake-link.ts';
 import { pattern } from '../frames.ts';
+import { answerTo } from '../probed-guest.ts';
 
 function pair(t: Test): { left: SocketStack; right: SocketStack; links: WebStreamsLink[] } {
   const there = new TransformStream<Uint8Array, Uint8Array>();
@@ -164,11 +166,14 @@ t.test('nobody there: EHOSTUNREACH; nobody answers: ETIMEDOUT', async (t) => {
   const nobody = stack.connect({ host: '10.0.0.9', port: 80 });
   await settled(nobody);
   await t.rejects(nobody, { code: 'EHOSTUNREACH' });
-  stack.netstack.pinNeighbor(
-    Uint8Array.of(...new Uint8Array(10), 255, 255, 10, 0, 0, 9),
-    1,
-    Uint8Array.of(2, 0, 0, 0, 0, 9),
-  );
+  const there = ofIpv4(0x0a_00_00_09);
+  stack.netstack.pinNeighbor(there, 1, Uint8Array.of(2, 0, 0, 0, 0, 9));
+  // It says where it is, and nothing else.
+  link.answers = (frame) => {
+    const answer = answerTo(frame);
+    if (answer) soon.push(() => link.input([answer]));
+    return answer !== undefined;
+  };
   const silent = stack.connect({ host: '10.0.0.9', port: 80 });
   await settled(silent);
   await t.rejects(silent, { code: 'ETIMEDOUT', message: 'connect ETIMEDOUT 10.0.0.9:80' });
