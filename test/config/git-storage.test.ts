@@ -153,9 +153,7 @@ t.test('what gathers is packed in the background, under readers', async (t) => {
   const reader = await open(directory);
   await reader.commitRecord(heads[0]!);
   const said: string[] = [];
-  await new Promise<void>((resolve) => {
-    new GitPacking(directory, resolve, (line) => said.push(line)).consider();
-  });
+  await new GitPacking(directory, (line) => said.push(line)).consider();
   t.same(said, []);
   t.equal(packs(), 1);
   t.equal((await reader.log('user')).length, heads.length, 'who had the packs open finds everything');

@@ -6,7 +6,6 @@
 import fs from 'node:fs';
 import { chmod, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { init } from 'isomorphic-git';
 import {
   catchError,
   defer,
@@ -96,8 +95,7 @@ export class GitDatabase implements Database {
     this.#refs = refs;
     this.#store = new GitObjectStore(options.directory);
     this.remotes = new GitRemotes(options.directory);
-    if (options.watching)
-      this.#packing = new GitPacking(options.directory, () => this.#store.forgetPacks(), options.log);
+    if (options.watching) this.#packing = new GitPacking(options.directory, options.log);
   }
 
   /** Makes the repository when there is none. */
@@ -105,7 +103,7 @@ export class GitDatabase implements Database {
     try {
       await provide(options.directory);
       const database = new GitDatabase(options, await GitRefs.open(options.directory, options.watching, options.log));
-      database.#packing?.consider();
+      void database.#packing?.consider();
       return database;
     } catch (error) {
       if (error instanceof DatabaseError) throw error;
@@ -301,6 +299,8 @@ async function provide(directory: string): Promise<void> {
   // Made aside and renamed, so that it is there whole or not at all.
   const fresh = await mkdtemp(`${directory}.new-`);
   try {
+    // Of use once in a repository's life, and long to load.
+    const { init } = await import('isomorphic-git');
     await init({ fs, gitdir: fresh, bare: true, defaultBranch: 'user' });
     await replaceFile(join(fresh, 'config'), Buffer.from(CONFIG));
     for (const folder of ['objects/pack', 'pending']) await mkdir(join(fresh, folder), { recursive: true });

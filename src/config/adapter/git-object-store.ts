@@ -79,11 +79,6 @@ export class GitObjectStore implements ObjectReader {
     return new ObjectBatch(this);
   }
 
-  /** To be told that packs have come or gone. */
-  forgetPacks(): void {
-    this.#packs.forget();
-  }
-
   /** Writes objects, synced; their names last once a ref has been moved after this. */
   async write(objects: readonly PackedObject[]): Promise<void> {
     if (objects.length === 0) return;
@@ -118,7 +113,7 @@ export class GitObjectStore implements ObjectReader {
     ]);
     await publish(packPath!, join(folder, `pack-${name}.pack`));
     await publish(indexPath!, join(folder, `pack-${name}.idx`));
-    this.#packs.listAnew();
+    this.#packs.add(name);
     await this.#syncFolders([folder]);
   }
 
@@ -177,11 +172,15 @@ export class GitObjectStore implements ObjectReader {
   }
 
   async #readPacked(hash: string): Promise<GitObject | undefined> {
+    let found: GitObject | undefined;
     try {
-      return await this.#packs.read(hash);
+      found = await this.#packs.read(hash);
     } catch (error) {
       throw damaged(hash, (error as Error).message);
     }
+    if (found && sha1(objectHead(found.type, found.content.length), found.content) !== hash)
+      throw damaged(hash, 'its hash is another');
+    return found;
   }
 
   #keep(hash: string, object: GitObject): void {

@@ -1,67 +1,179 @@
 /**
- * Objects from packs, through isomorphic-git (indexes, deltas and all). It asks the file system for the list of packs
- * and for a loose object before each read; here the list is kept, and a loose object has been looked for already.
+ * Objects from packs (gitformat-pack): whole ones, and deltas against another object of the pack. The list of packs is
+ * kept until an object is in none of them; git and other processes of ours may add packs, and remove them once their
+ * objects are in another one.
  */
 
 import fs from 'node:fs';
-import { basename, dirname } from 'node:path';
-import { readObject } from 'isomorphic-git';
-import type { ObjectType } from '../git-object.ts';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { inflateSync } from 'node:zlib';
+import { hex, type ObjectType } from '../git-object.ts';
+import { applyDelta } from './delta.ts';
 import { errorCode } from './durable-files.ts';
+import { PackIndex } from './git-pack-index.ts';
+
+const read = promisify(fs.read);
+
+const typeOf: Readonly<Record<number, ObjectType>> = { 1: 'commit', 2: 'tree', 3: 'blob', 4: 'tag' };
+const OFFSET_DELTA = 6;
+const HASH_DELTA = 7;
+const HASH_OCTETS = 20;
+/** What is read of an entry at first: most are smaller. */
+const FIRST_OCTETS = 4096;
+const MAX_OBJECT_OCTETS = 256 << 20;
+/** A delta against a delta, and so on; git makes 4095 at most. */
+const DELTAS = 4095;
+
+interface Entry {
+  readonly type: number;
+  /** An object, or a delta against the one at `base`. */
+  readonly octets: Uint8Array;
+  readonly base: number | undefined;
+}
+
+export interface PackedContent {
+  readonly type: ObjectType;
+  readonly content: Uint8Array;
+}
 
 export class GitPackReader {
-  readonly #directory: string;
-  readonly #files: { promises: typeof fs.promises };
-  /** Names in objects/pack; undefined: to be read anew. */
-  #names: string[] | undefined;
-  /** What isomorphic-git keeps of each pack that it has read. */
-  #kept: object = {};
+  readonly #folder: string;
+  /** By name, the newest that are known first. */
+  #packs = new Map<string, PackIndex>();
 
   /** `directory`: of the bare repository. */
   constructor(directory: string) {
-    this.#directory = directory;
-    const readFile = async (path: string, options: object): Promise<Buffer | string> => {
-      if (basename(dirname(path)).length === 2) throw Object.assign(new Error('no loose object'), { code: 'ENOENT' });
-      return fs.promises.readFile(path, options);
-    };
-    const readdir = async (path: string): Promise<string[]> => {
-      this.#names ??= await fs.promises.readdir(path);
-      return this.#names;
-    };
-    this.#files = { promises: { ...fs.promises, readFile, readdir } as unknown as typeof fs.promises };
+    this.#folder = join(directory, 'objects', 'pack');
   }
 
   /** Undefined: no pack has it. Rejects when a pack is damaged. */
-  async read(hash: string): Promise<{ type: ObjectType; content: Uint8Array } | undefined> {
+  async read(hash: string): Promise<PackedContent | undefined> {
     for (let attempt = 0; ; attempt++) {
-      const before = this.#names;
       try {
-        const { promises } = this.#files;
-        const options = { fs: { promises }, gitdir: this.#directory, oid: hash, cache: this.#kept };
-        const found = await readObject({ ...options, format: 'content' });
-        return { type: found.type as ObjectType, content: found.object as Uint8Array };
+        const found = await this.#find(hash);
+        if (found || !(await this.#list())) return found;
       } catch (error) {
-        const absent = errorCode(error) === 'NotFoundError';
-        this.listAnew();
-        if (absent) {
-          // Packs are named by what they hold: only one that is new may have it.
-          const now = await fs.promises.readdir(`${this.#directory}/objects/pack`);
-          if (before && now.every((name) => before.includes(name))) return undefined;
-          if (!before) return undefined;
-        } else if (attempt < 3) this.#kept = {};
-        else throw error;
+        // Its objects are in another pack by now.
+        if (errorCode(error) !== 'ENOENT' || attempt >= 3) throw error;
+        await this.#list();
       }
     }
   }
 
-  /** To be told that packs have come. */
-  listAnew(): void {
-    this.#names = undefined;
+  /** To be told that there is a pack `pack-NAME`. */
+  add(name: string): void {
+    this.#packs = new Map([[name, PackIndex.open(this.#path(name, 'idx'))], ...this.#packs]);
   }
 
-  /** To be told that packs have gone as well. */
-  forget(): void {
-    this.#names = undefined;
-    this.#kept = {};
+  async #find(hash: string): Promise<PackedContent | undefined> {
+    for (const [name, index] of this.#packs) {
+      const offset = index.offsetOf(hash);
+      if (offset !== undefined) return this.#readAt(name, index, offset);
+    }
+    return undefined;
   }
+
+  /** Whether there is a pack that was not known. */
+  async #list(): Promise<boolean> {
+    const found = await fs.promises.readdir(this.#folder).catch((error) => {
+      if (errorCode(error) === 'ENOENT') return [];
+      throw error;
+    });
+    const names = found.flatMap((file) => /^pack-(.*)\.idx$/.exec(file)?.[1] ?? []);
+    const fresh = names.filter((name) => !this.#packs.has(name));
+    const known = [...this.#packs].filter(([name]) => names.includes(name));
+    const opened = fresh.flatMap((name) => {
+      try {
+        return [[name, PackIndex.open(this.#path(name, 'idx'))] as const];
+      } catch (error) {
+        if (errorCode(error) === 'ENOENT') return [];
+        throw error;
+      }
+    });
+    this.#packs = new Map([...opened, ...known]);
+    return opened.length > 0;
+  }
+
+  async #readAt(name: string, index: PackIndex, offset: number): Promise<PackedContent> {
+    const path = this.#path(name, 'pack');
+    const file = fs.openSync(path, 'r');
+    try {
+      const deltas: Uint8Array[] = [];
+      let entry = await readEntry(file, path, index, offset);
+      for (; entry.base !== undefined; entry = await readEntry(file, path, index, entry.base)) {
+        deltas.push(entry.octets);
+        if (deltas.length > DELTAS) throw damaged(path);
+      }
+      const type = typeOf[entry.type];
+      if (!type) throw damaged(path);
+      let content = entry.octets;
+      for (const delta of deltas.reverse()) content = applyDelta(content, delta, MAX_OBJECT_OCTETS);
+      return { type, content };
+    } finally {
+      fs.closeSync(file);
+    }
+  }
+
+  #path(name: string, kind: 'pack' | 'idx'): string {
+    return join(this.#folder, `pack-${name}.${kind}`);
+  }
+}
+
+async function readEntry(file: number, path: string, index: PackIndex, offset: number): Promise<Entry> {
+  const start = await readUpTo(file, offset, FIRST_OCTETS);
+  let at = 0;
+  const octet = (): number => {
+    const next = start[at++];
+    if (next === undefined) throw damaged(path);
+    return next;
+  };
+  let head = octet();
+  const type = (head >> 4) & 7;
+  let size = head & 15;
+  for (let scale = 16; head & 0x80; scale *= 128) {
+    head = octet();
+    size += (head & 0x7f) * scale;
+  }
+  if (size > MAX_OBJECT_OCTETS) throw damaged(path);
+  let base: number | undefined;
+  if (type === OFFSET_DELTA) {
+    head = octet();
+    let back = head & 0x7f;
+    while (head & 0x80) {
+      head = octet();
+      back = (back + 1) * 128 + (head & 0x7f);
+    }
+    base = offset - back;
+    if (back === 0 || base < 0) throw damaged(path);
+  } else if (type === HASH_DELTA) {
+    base = index.offsetOf(hex(Uint8Array.from({ length: HASH_OCTETS }, octet)));
+    if (base === undefined) throw damaged(path);
+  }
+  return { type, base, octets: await inflated(file, path, offset + at, start.subarray(at), size) };
+}
+
+/** `start`: what has been read of it. Where it ends only zlib knows. */
+async function inflated(file: number, path: string, at: number, start: Buffer, size: number): Promise<Uint8Array> {
+  // At first no more than zlib makes of octets that it cannot compress.
+  for (let most = size + (size >> 8) + 64; ; most *= 2) {
+    const stored = most <= start.length ? start : await readUpTo(file, at, most);
+    try {
+      const octets = inflateSync(stored, { maxOutputLength: Math.max(size, 1) });
+      if (octets.length !== size) throw damaged(path);
+      return octets;
+    } catch (error) {
+      if (errorCode(error) !== 'Z_BUF_ERROR' || stored.length < most) throw error;
+    }
+  }
+}
+
+/** Fewer at the end of the file. */
+async function readUpTo(file: number, at: number, length: number): Promise<Buffer> {
+  const { bytesRead, buffer } = await read(file, Buffer.allocUnsafe(length), 0, length, at);
+  return buffer.subarray(0, bytesRead);
+}
+
+function damaged(path: string): Error {
+  return new Error(`${path} is damaged`);
 }

@@ -18,31 +18,29 @@ const SAMPLE = '17';
 
 export class GitPacking {
   readonly #directory: string;
-  readonly #changed: () => void;
   readonly #log: (line: string) => void;
   #writes = 0;
   #child: ChildProcess | undefined;
   #running: Promise<void> | undefined;
   #ended = false;
 
-  /** `changed`: packs have come or gone. */
-  constructor(directory: string, changed: () => void, log: (line: string) => void) {
+  constructor(directory: string, log: (line: string) => void) {
     this.#directory = directory;
-    this.#changed = changed;
     this.#log = log;
   }
 
   written(): void {
-    if (++this.#writes >= WRITES) this.consider();
+    if (++this.#writes >= WRITES) void this.consider();
   }
 
-  /** Packs if it is time to. */
-  consider(): void {
+  /** Packs if it is time to; resolves when that is done. */
+  async consider(): Promise<void> {
     this.#writes = 0;
     if (this.#ended) return;
     this.#running ??= this.#pack().finally(() => {
       this.#running = undefined;
     });
+    await this.#running;
   }
 
   /** Resolves when no packing is under way; what is is ended, which does no harm. */
@@ -68,7 +66,6 @@ export class GitPacking {
       else if (!this.#ended) this.#log(`settings database: ${(error as Error).message}`);
     }
     this.#child = undefined;
-    this.#changed();
   }
 
   async #due(): Promise<boolean> {
