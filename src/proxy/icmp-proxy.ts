@@ -29,6 +29,7 @@ import { gather, SingleFragment } from './fragment-list.ts';
 import type { PolicyRule } from './policy/rule.ts';
 import type { Policy } from './policy.ts';
 import type { HostEchoHandler, HostEchoPort, HostEchoSocket, HostErrorCode } from './port.ts';
+import { isLinkLocal6 } from './scoped-address.ts';
 
 const IDLE_MS = 60_000;
 const WAITING = 16;
@@ -140,6 +141,7 @@ export class IcmpProxy implements HostEchoHandler {
   }
 
   expired(socket: HostEchoSocket, peerAddress: Address, sequence: number, router: Address, payload?: Uint8Array): void {
+    if (isLinkLocal6(router)) return;
     this.#options.netstack.sendTimeExceeded(undelivered(socket, peerAddress, sequence, payload), router);
   }
 

@@ -48,6 +48,7 @@ import {
   type PolicyRule,
 } from './policy/rule.ts';
 import type { NameServer } from './port.ts';
+import { withoutScope } from './scoped-address.ts';
 
 export type DenyReason =
   | 'forbidden-address' /** never dialled */
@@ -259,7 +260,7 @@ export class Policy {
 
   /** Whether what comes from `address` on the host's side may enter by a published port. */
   arrival(address: Address, protocol: 'tcp' | 'udp', port: number): Verdict {
-    return this.destination(address, { direction: 'in', protocol, port });
+    return this.destination(withoutScope(address), { direction: 'in', protocol, port });
   }
 
   /**
@@ -283,7 +284,7 @@ export class Policy {
     for (const [i, rule] of this.#rules.entries()) {
       const { target, action, direction } = rule;
       if (direction !== 'out' || !target || !('subnet' in target) || isWholeFamily(target.subnet)) continue;
-      if (!isAbout(rule, flow) || !inRuleSubnet(target.subnet, address)) continue;
+      if (!isAbout(rule, flow) || !inRuleSubnet(target.subnet, withoutScope(address))) continue;
       const verdict = action === 'allow' ? { allowed: true, address } : deny(address, 'rule', flow);
       return this.#count({ ...verdict, rule: i + 1 }, flow);
     }

@@ -36,6 +36,7 @@ import type {
   HostStream,
   StreamHandler,
 } from './port.ts';
+import { withoutScope } from './scoped-address.ts';
 import { ofFamily } from './subnet6.ts';
 import { guestSide, hostSide, TcpSplice } from './tcp-splice.ts';
 
@@ -333,7 +334,7 @@ class DatagramPort implements HostDatagramHandler {
     if (!policy || port === undefined) return;
     for (const client of this.#clients.values()) {
       const flow = { direction: 'in', protocol: 'udp', port, allowedBy: client.by } as const;
-      const verdict = policy.recheck(client.address, flow);
+      const verdict = policy.recheck(withoutScope(client.address), flow);
       client.askedIn = policy.generation;
       client.by = policy.ruleOf(verdict);
       if (!verdict.allowed) this.#remove(client);
@@ -345,7 +346,7 @@ class DatagramPort implements HostDatagramHandler {
     const { guestAddress, guestPort } = this.#guest;
     return [...this.#clients.values()].map((client) => ({
       protocol: 'udp',
-      ...originOf('in', client.by, formatEndpoint(client.address, client.port)),
+      ...originOf('in', client.by, formatEndpoint(withoutScope(client.address), client.port)),
       guest: formatEndpoint(guestAddress, guestPort),
       peer: formatEndpoint(client.endpoints.peerAddress, client.endpoints.peerPort),
       state: 'open',

@@ -149,8 +149,11 @@ export interface WallClock {
 }
 
 export interface NameServer {
+  /** Of a link-local one with its scope (scoped-address.ts), when the host's resolvers tell of it. */
   readonly address: Address;
   readonly port: number;
+  /** Of a link-local one, such as `eth0` of fe80::1%eth0. */
+  readonly zone?: string;
 }
 
 /** Names that are asked of servers of their own. */

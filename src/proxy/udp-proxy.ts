@@ -33,6 +33,7 @@ import { gather, SingleFragment } from './fragment-list.ts';
 import type { PolicyRule } from './policy/rule.ts';
 import type { Policy, Verdict } from './policy.ts';
 import type { HostDatagramHandler, HostDatagramSocket, HostErrorCode, HostNetPort } from './port.ts';
+import { isLinkLocal6 } from './scoped-address.ts';
 
 const IDLE_MS = 180_000;
 /** Peers of one source whose rules are not gone through again. */
@@ -139,7 +140,7 @@ export class UdpProxy implements HostDatagramHandler {
   /** Per ingress. */
   readonly #mappings = new Map<number, Map<EndpointKey, Mapping>>();
   /** Datagrams that were not relayed, by reason. */
-  readonly drops = { denied: 0, limit: 0, 'host-full': 0, 'host-failed': 0, 'no-alias': 0 };
+  readonly drops = { denied: 0, limit: 0, 'host-full': 0, 'host-failed': 0, 'no-name': 0 };
 
   constructor(options: UdpProxyOptions) {
     this.#options = options;
@@ -175,7 +176,7 @@ export class UdpProxy implements HostDatagramHandler {
     const mapping = socket.owner as Mapping;
     const peer = this.#peer(address, mapping);
     if (!peer) {
-      this.drops['no-alias']++;
+      this.drops['no-name']++;
       return;
     }
     if (mapping.trial && peer !== address && port === mapping.trial.peer.port) {
@@ -222,7 +223,7 @@ export class UdpProxy implements HostDatagramHandler {
   expired(socket: HostDatagramSocket, router: Address, address: Address, port: number, payload?: Uint8Array): void {
     const mapping = socket.owner as Mapping | undefined;
     const peer = mapping && this.#peer(address, mapping);
-    if (!mapping || !peer || kind(router) === 'loopback') return;
+    if (!mapping || !peer || isLoopback(router) || isLinkLocal6(router)) return;
     mapping.peerAddress.set(peer);
     mapping.peerPort = port;
     this.#options.netstack.sendTimeExceeded(mapping.undelivered(payload), router);
@@ -369,9 +370,11 @@ export class UdpProxy implements HostDatagramHandler {
     return socket;
   }
 
-  /** What the guest calls a peer; undefined: in its IP version it has no name for the host's loopback. */
+  /** What the guest calls a peer; undefined: nothing, as link-local ones, or the host's loopback in the other IP version. */
   #peer(address: Address, { guestAddress }: Mapping): Address | undefined {
-    if (!isLoopback(address)) return address;
+    const found = kind(address);
+    if (found === 'link-local') return undefined;
+    if (found !== 'loopback') return address;
     return this.#options.hostAliases.find((alias) => isIpv4(alias) === isIpv4(guestAddress));
   }
 

@@ -9,7 +9,11 @@ import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { HostResolvers } from '../../src/proxy/adapter/host-resolvers.ts';
+import { NodeHostNet } from '../../src/proxy/adapter/node-host-net.ts';
+import { parseNameServers } from '../../src/proxy/dns/name-servers.ts';
 import type { DnsReport } from '../../src/proxy/dns.ts';
+import { SingleFragment } from '../../src/proxy/fragment-list.ts';
 import { ensureDebianPackages } from '../../tools/debian.ts';
 
 const INSIDE = 'SLIPWAY_TEST_NAMESPACE';
@@ -19,6 +23,7 @@ if (process.env[INSIDE] === undefined) {
     { name: 'bind9-dnsutils', proof: 'dig' },
     { name: 'curl', proof: 'curl' },
     { name: 'iproute2', proof: 'ip' },
+    { name: 'socat', proof: 'socat' },
     { name: 'util-linux', proof: 'setpriv' },
   ]);
   const made = mkdtempSync(join(tmpdir(), 'slipway-names-'));
@@ -263,6 +268,37 @@ t.test('a VPN comes up and goes while a client downloads', async (t) => {
 
   await guest.run('curl -sS http://web.public.test/end; wait');
   t.equal(await guest.run(`cat ${download}`), 'begun the end', 'the download survived');
+});
+
+t.test('link-local servers are reached through Node alone as well', async (t) => {
+  ip('addr', 'add', 'fe80::77/64', 'dev', 'isp0', 'nodad');
+  provider.run('ip', 'addr', 'add', 'fe80::53/64', 'dev', 'eth0', 'nodad');
+  const resolvers = new HostResolvers({ nowMs: () => 0 });
+  resolvers.use({ servers: parseNameServers('fe80::53%isp0#9') });
+  const [{ address, port } = {}] = resolvers.current().servers;
+  const echo = provider.start('socat', '-d', '-d', 'UDP6-LISTEN:9', 'PIPE');
+  const streams = provider.start('socat', '-d', '-d', 'TCP6-LISTEN:9', 'PIPE');
+  await Promise.all([said(echo, 'stderr', /listening on/), said(streams, 'stderr', /listening on/)]);
+  const host = new NodeHostNet();
+  const from = await new Promise<string>((resolve, reject) => {
+    const socket = host.bindDatagram(6, {
+      received: (_, payload, from, port) => resolve(`${payload.length} ${from} ${port}`),
+      failed: (_, code) => reject(new Error(code)),
+    });
+    setImmediate(() => socket.send(new SingleFragment(new Uint8Array(5)), address!, port!));
+    t.teardown(() => socket.close());
+  });
+  t.equal(from, `5 ${address} 9`);
+  await new Promise<void>((resolve, reject) => {
+    const stream = host.connect(address!, port!, {
+      connected: () => resolve(),
+      readable() {},
+      writable() {},
+      closed: (_, code) => reject(new Error(code)),
+    });
+    t.teardown(() => stream.abort());
+  });
+  for (const one of [echo, streams]) one.kill('SIGKILL');
 });
 
 t.test('a server that falls silent is passed over', async (t) => {

@@ -6,6 +6,7 @@ import { parsePolicyRules } from '../../src/proxy/policy/rule.ts';
 import { defaultLimits, Policy } from '../../src/proxy/policy.ts';
 import type { HostDatagramSocket } from '../../src/proxy/port.ts';
 import { PortForwarder } from '../../src/proxy/port-forward.ts';
+import { withScope } from '../../src/proxy/scoped-address.ts';
 import { UdpProxy } from '../../src/proxy/udp-proxy.ts';
 import { formatAddress, parseSubnet } from '../../src/stack/wire/address.ts';
 import { address, datagram, FakeNetstack, guest } from './fake-stack.ts';
@@ -207,6 +208,27 @@ t.test('what a router says of a datagram that is out of hops is passed on as its
   proxy.expired(mapped, address('127.0.0.1'), address('10.0.0.1'), 33435);
   t.same(netstack.unreachable, ['expired 10.0.0.1 33434 at 203.0.113.1']);
   t.same(netstack.quoted, ['out of hops'], 'a traceroute knows its probe by what it carried');
+});
+
+t.test('nothing of link-local neighbours of the host reaches a guest', async (t) => {
+  const { host, netstack, proxy, settle } = world();
+  const bound: HostDatagramSocket[] = [];
+  const bind = host.bindDatagram.bind(host);
+  host.bindDatagram = (family, handler) => {
+    bound.push(bind(family, handler));
+    return bound.at(-1)!;
+  };
+  proxy.udp(datagram(guest, 5000, '10.0.0.1', 7, text('x')));
+  settle();
+  netstack.unreachable.length = 0;
+  const mapped = bound[0]!;
+  for (const peer of [withScope(address('fe80::1'), 2), address('169.254.169.254')]) {
+    proxy.received(mapped, Buffer.from('hello'), peer, 80);
+    proxy.failed(mapped, 'ECONNREFUSED', peer, 80);
+    proxy.tooBig(mapped, 1300, peer, 80);
+  }
+  proxy.expired(mapped, withScope(address('fe80::1'), 2), address('10.0.0.1'), 7);
+  t.same([netstack.sent, netstack.unreachable, proxy.drops['no-name']], [[], [], 2]);
 });
 
 t.test('rules are gone through once for each peer, and again when they change', async (t) => {

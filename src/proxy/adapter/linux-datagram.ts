@@ -56,8 +56,9 @@ import {
   socket,
 } from '../../native/system-calls.ts';
 import type { Address, FragmentList } from '../../stack/port.ts';
-import { isIpv4, parseAddress, setIpv4 } from '../../stack/wire/address.ts';
+import { isIpv4, parseAddress, setIpv4, setWord } from '../../stack/wire/address.ts';
 import type { HostDatagramHandler, HostDatagramSocket, HostErrorCode, HostListener } from '../port.ts';
+import { isLinkLocal6 } from '../scoped-address.ts';
 import { DatagramQueue, type QueueSender } from './linux-datagram-queue.ts';
 import { decodeAddress, decodePort, encodeAddress } from './socket-address.ts';
 
@@ -305,14 +306,15 @@ export class LinuxDatagrams {
     }
   }
 
-  /** Reads a peer's name: the address into `#peer`, the port as result; -1: it has a zone, which an address does not. */
+  /** Reads a peer's name: the address, with its scope, into `#peer`, the port as result; -1: it is none of these families. */
   #peerAt(at: number): number {
     const { view, bytes } = this.#peers;
     const family = view.getUint16(at, true);
     if (family === AF_INET) setIpv4(this.#peer, view.getInt32(at + 4));
-    else if (family === AF_INET6 && (view.getUint16(at + 8) & 0xffc0) !== 0xfe80)
+    else if (family === AF_INET6) {
       for (let i = 0; i < 16; i++) this.#peer[i] = bytes[at + 8 + i]!;
-    else return -1;
+      if (isLinkLocal6(this.#peer)) setWord(this.#peer, 1, view.getUint32(at + 24, true));
+    } else return -1;
     return view.getUint16(at + 2);
   }
 

@@ -13,6 +13,7 @@ import {
 } from '../../native/system-calls.ts';
 import type { Arena } from '../../stack/port.ts';
 import { formatAddress } from '../../stack/wire/address.ts';
+import { scopeOf, withoutScope } from '../scoped-address.ts';
 import { decodeAddress, decodePort } from './socket-address.ts';
 import { WritePool } from './write-pool.ts';
 
@@ -82,6 +83,9 @@ export class LinuxStreamShared {
     this.#nameLength.view.setInt32(0, SOCKADDR, true);
     if (call(fd, this.#name.address, this.#nameLength.address) < 0) return undefined;
     const address = decodeAddress(this.#name.view, 0);
-    return address && { address: formatAddress(address), port: decodePort(this.#name.view, 0) };
+    if (!address) return undefined;
+    const scope = scopeOf(address);
+    const text = scope === 0 ? formatAddress(address) : `${formatAddress(withoutScope(address))}%${scope}`;
+    return { address: text, port: decodePort(this.#name.view, 0) };
   }
 }

@@ -10,8 +10,9 @@
 
 import dgram from 'node:dgram';
 import type { Address, FragmentList } from '../../stack/port.ts';
-import { equal, formatAddress, parseAddress } from '../../stack/wire/address.ts';
+import { equal } from '../../stack/wire/address.ts';
 import type { HostDatagramHandler, HostDatagramSocket, HostListener } from '../port.ts';
+import { numericHost, parseNumericHost } from './interface-scope.ts';
 
 /** Largest UDP payload over IPv4. */
 const LARGEST = 65507;
@@ -123,7 +124,7 @@ export class NodeDatagramSocket implements HostDatagramSocket {
   #textOf(address: Address): string {
     if (!equal(address, this.#toAddress)) {
       this.#toAddress.set(address);
-      this.#toText = formatAddress(address);
+      this.#toText = numericHost(address);
     }
     return this.#toText;
   }
@@ -131,7 +132,7 @@ export class NodeDatagramSocket implements HostDatagramSocket {
   #received(payload: Uint8Array, from: string, port: number): void {
     if (from !== this.#fromText) {
       this.#fromText = from;
-      this.#fromAddress = parseAddress(from); // undefined for a link-local peer, whose zone has no place in an address
+      this.#fromAddress = parseNumericHost(from);
     }
     if (!this.#open || !this.#fromAddress) return;
     this.#handler.received(this, payload, this.#fromAddress, port);
@@ -146,7 +147,7 @@ export class NodeDatagramSocket implements HostDatagramSocket {
   #failed(error: NodeJS.ErrnoException): void {
     if (!this.#open) return;
     const { code = 'EIO', address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
-    const to = address === undefined ? undefined : parseAddress(address);
+    const to = address === undefined ? undefined : parseNumericHost(address);
     if (to) this.#handler.failed(this, code, to, port);
     else this.#handler.failed(this, code);
     this.#shared.serviced();

@@ -5,7 +5,6 @@
 
 import net from 'node:net';
 import type { Address } from '../../stack/port.ts';
-import { formatAddress } from '../../stack/wire/address.ts';
 import type {
   HostDatagramHandler,
   HostDatagramSocket,
@@ -14,6 +13,7 @@ import type {
   HostStream,
   StreamHandler,
 } from '../port.ts';
+import { numericHost } from './interface-scope.ts';
 import { DatagramShared, NodeDatagramSocket } from './node-datagram.ts';
 import { NodeStream, type StreamShared } from './node-stream.ts';
 import { ReadPool } from './read-pool.ts';
@@ -33,7 +33,7 @@ export class NodeHostNet implements HostNetPort {
   }
 
   connect(address: Address, port: number, handler: StreamHandler): HostStream {
-    return this.#connect({ host: formatAddress(address), port, noDelay: true, autoSelectFamily: false }, true, handler);
+    return this.#connect({ host: numericHost(address), port, noDelay: true, autoSelectFamily: false }, true, handler);
   }
 
   connectPath(path: string, handler: StreamHandler): HostStream {

@@ -4,8 +4,12 @@ import type { Place } from '../../native/memory.ts';
 import { AF_INET, AF_INET6, AF_UNIX } from '../../native/system-calls.ts';
 import type { Address } from '../../stack/port.ts';
 import { ipv4Word, isIpv4, ofIpv4 } from '../../stack/wire/address.ts';
+import { isLinkLocal6, scopeOf, withScope } from '../scoped-address.ts';
 
-/** Writes struct sockaddr_in, or sockaddr_in6 where the address is none of IPv4, to the beginning of `place`; its length. */
+/**
+ * Writes struct sockaddr_in, or sockaddr_in6 where the address is none of IPv4 (with its scope, scoped-address.ts), to the
+ * beginning of `place`; its length.
+ */
 export function encodeAddress(place: Place, address: Address, port: number): number {
   const { bytes, view } = place;
   view.setUint16(2, port);
@@ -17,7 +21,9 @@ export function encodeAddress(place: Place, address: Address, port: number): num
   view.setUint16(0, AF_INET6, true);
   view.setUint32(4, 0);
   bytes.set(address, 8);
-  view.setUint32(24, 0);
+  const scope = scopeOf(address);
+  view.setUint32(24, scope, true);
+  if (scope !== 0) view.setUint32(12, 0);
   return 28;
 }
 
@@ -31,12 +37,13 @@ export function encodePath(place: Place, path: string): number {
   return 3 + text.length;
 }
 
-/** The address in a struct sockaddr_in or sockaddr_in6; undefined for other families and for link-local IPv6, whose zone has no place in an address. */
+/** The address in a struct sockaddr_in or sockaddr_in6, a link-local one with its scope; undefined for other families. */
 export function decodeAddress(view: DataView, at: number): Address | undefined {
   const family = view.getUint16(at, true);
   if (family === AF_INET) return ofIpv4(view.getInt32(at + 4));
-  if (family !== AF_INET6 || (view.getUint16(at + 8) & 0xffc0) === 0xfe80) return undefined;
-  return new Uint8Array(view.buffer, view.byteOffset + at + 8, 16).slice();
+  if (family !== AF_INET6) return undefined;
+  const address = new Uint8Array(view.buffer, view.byteOffset + at + 8, 16).slice();
+  return isLinkLocal6(address) ? withScope(address, view.getUint32(at + 24, true)) : address;
 }
 
 export function decodePort(view: DataView, at: number): number {

@@ -9,6 +9,7 @@
 
 import { equal, parseAddress } from '../../stack/wire/address.ts';
 import type { HostResolverPort, NameServer, ResolverConfig } from '../port.ts';
+import { isLinkLocal6 } from '../scoped-address.ts';
 import { isWithin, wireName } from './zones.ts';
 
 export const DNS_PORT = 53;
@@ -25,22 +26,32 @@ export function parseNameServers(text: string): NameServer[] {
     .filter((item) => item !== '')
     .map((item) => {
       const [host, port = String(DNS_PORT), more] = item.split('#');
-      const address = parseAddress(host!);
-      if (!address || more !== undefined || !/^[1-9]\d{0,4}$/.test(port) || Number(port) > 65_535)
+      const server = parseServer(host!, Number(port));
+      if (!server || more !== undefined || !/^[1-9]\d{0,4}$/.test(port) || Number(port) > 65_535)
         throw new Error(`'${item}' is not a DNS server: write ADDRESS or ADDRESS#PORT, such as 192.0.2.53#5353`);
-      return { address, port: Number(port) };
+      return server;
     });
 }
 
-/** Reads resolv.conf(5). What it does not know, or cannot express (addresses with a zone), it passes over. */
+/** An address; a link-local one of IPv6 with its zone, such as fe80::1%eth0. RFC 4007 11. */
+function parseServer(host: string, port: number): NameServer | undefined {
+  const [text, zone, more] = host.split('%');
+  const address = parseAddress(text!);
+  if (!address || zone === undefined) return address && { address, port };
+  return more === undefined && /^[^\s/]{1,15}$/.test(zone) && isLinkLocal6(address)
+    ? { address, port, zone }
+    : undefined;
+}
+
+/** Reads resolv.conf(5). What it does not know it passes over. */
 export function parseResolvConf(text: string): ResolverConfig {
   const servers: NameServer[] = [];
   let search: string[] = [];
   for (const line of text.split('\n')) {
     const [keyword, ...values] = line.trim().split(/\s+/);
     if (keyword === 'nameserver' && values[0] !== undefined) {
-      const address = parseAddress(values[0]);
-      if (address && servers.length < MAX_SERVERS) servers.push({ address, port: DNS_PORT });
+      const server = parseServer(values[0], DNS_PORT);
+      if (server && servers.length < MAX_SERVERS) servers.push(server);
       // The last of them counts; domain is an older form of search.
     } else if (keyword === 'search') search = values;
     else if (keyword === 'domain') search = values.slice(0, 1);

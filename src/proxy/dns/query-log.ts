@@ -5,6 +5,7 @@
 
 import { type Address, formatAddress } from '../../stack/wire/address.ts';
 import type { NameServer } from '../port.ts';
+import { withoutScope } from '../scoped-address.ts';
 import type { LocalSource } from './local-names.ts';
 import { HEADER_OCTETS, type Query, responseCode, word } from './message.ts';
 import type { DnsTransport } from './name-servers.ts';
@@ -121,8 +122,8 @@ function recordOf(entry: Entry, epochMs: number): QueryRecord {
   };
 }
 
-export const formatServer = ({ address, port }: NameServer): string =>
-  `${formatAddress(address)}${port === 53 ? '' : `#${port}`}`;
+export const formatServer = ({ address, zone, port }: NameServer): string =>
+  `${formatAddress(withoutScope(address))}${zone === undefined ? '' : `%${zone}`}${port === 53 ? '' : `#${port}`}`;
 
 /** As zone files have it: what is no plain character is escaped. RFC 1035 5.1. */
 function shownName(wire: Uint8Array): string {
