@@ -447,6 +447,7 @@ export class Network {
     this.#ntp.close();
     this.#udp.close();
     this.#icmp.close();
+    this.#netstack.close();
     for (const link of this.#links) link.close();
     for (const capture of this.#captures) capture.stop();
   }

@@ -8,10 +8,23 @@ import t from 'tap';
 import { QemuStreamLink } from '../src/hypervisor/link/qemu-stream.ts';
 import { Network } from '../src/network.ts';
 import { Guest } from './clients/guest.ts';
+import { FakeLink } from './stack/fake-link.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-network-ipv6-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
 const program = fileURLToPath(new URL('./cli/dhcpv6-program.ts', import.meta.url));
+
+t.test('a network that ends tells its guests that their router is no more', async (t) => {
+  const network = new Network({ subnet: '192.168.65.0/24', mtu: 1500, resolvConf: join(folder, 'none') });
+  const link = new FakeLink();
+  network.attach(link);
+  link.take();
+  network.close();
+  const [last] = link.take().map(({ bytes }) => bytes);
+  t.equal(last![54], 134, 'a router advertisement');
+  t.same(last!.subarray(60, 62), [0, 0], 'of a lifetime of nothing');
+  t.ok(link.closed);
+});
 
 t.test(
   'guests have addresses of their own by DHCPv6, reach each other by them, and cannot take another’s',

@@ -59,4 +59,9 @@ export class Ipv6 {
   attached(nowMs: number): void {
     if (this.#options.ipv6.isRouter) this.#advertiser.attached(nowMs);
   }
+
+  /** The network ends. */
+  close(): void {
+    if (this.#options.ipv6.isRouter) this.#advertiser.cease();
+  }
 }

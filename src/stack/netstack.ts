@@ -197,6 +197,12 @@ export class Netstack implements NetstackPort {
     this.#reassembly.forget(port);
   }
 
+  /** The network ends: guests are told that their router is no more, while the links are still there. */
+  close(): void {
+    this.#ipv6?.close();
+    for (const port of this.#ports.values()) port.flush();
+  }
+
   /** Reads a batch of frames that came in by a port. `attach` sees to it that the link's batches come here. */
   input(ingress: number, batch: FrameBatch, nowMs: number): void {
     const port = this.#ports.get(ingress);

@@ -3,7 +3,8 @@
  * MTU, name servers and search list (RFC 8106), and whether a DHCPv6 server has more to say (RFC 8415). RFC 4861 6.2.
  *
  * Told to each guest that asks, at once and to it alone (there is one router, so that nobody needs to wait for others;
- * RFC 6085 for those without an address), to all when a link is attached, and from time to time (6.2.4). Timers: one.
+ * RFC 6085 for those without an address), to all when a link is attached, and from time to time (6.2.4). A last one ends
+ * what the others told, as well as may be (6.2.5). Timers: one.
  */
 
 import type { Drops } from './drops.ts';
@@ -78,9 +79,14 @@ export class RouterAdvertiser {
     } else this.#advertise(packet.port, mac, ALL_NODES);
   }
 
+  /** There is no router any more, nor a name server. RFC 4861 6.2.5, RFC 8106 5.1. */
+  cease(): void {
+    this.#options.timers.cancel(this.#timer);
+    this.#advertiseToAll(0);
+  }
+
   #periodic(nowMs: number): void {
-    for (const port of this.#options.ports())
-      if (port.mtu >= MINIMUM_MTU && !port.blocked) this.#advertise(port, macOfGroup(ALL_NODES), ALL_NODES);
+    this.#advertiseToAll();
     if (this.#initial > 0) this.#initial--;
     const span = MAX_INTERVAL_MS - MIN_INTERVAL_MS;
     const interval =
@@ -88,7 +94,12 @@ export class RouterAdvertiser {
     this.#options.timers.arm(this.#timer, nowMs + interval);
   }
 
-  #advertise(port: SwitchPort, mac: number, destination: Address): void {
+  #advertiseToAll(lifetime?: number): void {
+    for (const port of this.#options.ports())
+      if (port.mtu >= MINIMUM_MTU && !port.blocked) this.#advertise(port, macOfGroup(ALL_NODES), ALL_NODES, lifetime);
+  }
+
+  #advertise(port: SwitchPort, mac: number, destination: Address, lifetime = LIFETIME_SECONDS): void {
     const { identity, ipv6, output } = this.#options;
     const names = namesOf(ipv6.options.searchDomains?.() ?? []);
     const octets =
@@ -101,13 +112,13 @@ export class RouterAdvertiser {
     if (octets > MOST_OCTETS || !output.open({ mac, port }, destination, octets)) return;
     const { view } = output.arena;
     let at = output.at;
-    at += wire.emitRouterAdvertisement(view, at, GUEST_HOP_LIMIT, this.#flags, LIFETIME_SECONDS);
+    at += wire.emitRouterAdvertisement(view, at, GUEST_HOP_LIMIT, this.#flags, lifetime);
     at += wire.emitLinkLayer(view, at, wire.SOURCE_LINK_LAYER, identity.mac);
     at += wire.emitLinkMtu(view, at, port.mtu);
     const flags = wire.ON_LINK | wire.AUTONOMOUS;
     at += wire.emitPrefix(view, at, ipv6.prefix, PREFIX_BITS, flags, VALID_SECONDS, PREFERRED_SECONDS);
-    if (this.#servers.length > 0) at += wire.emitDnsServers(view, at, LIFETIME_SECONDS, this.#servers);
-    if (names.length > 0) wire.emitDnsSearch(view, at, LIFETIME_SECONDS, names);
+    if (this.#servers.length > 0) at += wire.emitDnsServers(view, at, lifetime, this.#servers);
+    if (names.length > 0) wire.emitDnsSearch(view, at, lifetime, names);
     output.closeIcmp(ipv6.linkLocal, destination, HOP_LIMIT);
   }
 }

@@ -105,6 +105,22 @@ t.test('6.2.4: a few advertisements when a link is new, then one from time to ti
   t.ok(length >= 6 && length <= 18, `${length} an hour: 200 to 600 seconds between them`);
 });
 
+t.test('6.2.5: a last advertisement says that there is no router any more', async (t) => {
+  const world = ipv6World();
+  world.netstack.close();
+  t.ok(world.link.flushes > 0);
+  const [message, ...more] = advertisements(world);
+  t.same(more, []);
+  t.same([message!.destination, message!.destinationMac], ['ff02::1', groupMac('ff02::1')]);
+  t.same(message!.payload.subarray(6, 8), [0, 0], 'the router lifetime');
+  t.same(message!.payload.subarray(64, 72), [25, 3, 0, 0, 0, 0, 0, 0], 'nor are there name servers');
+  world.advance(3_600_000);
+  t.same(advertisements(world), []);
+  const host = ipv6World({ ipv6: { isRouter: false } });
+  host.netstack.close();
+  t.same(advertisements(host), []);
+});
+
 t.test('6.2.6: whoever asks is answered, without an address too', async (t) => {
   const world = ipv6World();
   world.link.input([icmp6Frame(133, 0, 0, [], { ...router, from: '::' })]);
