@@ -163,5 +163,7 @@ export function guestResolvConf(network: Network, options: CoreOptions): string 
     // Without one there is nothing to take over.
   }
   const kept = host.split('\n').filter((line) => /^(search|domain|options)\s/.test(line));
-  return [`nameserver ${formatAddress(network.addresses.gateway)}`, ...kept, ''].join('\n');
+  const { gateway, ipv6 } = network.addresses;
+  const servers = ipv6 ? [gateway, ipv6.gateway] : [gateway];
+  return [...servers.map((address) => `nameserver ${formatAddress(address)}`), ...kept, ''].join('\n');
 }

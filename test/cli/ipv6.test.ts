@@ -151,14 +151,16 @@ for (const kind of ['native', 'portable'])
   });
 
 t.test('the network can be chosen, and left out', async (t) => {
-  const look = "'ip -6 -o addr show dev tap0; dig +short AAAA host.docker.internal @192.168.65.1'";
+  const look =
+    "'ip -6 -o addr show dev tap0; dig +short AAAA host.docker.internal @192.168.65.1; cat /etc/resolv.conf'";
   const chosen = await onHost(`guest --subnet6 fd00:9:9:9::/64 -- sh -c ${look}`);
   t.match(chosen, /inet6 fd00:9:9:9::3\/64/);
   t.match(chosen, /^fd00:9:9:9::2$/m);
+  t.match(chosen, /^nameserver 192\.168\.65\.1\nnameserver fd00:9:9:9::1$/m);
   for (const without of ['--subnet6 off', '--mtu 1279']) {
     const said = await onHost(`guest ${without} -- sh -c ${look}`);
     t.notMatch(said, /inet6 f[cd]/, without);
-    t.notMatch(said, /^fd/m);
+    t.notMatch(said, /^(nameserver )?fd/m);
   }
   const wrong = await onHost('guest --subnet6 fd00::/48 -- true');
   t.match(wrong, /^slipway: --subnet6: .*is not a \/64 such as fd00:1:2:3::\/64/);

@@ -144,7 +144,7 @@ t.test('inside: root of its own, one interface, a resolver, and nothing else', a
   t.match(stdout, /tap0: <.*UP.*> mtu 9000/);
   t.match(stdout, /inet 10\.77\.0\.3\/16/);
   t.match(stdout, /^default via 10\.77\.0\.1 dev tap0/m);
-  t.match(stdout, /^nameserver 10\.77\.0\.1$/m);
+  t.match(stdout, /^nameserver 10\.77\.0\.1\nnameserver fd53:6c69:a4d::1$/m);
   t.match(stdout, /^10\.77\.0\.2\s+STREAM/m);
   t.match(stdout, /^fd53:6c69:a4d::2\s+STREAM/m);
   t.notMatch(readFileSync('/etc/resolv.conf', 'utf8'), /10\.77\.0\.1/, 'the host keeps its own');
