@@ -36,7 +36,7 @@ import { unprivilegedPortStart } from './proxy/adapter/unprivileged-ports.ts';
 import { parseNameServers } from './proxy/dns/name-servers.ts';
 import { parseDnsRecords } from './proxy/dns/records.ts';
 import { parseDnsZones } from './proxy/dns/zones.ts';
-import { freeSubnet } from './proxy/free-subnet.ts';
+import { freeSubnet, freeSubnet6 } from './proxy/free-subnet.ts';
 import { parseProxySettings } from './proxy/http-proxy/settings.ts';
 import { parsePortRanges } from './proxy/policy/port-ranges.ts';
 import { parsePolicyRules } from './proxy/policy/rule.ts';
@@ -46,7 +46,7 @@ import type { PublishRules } from './proxy/published-ports.ts';
 import { guestSubnet6, hostOf6 } from './proxy/subnet6.ts';
 import { parseConditions } from './stack/link/conditions.ts';
 import { formatAddress, parseSubnet, type Subnet } from './stack/wire/address.ts';
-import { type InForce, type NetworkCore, Supervisor } from './supervisor.ts';
+import { type InForce, type NetworkCore, type Subnets, Supervisor } from './supervisor.ts';
 
 const GIB = 2 ** 30;
 
@@ -94,7 +94,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     specify: (inForce) => specify(home, inForce, options.imageDirectory, vhostUserNet !== undefined),
     openNetwork: (inForce) => openNetwork(home, inForce, vhostUserNet, log),
     publishRules,
-    chooseSubnet,
+    chooseSubnets,
     inForce: {
       load: () => loadInForce(home.inForceFile),
       store: (inForce) => writeFileSync(home.inForceFile, JSON.stringify(inForce), { mode: 0o600 }),
@@ -160,14 +160,14 @@ function owner(): Owner {
 /** The network core, on QEMU's socket; it dials until the machine is there. */
 function openNetwork(
   home: Home,
-  { settings, subnet }: InForce,
+  { settings, subnet, subnet6 }: InForce,
   VhostUserNet: typeof VhostUserNetLink | undefined,
   log: PlatformOptions['log'],
 ): NetworkCore {
   const mtu = settings['network.mtu'];
   const network = new Network({
     subnet,
-    subnet6: settings['network.subnet6'],
+    subnet6,
     mtu,
     guestMacAddress: macAddress(home),
     hostLoopback: hostPorts(settings),
@@ -287,8 +287,8 @@ function hostAddresses(subnet: string, subnet6: Subnet | undefined): string[] {
 }
 
 /** The guest's IPv6 network; undefined: it has none. */
-function guestNetwork6({ settings, subnet }: Pick<InForce, 'settings' | 'subnet'>): Subnet | undefined {
-  return guestSubnet6(settings['network.subnet6'], parseSubnet(subnet)!);
+function guestNetwork6({ subnet, subnet6 }: Subnets): Subnet | undefined {
+  return guestSubnet6(subnet6, parseSubnet(subnet)!);
 }
 
 /** Linux alone has it; where its system calls cannot be had frames travel by the stream. */
@@ -337,7 +337,9 @@ const words = (text: string): string[] =>
     .map((word) => word.trim())
     .filter((word) => word !== '');
 
-function publishRules({ settings, subnet }: InForce): PublishRules {
+function publishRules(inForce: InForce): PublishRules {
+  const { settings, subnet } = inForce;
+  const subnet6 = guestNetwork6(inForce);
   return {
     bind: words(settings['ports.bind']),
     reserved: words(settings['ports.reserved']).map((range) => {
@@ -346,23 +348,25 @@ function publishRules({ settings, subnet }: InForce): PublishRules {
     }),
     limit: settings['ports.limit'],
     unprivilegedFrom: settings['ports.privileged'] === 'allow' ? 0 : unprivilegedPortStart(),
-    hostAddresses: hostAddresses(subnet, guestNetwork6({ settings, subnet })),
-    ipv6: guestNetwork6({ settings, subnet }) !== undefined,
+    hostAddresses: hostAddresses(subnet, subnet6),
+    ipv6: subnet6 !== undefined,
   };
 }
 
-/** The default moves away from the host's own networks; a choice of the user's stands. */
-function chooseSubnet({ current, chosen }: SettingsPort): string {
+/** Defaults move away from the host's own networks; a choice of the user's stands. */
+function chooseSubnets({ current, chosen }: SettingsPort): Subnets {
+  const taken = hostNetworks();
   const wanted = current['network.subnet'];
-  return chosen['network.subnet'] === undefined ? freeSubnet(wanted, hostNetworks()) : wanted;
+  const subnet = chosen['network.subnet'] === undefined ? freeSubnet(wanted, taken) : wanted;
+  return { subnet, subnet6: freeSubnet6(current['network.subnet6'], parseSubnet(subnet)!, taken) };
 }
 
 /** Written by ourselves, perhaps by another version; what cannot be read is as if it were not there. */
 function loadInForce(path: string): InForce | undefined {
   try {
-    const { settings, subnet } = JSON.parse(readFileSync(path, 'utf8')) as InForce;
+    const { settings, subnet, subnet6 } = JSON.parse(readFileSync(path, 'utf8')) as InForce;
     const all = { ...defaults, ...settings };
-    return { settings: all, subnet: subnet ?? all['network.subnet'] };
+    return { settings: all, subnet: subnet ?? all['network.subnet'], subnet6: subnet6 ?? all['network.subnet6'] };
   } catch {
     return undefined;
   }

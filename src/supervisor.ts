@@ -43,11 +43,16 @@ export interface DockerReadiness {
   stop(): void;
 }
 
+/** The guest's networks, as they were chosen; `subnet6` may be `off`. */
+export interface Subnets {
+  readonly subnet: string;
+  readonly subnet6: string;
+}
+
 /** What a machine runs with. */
-export interface InForce {
+export interface InForce extends Subnets {
   /** Of its start where a change asks for a restart, current otherwise. */
   readonly settings: Settings;
-  readonly subnet: string;
 }
 
 export interface SupervisorParts {
@@ -57,8 +62,8 @@ export interface SupervisorParts {
   readonly specify: (inForce: InForce) => MachineSpec;
   readonly openNetwork: (inForce: InForce) => NetworkCore;
   readonly publishRules: (inForce: InForce) => PublishRules;
-  /** The guest's network: what the settings say, or another where the host has that one itself. */
-  readonly chooseSubnet: (settings: SettingsPort) => string;
+  /** What the settings say, or others where the host has those itself. */
+  readonly chooseSubnets: (settings: SettingsPort) => Subnets;
   /** What the running machine was started with, and the place to keep it. */
   readonly inForce: { load(): InForce | undefined; store(inForce: InForce): void };
   /** What of the status does not change: home, sockets, versions, process ids. */
@@ -114,7 +119,7 @@ export class Supervisor implements PlatformPort {
     return this.#changes;
   }
 
-  /** What is in force of a machine that has run, now and at each change; the subnet is the one that was chosen. */
+  /** What is in force of a machine that has run, now and at each change; the subnets are those that were chosen. */
   get inForce(): Observable<Settings> {
     return this.#inForceChanges;
   }
@@ -266,21 +271,21 @@ export class Supervisor implements PlatformPort {
   }
 
   #chosenNow(): InForce {
-    const { settings, chooseSubnet } = this.#parts;
-    return { settings: settings.current, subnet: chooseSubnet(settings) };
+    const { settings, chooseSubnets } = this.#parts;
+    return { settings: settings.current, ...chooseSubnets(settings) };
   }
 
   /** Puts of `settings` into force what asks for no restart of the VM. */
   #takeOver(settings: Settings): InForce {
-    const { settings: before, subnet } = this.#inForce;
+    const { settings: before, ...subnets } = this.#inForce;
     const fixed = settingNames.filter((name) => schema[name].restarts === 'vm');
     const kept = Object.fromEntries(fixed.map((name) => [name, before[name]]));
-    this.#inForce = { settings: { ...settings, ...kept } as Settings, subnet };
+    this.#inForce = { settings: { ...settings, ...kept } as Settings, ...subnets };
     return this.#inForce;
   }
 
-  #tellInForce({ settings, subnet }: InForce): void {
-    this.#inForceChanges.next({ ...settings, 'network.subnet': subnet });
+  #tellInForce({ settings, subnet, subnet6 }: InForce): void {
+    this.#inForceChanges.next({ ...settings, 'network.subnet': subnet, 'network.subnet6': subnet6 });
   }
 
   #subscribe(): void {

@@ -338,7 +338,8 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
     default: 'auto',
     restarts: 'vm',
     summary: "the guest's IPv6 network, a /64; auto: a unique local one that goes with network.subnet; off: none",
-    details: 'Host numbers are those of `network.subnet`: the gateway is ::1, the host ::2, the VM ::3.',
+    details:
+      'Host numbers are those of `network.subnet`: the gateway is ::1, the host ::2, the VM ::3. Of auto, it moves away from a network that the host has itself.',
     check: checkSubnet6,
   },
   'network.mtu': { default: 1500, unit: 'octets', range: [576, 65520], restarts: 'vm', summary: 'largest IP packet' },

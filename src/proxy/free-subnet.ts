@@ -1,6 +1,9 @@
 /** Where to put the guest's network so that it hides none of the host's. */
 
-import { contains, parseSubnet, type Subnet } from '../stack/wire/address.ts';
+import { contains, formatAddress, parseSubnet, type Subnet } from '../stack/wire/address.ts';
+import { uniqueLocal } from './subnet6.ts';
+
+const MOST_ALTERNATIVES6 = 256;
 
 /** Tried in turn when the wanted network is taken: 192.168.N.0/24, then 10.N.65.0/24. */
 function* alternatives(): Generator<string> {
@@ -17,6 +20,19 @@ export function freeSubnet(wanted: string, taken: readonly Subnet[]): string {
   if (free(wanted)) return wanted;
   for (const text of alternatives()) if (free(text)) return text;
   return wanted;
+}
+
+/**
+ * What `text` says of the IPv6 network beside `subnet`; where that is `auto`, the first of the unique local ones that
+ * overlaps none of `taken`, or `auto` when there is none.
+ */
+export function freeSubnet6(text: string, subnet: Subnet, taken: readonly Subnet[]): string {
+  if (text !== 'auto') return text;
+  for (let n = 0; n < MOST_ALTERNATIVES6; n++) {
+    const found = uniqueLocal(subnet, n);
+    if (!taken.some((other) => overlap(found, other))) return `${formatAddress(found.address)}/${found.prefix}`;
+  }
+  return text;
 }
 
 function overlap(one: Subnet, other: Subnet): boolean {

@@ -7,11 +7,11 @@ export const SUBNET6_PREFIX = 64;
 
 /**
  * The unique local prefix (RFC 4193) of a network whose IPv4 addresses are `subnet`, such as fd53:6c69:c0a8:4100::/64
- * for 192.168.65.0: the same at every start, and another one for another subnet.
+ * for 192.168.65.0: the same at every start, and another one for another subnet, or another `alternative`.
  */
-export function uniqueLocal(subnet: Subnet): Subnet {
+export function uniqueLocal(subnet: Subnet, alternative = 0): Subnet {
   const address: Address = new Uint8Array(16);
-  setWord(address, 0, 0xfd536c69);
+  setWord(address, 0, 0xfd536c69 + alternative);
   setWord(address, 1, ipv4Word(subnet.address));
   return { address, prefix: SUBNET6_PREFIX };
 }

@@ -71,7 +71,7 @@ t.test('a push is in force in the network and the ports, and what is in force is
       hostAddresses: [],
       ipv6: true,
     }),
-    chooseSubnet: () => '192.168.66.0/24',
+    chooseSubnets: () => ({ subnet: '192.168.66.0/24', subnet6: 'fd00:1:2:3::/64' }),
     inForce: { load: () => undefined, store: () => undefined },
     facts: () => ({ home: folder, sockets: {}, versions: {}, pids: {} }),
     nowMs: () => 0,
@@ -88,6 +88,7 @@ t.test('a push is in force in the network and the ports, and what is in force is
   await supervisor.open();
   await inForce('ports/limit', '5');
   await inForce('network/subnet', '192.168.66.0/24');
+  await inForce('network/subnet6', 'fd00:1:2:3::/64');
 
   execFileSync('git', ['clone', '--quiet', directory, clone]);
   const live = inForce('network/dns', '9.9.9.9');

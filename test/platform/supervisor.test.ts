@@ -132,7 +132,10 @@ async function setUp(inForce?: InForce) {
       networks.push(network);
       return network;
     },
-    chooseSubnet: ({ current }) => current['network.subnet'].replace('192.168.65.', '192.168.66.'),
+    chooseSubnets: ({ current }) => ({
+      subnet: current['network.subnet'].replace('192.168.65.', '192.168.66.'),
+      subnet6: 'off',
+    }),
     publishRules: ({ settings: chosen }) => ({
       bind: chosen['ports.bind'].split(','),
       reserved: [],
@@ -190,7 +193,7 @@ t.test('attaches to the machine that runs, with the settings that it was started
   const { settings, ...first } = await setUp();
   await first.supervisor.open();
   const before = { ...settings.current, 'network.subnet': '10.9.0.0/24' };
-  const { supervisor, machines, networks } = await setUp({ settings: before, subnet: '10.9.0.0/24' });
+  const { supervisor, machines, networks } = await setUp({ settings: before, subnet: '10.9.0.0/24', subnet6: 'off' });
   machines.running = first.machines.machines[0];
   await supervisor.open();
   t.equal(machines.machines.length, 0);
