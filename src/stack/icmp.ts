@@ -30,10 +30,10 @@ const QUOTE_OCTETS = 548;
 /** The same behind a header that is made anew. */
 export const MADE_OCTETS = QUOTE_OCTETS - ipv4.HEADER_OCTETS;
 
-/** An error about a TCP segment of ours, from either ICMP. */
-export interface TcpError {
+/** An error about a segment or a datagram of ours, from either ICMP. */
+export interface TransportError {
   readonly kind: 'too-big' | 'refused' | 'unreachable';
-  /** The quoted TCP header, of which 8 octets are there at least. */
+  /** The quoted header of the transport, of which 8 octets are there at least. */
   readonly view: DataView;
   readonly at: number;
   /** Of the quoted IP header. */
@@ -44,8 +44,8 @@ export interface TcpError {
   readonly mtu: number;
 }
 
-export interface TcpErrorSink {
-  icmpError(error: TcpError): void;
+export interface ErrorSink {
+  icmpError(error: TransportError): void;
 }
 
 export interface IcmpOptions {
@@ -62,7 +62,8 @@ export class Icmp implements Transport {
   readonly #echo = new EchoAtHand();
   readonly #rate = new ErrorRate();
   /** Set once: TCP is made after ICMP, which it needs. */
-  tcp: TcpErrorSink | undefined = undefined;
+  tcp: ErrorSink | undefined = undefined;
+  udp: ErrorSink | undefined = undefined;
 
   constructor(options: IcmpOptions) {
     this.#options = options;
@@ -225,13 +226,15 @@ export class Icmp implements Transport {
       this.#drops.count('icmp-malformed');
       return;
     }
-    if (ipv4.protocol(view, quotedAt) !== ipv4.PROTOCOL_TCP || !this.tcp) {
+    const protocol = ipv4.protocol(view, quotedAt);
+    const sink = protocol === ipv4.PROTOCOL_TCP ? this.tcp : protocol === ipv4.PROTOCOL_UDP ? this.udp : undefined;
+    if (!sink) {
       this.#drops.count('icmp-type');
       return;
     }
     const code = icmp.code(view, transportAt);
     const refused = code === icmp.PORT_UNREACHABLE ? 'refused' : 'unreachable';
-    this.tcp.icmpError({
+    sink.icmpError({
       kind: code === icmp.FRAGMENTATION_NEEDED ? 'too-big' : refused,
       view,
       at: quotedAt + header,

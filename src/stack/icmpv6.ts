@@ -10,7 +10,7 @@
 import type { Drops } from './drops.ts';
 import { EchoAtHand } from './echo-at-hand.ts';
 import { ErrorRate } from './error-rate.ts';
-import type { TcpErrorSink } from './icmp.ts';
+import type { ErrorSink } from './icmp.ts';
 import { type Ipv6Identity, isLinkLocal, isMulticast } from './ipv6-identity.ts';
 import type { Ipv6Output } from './ipv6-output.ts';
 import { isUnspecified, type Ndp } from './ndp.ts';
@@ -52,7 +52,8 @@ export class Icmpv6 {
   readonly #from = new Uint8Array(ADDRESS_OCTETS);
   readonly #to = new Uint8Array(ADDRESS_OCTETS);
   /** Set once: TCP is made after ICMP, which it needs. */
-  tcp: TcpErrorSink | undefined = undefined;
+  tcp: ErrorSink | undefined = undefined;
+  udp: ErrorSink | undefined = undefined;
 
   constructor(options: Icmpv6Options) {
     this.#options = options;
@@ -229,10 +230,11 @@ export class Icmpv6 {
     ipv6.address(view, quotedAt + ipv6.SOURCE, this.#from);
     ipv6.address(view, quotedAt + ipv6.DESTINATION, this.#to);
     const next = ipv6.nextHeader(view, quotedAt);
-    if (next === ipv4.PROTOCOL_TCP && this.tcp) {
+    const sink = next === ipv4.PROTOCOL_TCP ? this.tcp : next === ipv4.PROTOCOL_UDP && !isTooBig ? this.udp : undefined;
+    if (sink) {
       const kind = isTooBig ? 'too-big' : code === wire.PORT_UNREACHABLE ? 'refused' : 'unreachable';
       const at = quotedAt + ipv6.HEADER_OCTETS;
-      this.tcp.icmpError({ kind, view, at, guest: this.#to, peer: this.#from, ingress: packet.port.ingress, mtu });
+      sink.icmpError({ kind, view, at, guest: this.#to, peer: this.#from, ingress: packet.port.ingress, mtu });
       return;
     }
     const { ndp: neighbors, pathMtus } = this.#options;

@@ -43,6 +43,12 @@ export class Listeners<T> {
     else this.#ipv6.delete(port);
   }
 
+  /** Whoever listens to this very address. */
+  at(address: Address, port: number): T | undefined {
+    if (isIpv4(address)) return this.#ipv4.get(keyOf(ipv4Word(address), port));
+    return this.#ipv6.get(port)?.find((other) => equal(other.address, address))?.listener;
+  }
+
   /** Whoever listens at a packet's destination. */
   of(packet: Packet, port: number): T | undefined {
     if (!packet.isIpv6) return this.#ipv4.get(keyOf(packet.destination3, port)) ?? this.#ipv4.get(port);

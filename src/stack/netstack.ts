@@ -135,8 +135,10 @@ export class Netstack implements NetstackPort {
       memory: options.memory ?? { arena: plainArena },
       wake: () => this.#wake(),
     });
-    this.#icmp.tcp = this.#tcp;
-    if (ipv6) ipv6.icmpv6.tcp = this.#tcp;
+    for (const errors of ipv6 ? [this.#icmp, ipv6.icmpv6] : [this.#icmp]) {
+      errors.tcp = this.#tcp;
+      errors.udp = this.#udp;
+    }
     this.#reassembly = new Reassembly({
       drops,
       timers,
@@ -259,8 +261,13 @@ export class Netstack implements NetstackPort {
     this.#tcp.unlisten(address, port);
   }
 
-  listenUdp(address: Address, port: number, receive: (datagram: UdpDatagram) => void): void {
-    this.#udp.listen(address, port, receive);
+  listenUdp(
+    address: Address,
+    port: number,
+    receive: (datagram: UdpDatagram) => void,
+    refused?: (guestAddress: Address, guestPort: number) => void,
+  ): void {
+    this.#udp.listen(address, port, receive, refused);
   }
 
   unlistenUdp(address: Address, port: number): void {

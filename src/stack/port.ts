@@ -242,8 +242,16 @@ export interface NetstackPort {
   ): TcpConnection;
   /** Accepts connections of the guest to this address and port inside the stack, ahead of the forwarder (DNS over TCP, proxies). */
   listenTcp(address: Address, port: number, accept: (connection: TcpConnection) => void): void;
-  /** Receives datagrams of the guest to this address and port inside the stack, ahead of the forwarder (DHCP, DNS, NTP). */
-  listenUdp(address: Address, port: number, receive: (datagram: UdpDatagram) => void): void;
+  /**
+   * Receives datagrams of the guest to this address and port inside the stack, ahead of the forwarder (DHCP, DNS, NTP).
+   * `refused`: what was sent from here does not reach that port of the guest, as it says by ICMP.
+   */
+  listenUdp(
+    address: Address,
+    port: number,
+    receive: (datagram: UdpDatagram) => void,
+    refused?: (guestAddress: Address, guestPort: number) => void,
+  ): void;
   /** Whether it is known where packets to a guest's address go; where not, it is asked for. */
   isNeighbor(address: Address): boolean;
   unlistenTcp(address: Address, port: number): void;

@@ -7,7 +7,7 @@
 import type { Drops } from './drops.ts';
 import { Fragments } from './fragment-list.ts';
 import { sum } from './frame-memory.ts';
-import type { Icmp } from './icmp.ts';
+import type { ErrorSink, Icmp, TransportError } from './icmp.ts';
 import type { Icmpv6 } from './icmpv6.ts';
 import type { Identity } from './identity.ts';
 import { type Ipv4Output, MAX_PAYLOAD_OCTETS, type Transport } from './ipv4.ts';
@@ -57,12 +57,15 @@ export interface UdpOptions {
   readonly forwarder: Forwarder;
 }
 
-type Receive = (datagram: UdpDatagram) => void;
+interface Listener {
+  readonly receive: (datagram: UdpDatagram) => void;
+  readonly refused: ((guest: Address, guestPort: number) => void) | undefined;
+}
 
-export class Udp implements Transport {
+export class Udp implements Transport, ErrorSink {
   readonly #options: UdpOptions;
   readonly #drops: Drops;
-  readonly #listeners = new Listeners<Receive>('UDP');
+  readonly #listeners = new Listeners<Listener>('UDP');
   readonly #datagram = new Datagram();
 
   constructor(options: UdpOptions) {
@@ -70,8 +73,8 @@ export class Udp implements Transport {
     this.#drops = options.drops;
   }
 
-  listen(address: Address, port: number, receive: Receive): void {
-    this.#listeners.add(address, port, receive);
+  listen(address: Address, port: number, receive: Listener['receive'], refused?: Listener['refused']): void {
+    this.#listeners.add(address, port, { receive, refused });
   }
 
   unlisten(address: Address, port: number): void {
@@ -114,9 +117,16 @@ export class Udp implements Transport {
     datagram.payload.clear();
     packet.payload(udp.HEADER_OCTETS, length - udp.HEADER_OCTETS, datagram.payload);
     datagram.packet = packet;
-    if (listener) listener(datagram);
+    if (listener) listener.receive(datagram);
     else forwarder.udp(datagram);
     datagram.packet = undefined;
+  }
+
+  /** The guest cannot deliver what we sent: whoever sent it is told. RFC 1122 4.1.3.3. */
+  icmpError({ kind, view, at, guest, peer }: TransportError): void {
+    const listener = this.#listeners.at(peer, udp.sourcePort(view, at));
+    if (kind === 'too-big' || !listener?.refused) this.#drops.count('icmp-type');
+    else listener.refused(guest, udp.destinationPort(view, at));
   }
 
   /** The packet that `about` is made of, if it is the datagram being handed over now. */

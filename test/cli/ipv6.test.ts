@@ -106,22 +106,31 @@ t.test('a guest has IPv6 beside IPv4', async (t) => {
 
 t.test('what comes to ::1 reaches the guest by IPv6 where it listens there, and else by IPv4', async (t) => {
   const said = await onHost(`
-    guest --publish 9006:6 --publish 9004:4 -- sh -c '
+    guest --publish 9006:6 --publish 9004:4 --publish udp:9006:6 --publish udp:9004:4 -- sh -c '
       socat TCP6-LISTEN:6,ipv6only=1,fork SYSTEM:"echo six sees \\$SOCAT_PEERADDR" &
       socat TCP4-LISTEN:4,fork SYSTEM:"echo four sees \\$SOCAT_PEERADDR" &
+      socat UDP6-RECVFROM:6,ipv6only=1,fork SYSTEM:"echo six sees \\$SOCAT_PEERADDR" &
+      socat UDP4-RECVFROM:4,fork SYSTEM:"echo four sees \\$SOCAT_PEERADDR" &
       sleep 600' &
     for port in 9004 9006; do listening $port; done
     # The guest's own servers are up a moment later.
     ask() { until answer=$(socat -t 20 - "$1" < /dev/null 2> /dev/null) && [ -n "$answer" ]; do sleep 0.1; done; echo "$1 $answer"; }
     ask TCP6:[::1]:9006
     ask TCP6:[::1]:9004
-    ask TCP4:127.0.0.1:9004`);
+    ask TCP4:127.0.0.1:9004
+    tell() { until answer=$(echo x | socat -t 1 - "$1" 2> /dev/null) && [ -n "$answer" ]; do sleep 0.1; done; echo "$1 $answer"; }
+    tell UDP6:[::1]:9006
+    tell UDP6:[::1]:9004
+    tell UDP4:127.0.0.1:9004`);
   t.match(
     said,
     /^TCP6:\[::1\]:9006 six sees \[fd53:6c69:c0a8:4100:0+:0+:0+:0*1\]|six sees \[?fd53:6c69:c0a8:4100::1\]?$/m,
   );
   t.match(said, /^TCP6:\[::1\]:9004 four sees 192\.168\.65\.1$/m);
   t.match(said, /^TCP4:127\.0\.0\.1:9004 four sees 192\.168\.65\.1$/m);
+  t.match(said, /^UDP6:\[::1\]:9006 six sees \[?fd53:6c69:c0a8:4100:.*1\]?$/m);
+  t.match(said, /^UDP6:\[::1\]:9004 four sees 192\.168\.65\.1$/m);
+  t.match(said, /^UDP4:127\.0\.0\.1:9004 four sees 192\.168\.65\.1$/m);
 });
 
 for (const kind of ['native', 'portable'])

@@ -191,6 +191,9 @@ export class FakeNetstack {
     return connection;
   }
 
+  /** Whom to tell that a guest has refused a datagram, by where it came from. */
+  readonly refusals = new Map<string, (guest: Address, guestPort: number) => void>();
+
   /** Guests' addresses that are known. */
   readonly neighbors = new Set<string>();
 
@@ -198,10 +201,16 @@ export class FakeNetstack {
     return this.neighbors.has(formatAddress(at));
   }
 
-  listenUdp(at: Address, port: number, receive: (datagram: UdpDatagram) => void): void {
+  listenUdp(
+    at: Address,
+    port: number,
+    receive: (datagram: UdpDatagram) => void,
+    refused?: (guest: Address, guestPort: number) => void,
+  ): void {
     const name = `${formatAddress(at)} ${port}`;
     if (this.listeners.has(name)) throw Object.assign(new Error(`${name} is taken`), { code: 'EADDRINUSE' });
     this.listeners.set(name, receive);
+    if (refused) this.refusals.set(name, refused);
   }
 
   unlistenUdp(at: Address, port: number): void {

@@ -384,6 +384,64 @@ t.test('published UDP: each client has a port of the gateway, and its replies', 
   t.equal(netstack.listeners.size, 0);
 });
 
+t.test('published UDP: a guest of both families is reached by IPv6, and by IPv4 where it refuses', async (t) => {
+  const { host, netstack, forwarder, settle } = world();
+  const exposed = await forwarder.expose({
+    protocol: 'udp',
+    hostAddress: '::1',
+    hostPort: 5353,
+    guestAddress: guest,
+    guestAddress6: 'fd65::3',
+    guestPort: 53,
+  });
+  const got: string[] = [];
+  const client = async (port: number) => {
+    const { socket } = await host.listenDatagram('fd00::7', port, {
+      received: (_, payload) => got.push(`${port} ${Buffer.from(payload)}`),
+      failed() {},
+    });
+    return (words: string): void => {
+      socket.send(text(words), address('::1'), 5353);
+      settle();
+    };
+  };
+  const sent = (): string[] => netstack.sent.splice(0).map(({ to, payload }) => `${to} ${Buffer.from(payload)}`);
+  const early = await client(1);
+  early('a');
+  t.same(sent(), [`${guest} 53 a`], 'as long as nobody knows of its IPv6 address');
+  netstack.neighbors.add('fd65::3');
+  early('b');
+  t.same(sent(), [`${guest} 53 b`], 'a client stays where it is');
+  const answered = await client(2);
+  answered('c');
+  const { from } = netstack.sent[0]!;
+  t.match(from, /^fd65::1 /);
+  t.same(sent(), ['fd65::3 53 c']);
+  const port = Number(from.split(' ')[1]);
+  netstack.listeners.get(from)!(datagram('fd65::3', 53, 'fd65::1', port, text('c')));
+  settle();
+  t.same(got, ['2 c']);
+  netstack.refusals.get(from)!(address('fd65::3'), 53);
+  answered('d');
+  t.same(sent(), ['fd65::3 53 d'], 'who has answered there is there');
+  const refused = await client(3);
+  refused('e');
+  refused('f');
+  const gateway = netstack.sent[0]!.from;
+  t.same(sent(), ['fd65::3 53 e', 'fd65::3 53 f']);
+  netstack.refusals.get(gateway)!(address('fd65::3'), 53);
+  t.same(sent(), [`${guest} 53 e`], 'what was sent first is sent again');
+  t.notOk(netstack.listeners.has(gateway));
+  refused('g');
+  t.same(sent(), [`${guest} 53 g`]);
+  t.match(
+    forwarder.flows().map(({ guest: place }) => place),
+    [`${guest}:53`, '[fd65::3]:53', `${guest}:53`],
+  );
+  exposed.close();
+  t.equal(netstack.listeners.size, 0);
+});
+
 t.test('published TCP: the guest sees the gateway, and a refusal is a reset', async (t) => {
   const { host, netstack, forwarder, policy, settle } = world();
   const request = { protocol: 'tcp', hostAddress: '127.0.0.1', guestAddress: guest, guestPort: 80 } as const;

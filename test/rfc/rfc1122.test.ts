@@ -1,6 +1,7 @@
 /** RFC 1122, Requirements for Internet Hosts: what concerns IP, ICMP, UDP and TCP here, by section. */
 
 import t from 'tap';
+import { formatAddress } from '../../src/stack/wire/address.ts';
 import * as ethernet from '../../src/stack/wire/ethernet.ts';
 import * as ipv4 from '../../src/stack/wire/ipv4.ts';
 import { AbsentGuest } from '../stack/absent-guest.ts';
@@ -207,6 +208,26 @@ t.test('3.3.2: when time runs out the sender of a first fragment is told, with w
   t.same([...answer!.payload.subarray(0, 2)], [11, 1]);
   t.same(answer!.payload.subarray(28), first.subarray(34));
   t.equal(world.netstack.pollAt(), Number.POSITIVE_INFINITY);
+});
+
+t.test('4.1.3.3: whoever sent a datagram hears that it was refused', async (t) => {
+  const world = new World();
+  const gateway = address('192.168.65.1');
+  const told: string[] = [];
+  world.netstack.listenUdp(gateway, 53, t.fail, (guest, port) => told.push(`${formatAddress(guest)} ${port}`));
+  world.netstack.listenUdp(gateway, 54, t.fail);
+  const [from, to] = [{ from: '192.168.65.1', to: '192.168.65.3' }, 7];
+  const quote = (port: number): Uint8Array => udpFrame(port, to, pattern(8), from).subarray(14, 14 + 28);
+  world.link.input([
+    icmpFrame(3, 3, 0, quote(53)),
+    icmpFrame(3, 1, 0, quote(53)),
+    icmpFrame(3, 4, 600, quote(53)),
+    icmpFrame(3, 3, 0, quote(54)),
+    icmpFrame(3, 3, 0, quote(55)),
+    icmpFrame(3, 3, 0, quote(53).subarray(0, 27)),
+  ]);
+  t.same(told, ['192.168.65.3 7', '192.168.65.3 7']);
+  t.same(world.drops(), { 'icmp-type': 3, 'icmp-malformed': 1 });
 });
 
 t.test('4.1.3.4: UDP checksums are sent always, checked where there is one, and zero means none', async (t) => {

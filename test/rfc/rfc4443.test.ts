@@ -1,6 +1,7 @@
 /** RFC 4443, Internet Control Message Protocol (ICMPv6), by section. */
 
 import t from 'tap';
+import { formatAddress } from '../../src/stack/wire/address.ts';
 import { pattern } from '../stack/frames.ts';
 import {
   ALIAS,
@@ -69,6 +70,16 @@ t.test('2.4: no error about an error, a redirect, a multicast, or a source that 
     udp6Frame(1, 9, pattern(8), { from: 'ff02::5', to: GATEWAY }),
   ]);
   t.same(replies6(world), []);
+});
+
+t.test('2.4: whoever sent a datagram hears that it was refused', async (t) => {
+  const world = ipv6World();
+  const told: string[] = [];
+  world.netstack.listenUdp(ip(GATEWAY), 53, t.fail, (guest, port) => told.push(`${formatAddress(guest)} ${port}`));
+  const quote = (port: number): Uint8Array => udp6Frame(port, 7, pattern(8), { from: GATEWAY, to: GUEST }).subarray(14);
+  world.link.input([icmp6Frame(1, 4, 0, quote(53)), icmp6Frame(1, 3, 0, quote(53)), icmp6Frame(1, 4, 0, quote(54))]);
+  t.same(told, [`${GUEST} 7`, `${GUEST} 7`]);
+  t.same(world.drops(), { 'icmp-type': 1 });
 });
 
 t.test('2.4: errors are limited', async (t) => {

@@ -16,7 +16,7 @@ import { ChunkPool } from '../chunk-pool.ts';
 import type { Drops } from '../drops.ts';
 import { Fragments } from '../fragment-list.ts';
 import type { FrameBatch } from '../frame-batch.ts';
-import type { TcpError, TcpErrorSink } from '../icmp.ts';
+import type { ErrorSink, TransportError } from '../icmp.ts';
 import type { Identity } from '../identity.ts';
 import type { Transport } from '../ipv4.ts';
 import type { KeyedHash } from '../keyed-hash.ts';
@@ -85,7 +85,7 @@ export interface TcpOptions {
 
 type Accept = (connection: TcpConnection) => void;
 
-export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
+export class TcpEndpoint implements Transport, ConnectionContext, ErrorSink {
   readonly pool: ChunkPool;
   readonly drops: Drops;
   readonly sendPlaces = new Fragments();
@@ -241,7 +241,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, TcpErrorSink {
   }
 
   /** RFC 5927 4.1, 7.2: believed only when it is about something in flight. RFC 1191 and 8201 (MTU), RFC 9293 3.9.2.2. */
-  icmpError(error: TcpError): void {
+  icmpError(error: TransportError): void {
     const { view, at } = error;
     // The quoted segment is ours: its source is the peer, its destination the guest.
     const ports = (view.getUint16(at + tcp.DESTINATION_PORT) << 16) | view.getUint16(at + tcp.SOURCE_PORT);
