@@ -1,6 +1,7 @@
 /**
  * ARP, IPv4, ICMP, UDP, TCP with any options, and DHCP: what our parsers read in frames of arbitrary values is what
- * tshark, an independent decoder, reads in them. IPv6 and its company are in ipv6.test.ts.
+ * tshark, an independent decoder, reads in them. IPv6 and its company are in ipv6.test.ts,
+ * DHCPv6 and NTP in services-decoder.test.ts.
  */
 
 import { randomInt } from 'node:crypto';
@@ -16,17 +17,11 @@ import * as tcp from '../../../src/stack/wire/tcp.ts';
 import { parse, TcpOptions } from '../../../src/stack/wire/tcp-options.ts';
 import * as udp from '../../../src/stack/wire/udp.ts';
 import { arpFrame, icmpFrame, ipFrame, transportChecksum, udpFrame } from '../frames.ts';
-import { tshark } from './tshark.ts';
+import { differencesToTshark, type Read } from './tshark.ts';
 
 t.setTimeout(120_000);
 
 const FRAMES = 200;
-
-interface Read {
-  readonly frame: Uint8Array;
-  /** Our parsers' word, by tshark's fields. */
-  readonly says: Readonly<Record<string, string | number>>;
-}
 
 const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 const dotted = (word: number): string => formatAddress(ofIpv4(word));
@@ -249,16 +244,5 @@ t.test('tshark reads in frames of any values what our parsers read', async (t) =
   const all = [arps, pings, datagrams, segments, leases].flatMap((frames) =>
     fc.sample(frames, { numRuns: FRAMES, seed }),
   );
-  const fields = [...new Set(all.flatMap(({ says }) => Object.keys(says)))];
-  const read = tshark(
-    all.map(({ frame }) => frame),
-    fields,
-  );
-  const differences = all.flatMap(({ says, frame }, i) =>
-    Object.entries(says)
-      .map(([field, value]) => [field, String(value), read[i]![fields.indexOf(field)]] as const)
-      .filter(([, value, got]) => got !== value)
-      .map((difference) => [...difference, Buffer.from(frame).toString('hex')]),
-  );
-  t.same(differences.slice(0, 5), [], `SEED=${seed}: ${all.length} frames`);
+  t.same(differencesToTshark(all).slice(0, 5), [], `SEED=${seed}: ${all.length} frames`);
 });

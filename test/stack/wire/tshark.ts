@@ -6,6 +6,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ensureDebianPackages } from '../../../tools/debian.ts';
 
+/** A frame, and our parsers' word of it, by tshark's fields. */
+export interface Read {
+  readonly frame: Uint8Array;
+  readonly says: Readonly<Record<string, string | number>>;
+}
+
 /** Each frame by itself, and its checksums looked at. */
 const SETTINGS = [
   'ipv6.defragment:FALSE',
@@ -50,4 +56,19 @@ export function tshark(frames: readonly Uint8Array[], fields: readonly string[])
   } finally {
     rmSync(folder, { recursive: true });
   }
+}
+
+/** Where tshark reads something else: the field, our word, its word, the frame. All frames in one run: they are independent. */
+export function differencesToTshark(all: readonly Read[]): string[][] {
+  const fields = [...new Set(all.flatMap(({ says }) => Object.keys(says)))];
+  const read = tshark(
+    all.map(({ frame }) => frame),
+    fields,
+  );
+  return all.flatMap(({ says, frame }, i) =>
+    Object.entries(says)
+      .map(([field, value]) => [field, String(value), read[i]![fields.indexOf(field)]!] as const)
+      .filter(([, value, got]) => got !== value)
+      .map((difference) => [...difference, Buffer.from(frame).toString('hex')]),
+  );
 }
