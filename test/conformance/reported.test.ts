@@ -6,7 +6,7 @@
 import t from 'tap';
 import { reach } from '../rfc/states.ts';
 import { icmpFrame, ipFrame, pattern, readIp, udpBytes, udpFrame } from '../stack/frames.ts';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { established, TcpScript } from '../stack/tcp/tcp-script.ts';
 import { address, World } from '../stack/world.ts';
 
 const PEER = '10.0.0.1';
@@ -181,8 +181,7 @@ t.test('case 27: a scan of all 65 535 ports leaves nothing', async (t) => {
 });
 
 t.test('case 28: a guest whose window is closed for five minutes, then resumes', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>', 1000);
+  const s = established(t, '<mss 1000>', 1000);
   s.write(3000);
   s.world.poll();
   s.guestSends('. 1:1(0) ack 1001 win 0');

@@ -6,7 +6,7 @@ import * as ethernet from '../../src/stack/wire/ethernet.ts';
 import * as ipv4 from '../../src/stack/wire/ipv4.ts';
 import { AbsentGuest } from '../stack/absent-guest.ts';
 import { icmpBytes, icmpFrame, ipFrame, pattern, udpBytes, udpFrame } from '../stack/frames.ts';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { established } from '../stack/tcp/tcp-script.ts';
 import { address, World } from '../stack/world.ts';
 import { replies } from './replies.ts';
 import { reach } from './states.ts';
@@ -265,11 +265,8 @@ t.test(
 );
 
 t.test('4.2.2.16: a window that the guest shrinks loses nothing', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>', 4000);
-  s.write(4000);
-  s.world.poll();
-  s.world.link.take();
+  const s = established(t, '<mss 1000>', 4000);
+  s.flight(4000);
   s.guestSends('. 1:1(0) ack 1001 win 0');
   s.expect();
   s.guestSends('. 1:1(0) ack 4001 win 4000');

@@ -1,14 +1,10 @@
 /** RFC 2018, TCP Selective Acknowledgment Options. By section. */
 
 import t, { type Test } from 'tap';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { established, measured, TcpScript } from '../stack/tcp/tcp-script.ts';
 import { opening } from './states.ts';
 
-const established = (t: Test, options = '<mss 1000,wscale 7,sackOK>'): TcpScript => {
-  const s = new TcpScript(t);
-  s.establish(options);
-  return s;
-};
+const PERMITTED = '<mss 1000,wscale 7,sackOK>';
 
 t.test('2: the permission is in our SYN, and in a SYN-ACK only if the SYN had it', async (t) => {
   const active = opening(t);
@@ -27,7 +23,7 @@ t.test('3: no blocks without permission', async (t) => {
 });
 
 t.test('4: the first block is the one that the last segment belongs to, then the others by their news', async (t) => {
-  const s = established(t);
+  const s = established(t, PERMITTED);
   s.guestSends('. 101:201(100) ack 1');
   s.expect('. 1:1(0) ack 1 <sack 101:201>');
   s.guestSends('. 301:401(100) ack 1');
@@ -45,7 +41,7 @@ t.test('4: the first block is the one that the last segment belongs to, then the
 });
 
 t.test('3: four blocks, three beside timestamps', async (t) => {
-  const plain = established(t);
+  const plain = established(t, PERMITTED);
   const stamped = established(t, '<mss 1000,wscale 7,sackOK,TS val 1 ecr 0>');
   for (const start of [101, 301, 501, 701, 901]) {
     plain.guestSends(`. ${start}:${start + 100}(100) ack 1`);
@@ -60,7 +56,7 @@ t.test('3: four blocks, three beside timestamps', async (t) => {
 });
 
 t.test('4: when segments come at once, acknowledgements share the blocks, the last with the newest', async (t) => {
-  const s = established(t);
+  const s = established(t, PERMITTED);
   s.guestSends(...[101, 301, 501, 701, 901].map((start) => `. ${start}:${start + 100}(100) ack 1`));
   s.expect(
     '. 1:1(0) ack 1',
@@ -71,7 +67,7 @@ t.test('4: when segments come at once, acknowledgements share the blocks, the la
 });
 
 t.test('4: segments with data carry none; an acknowledgement beside them does', async (t) => {
-  const s = established(t);
+  const s = established(t, PERMITTED);
   s.guestSends('. 101:201(100) ack 1');
   s.write(10);
   s.expect('P. 1:11(10) ack 1', '. 11:11(0) ack 1 <sack 101:201>');
@@ -79,15 +75,8 @@ t.test('4: segments with data carry none; an acknowledgement beside them does', 
 
 /** Ten segments of 1000 octets are in flight, for 10 ms. */
 function flight(t: Test): TcpScript {
-  const s = new TcpScript(t);
-  s.guestSends('S 0:0(0) <mss 1000,wscale 7,sackOK>');
-  s.connection.accept(s.owner);
-  s.expect('S. 0:0(0) ack 1');
-  s.world.nowMs += 10;
-  s.guestSends('. 1:1(0) ack 1');
-  s.write(10_000);
-  s.world.poll();
-  s.world.link.take();
+  const s = measured(t, PERMITTED);
+  s.flight(10_000);
   s.world.nowMs += 10;
   return s;
 }

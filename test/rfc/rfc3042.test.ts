@@ -1,7 +1,7 @@
 /** RFC 3042, Enhancing TCP's Loss Recovery Using Limited Transmit. By section. */
 
 import t from 'tap';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { established, TcpScript } from '../stack/tcp/tcp-script.ts';
 
 /** Established with more to send than the congestion window lets out; returns how many segments were. */
 function full(s: TcpScript, window = 65535): number {
@@ -24,8 +24,7 @@ t.test('2: each of the first two duplicates lets one new segment out', async (t)
 });
 
 t.test('2: only as far as the window of the guest goes', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>', 5000);
+  const s = established(t, '<mss 1000>', 5000);
   s.write(20_000);
   s.world.poll();
   t.equal(s.world.link.take().length, 5);

@@ -1,15 +1,12 @@
 /** RFC 3522, The Eifel Detection Algorithm for TCP, with the response of RFC 4015. By section. */
 
 import t, { type Test } from 'tap';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { established, type TcpScript } from '../stack/tcp/tcp-script.ts';
 
 /** Timestamps, no SACK; ten segments of 988 octets are in flight, and the first went again at tick `again`. */
 function timedOut(t: Test): { s: TcpScript; again: number } {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000,wscale 7,TS val 1 ecr 0>');
-  s.write(9880);
-  s.world.poll();
-  s.world.link.take();
+  const s = established(t, '<mss 1000,wscale 7,TS val 1 ecr 0>');
+  s.flight(9880);
   const begin = s.world.nowMs;
   s.advanceUntilSent();
   const again = Math.floor(s.world.nowMs) - begin;

@@ -1,15 +1,12 @@
 /** RFC 3708, Using TCP Duplicate Selective Acknowledgement (DSACKs) to Detect Spurious Retransmissions. By section. */
 
 import t, { type Test } from 'tap';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { established, type TcpScript } from '../stack/tcp/tcp-script.ts';
 
 /** Two segments went again, and all is acknowledged: the window is half of ten segments. */
 function recovered(t: Test): TcpScript {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000,wscale 7,sackOK>');
-  s.write(10_000);
-  s.world.poll();
-  s.world.link.take();
+  const s = established(t, '<mss 1000,wscale 7,sackOK>');
+  s.flight(10_000);
   s.guestSends('. 1:1(0) ack 1 <sack 2001:10001>');
   s.expect('. 1:1001(1000) ack 1', '. 1001:2001(1000) ack 1');
   s.guestSends('. 1:1(0) ack 10001');

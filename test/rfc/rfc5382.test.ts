@@ -2,7 +2,7 @@
 
 import t from 'tap';
 import { icmpFrame } from '../stack/frames.ts';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { established } from '../stack/tcp/tcp-script.ts';
 import { reach, synchronized } from './states.ts';
 
 const HOUR_MS = 3_600_000;
@@ -40,8 +40,7 @@ t.test('REQ-5: so does a half-closed one, whichever side closed', async (t) => {
 });
 
 t.test('REQ-5: so does one whose guest has its window closed', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>', 1000);
+  const s = established(t, '<mss 1000>', 1000);
   s.write(2000);
   s.world.poll();
   s.guestSends('. 1:1(0) ack 1001 win 0');

@@ -1,7 +1,7 @@
 /** RFC 5681, TCP Congestion Control. By section. */
 
 import t, { type Test } from 'tap';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { established, TcpScript } from '../stack/tcp/tcp-script.ts';
 
 /** Established with segments of 1000 octets, and a script that sends all there is. */
 function streaming(t: Test): { s: TcpScript; send: () => number } {
@@ -18,13 +18,10 @@ function streaming(t: Test): { s: TcpScript; send: () => number } {
 t.test(
   '2: an acknowledgement is a duplicate only without data, SYN, FIN or another window, with data in flight',
   async (t) => {
-    const s = new TcpScript(t);
-    s.establish('<mss 1000>');
+    const s = established(t, '<mss 1000>');
     s.guestSends('. 1:1(0) ack 1', '. 1:1(0) ack 1', '. 1:1(0) ack 1', '. 1:1(0) ack 1');
     s.expect();
-    s.write(5000);
-    s.world.poll();
-    s.world.link.take();
+    s.flight(5000);
     s.guestSends('P. 1:2(1) ack 1', 'P. 2:3(1) ack 1', 'P. 3:4(1) ack 1');
     s.expect('. 5001:5001(0) ack 4');
     s.guestSends('. 4:4(0) ack 1 win 60000', '. 4:4(0) ack 1 win 60001', '. 4:4(0) ack 1 win 60002');
@@ -105,11 +102,8 @@ t.test(
 );
 
 t.test('3.2: fewer than three are reordering', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>');
-  s.write(5000);
-  s.world.poll();
-  s.world.link.take();
+  const s = established(t, '<mss 1000>');
+  s.flight(5000);
   s.guestSends('. 1:1(0) ack 1', '. 1:1(0) ack 1');
   s.expect();
   s.guestSends('. 1:1(0) ack 5001');
@@ -117,11 +111,8 @@ t.test('3.2: fewer than three are reordering', async (t) => {
 });
 
 t.test('3.2: once recovering, more duplicates do not send it again', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>');
-  s.write(10_000);
-  s.world.poll();
-  s.world.link.take();
+  const s = established(t, '<mss 1000>');
+  s.flight(10_000);
   s.guestSends(...new Array<string>(3).fill('. 1:1(0) ack 1'));
   s.expect('. 1:1001(1000) ack 1');
   s.guestSends(...new Array<string>(6).fill('. 1:1(0) ack 1'));
@@ -129,11 +120,8 @@ t.test('3.2: once recovering, more duplicates do not send it again', async (t) =
 });
 
 t.test('3.2: several losses in a window: each partial acknowledgement sends the next (RFC 6582)', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>');
-  s.write(10_000);
-  s.world.poll();
-  s.world.link.take();
+  const s = established(t, '<mss 1000>');
+  s.flight(10_000);
   s.guestSends(...new Array<string>(3).fill('. 1:1(0) ack 1'));
   s.expect('. 1:1001(1000) ack 1');
   s.guestSends('. 1:1(0) ack 3001');
@@ -145,8 +133,7 @@ t.test('3.2: several losses in a window: each partial acknowledgement sends the 
 });
 
 t.test('4.2: at least every second full segment is acknowledged, and anything within 500 ms', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.guestSends('P. 1:11(10) ack 1');
   s.write(5);
   s.expect('P. 1:6(5) ack 11');
@@ -162,8 +149,7 @@ t.test('4.2: at least every second full segment is acknowledged, and anything wi
 });
 
 t.test('4.2: a segment out of order, and one that fills a gap, are acknowledged at once', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.guestSends('P. 1:11(10) ack 1');
   s.write(5);
   s.expect('P. 1:6(5) ack 11');

@@ -1,7 +1,7 @@
 /** RFC 5961, Improving TCP's Robustness to Blind In-Window Attacks. By section. */
 
 import t from 'tap';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { established } from '../stack/tcp/tcp-script.ts';
 import { rcvNxt, reach, sndNxt, synchronized } from './states.ts';
 
 const resettable = synchronized.slice(0, -1);
@@ -31,8 +31,7 @@ t.test('3.2: RST inside the window, not at RCV.NXT, gets a challenge ACK and res
 });
 
 t.test('3.2: RST at the last number of the window is challenged, one beyond it dropped', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1460>');
+  const s = established(t, '<mss 1460>');
   s.guestSends('R 65535:65535(0)');
   s.expect('. 1:1(0) ack 1 win 65535');
   s.guestSends('R 65536:65536(0)');
@@ -77,8 +76,7 @@ t.test('4.2: SYN with data, FIN or ACK is no more believed than SYN', async (t) 
 });
 
 t.test('5.2: data is taken only with an acknowledgement of SND.UNA - MAX.SND.WND to SND.NXT', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>', 2000);
+  const s = established(t, '<mss 1000>', 2000);
   s.write(2000);
   s.world.poll();
   s.guestSends('. 1:1(0) ack 2001 win 2000');
@@ -94,8 +92,7 @@ t.test('5.2: data is taken only with an acknowledgement of SND.UNA - MAX.SND.WND
 });
 
 t.test('5.2: such an acknowledgement moves no window either', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>', 2000);
+  const s = established(t, '<mss 1000>', 2000);
   s.guestSends('. 1:1(0) ack 2 win 0');
   s.world.poll();
   s.world.link.take();

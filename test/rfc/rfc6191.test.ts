@@ -1,13 +1,12 @@
 /** RFC 6191, Reducing the TIME-WAIT State Using TCP Timestamps. By section. */
 
 import t, { type Test } from 'tap';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { established, type TcpScript } from '../stack/tcp/tcp-script.ts';
 
 /** A tuple in TIME-WAIT: we closed first, both FINs are through. The guest's number is 2, and its clock stood at 500. */
 function waiting(t: Test, stamps: boolean): TcpScript {
   const stamp = (value: number): string => (stamps ? ` <TS val ${value} ecr 0>` : '');
-  const s = new TcpScript(t);
-  s.establish(stamps ? '<mss 1000,wscale 7,TS val 1 ecr 0>' : '<mss 1000,wscale 7>');
+  const s = established(t, stamps ? '<mss 1000,wscale 7,TS val 1 ecr 0>' : '<mss 1000,wscale 7>');
   s.connection.end();
   s.world.poll();
   s.guestSends(`F. 1:1(0) ack 2${stamp(500)}`);

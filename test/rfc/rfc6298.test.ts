@@ -105,9 +105,7 @@ t.test('5.3: an acknowledgement of something new starts it again', async (t) => 
 
 t.test('5.4: when it expires the earliest segment is sent again', async (t) => {
   const s = measured(t, 200);
-  s.write(3000);
-  s.world.poll();
-  s.world.link.take();
+  s.flight(3000);
   s.advanceUntilSent();
   s.expect('. 1:1001(1000) ack 1');
 });

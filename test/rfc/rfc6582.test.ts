@@ -2,17 +2,14 @@
 
 import t, { type Test } from 'tap';
 import { readIp } from '../stack/frames.ts';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { established, type TcpScript } from '../stack/tcp/tcp-script.ts';
 
 const DUPLICATE = '. 1:1(0) ack 1';
 
 /** Ten segments of 1000 octets in flight, of which the first is lost and sent again. */
 function recovering(t: Test): TcpScript {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>');
-  s.write(10_000);
-  s.world.poll();
-  s.world.link.take();
+  const s = established(t, '<mss 1000>');
+  s.flight(10_000);
   s.guestSends(DUPLICATE, DUPLICATE, DUPLICATE);
   s.expect('. 1:1001(1000) ack 1');
   return s;
@@ -32,19 +29,14 @@ t.test('3.2: a partial acknowledgement sends the segment after it, a full one en
 t.test('3.2: duplicates for data of before the last recovery do not start another', async (t) => {
   const s = recovering(t);
   s.guestSends('. 1:1(0) ack 10001');
-  s.write(3000);
-  s.world.poll();
-  s.world.link.take();
+  s.flight(3000);
   s.guestSends('. 1:1(0) ack 10001', '. 1:1(0) ack 10001', '. 1:1(0) ack 10001');
   s.expect();
 });
 
 t.test('4: nor do those that what was sent again after a timeout brings about', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>');
-  s.write(10_000);
-  s.world.poll();
-  s.world.link.take();
+  const s = established(t, '<mss 1000>');
+  s.flight(10_000);
   s.advanceUntilSent();
   s.expect('. 1:1001(1000) ack 1');
   s.guestSends(DUPLICATE, DUPLICATE, DUPLICATE, DUPLICATE);

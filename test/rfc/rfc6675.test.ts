@@ -1,19 +1,12 @@
 /** RFC 6675, A Conservative Loss Recovery Algorithm Based on Selective Acknowledgment (SACK) for TCP. By section. */
 
 import t, { type Test } from 'tap';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { measured, type TcpScript } from '../stack/tcp/tcp-script.ts';
 
 /** A flight of the whole initial window, 131 segments, with more to send. */
 function full(t: Test, octets = 250_000): TcpScript {
-  const s = new TcpScript(t);
-  s.guestSends('S 0:0(0) <mss 1000,wscale 7,sackOK>');
-  s.connection.accept(s.owner);
-  s.expect('S. 0:0(0) ack 1');
-  s.world.nowMs += 10;
-  s.guestSends('. 1:1(0) ack 1');
-  s.write(octets);
-  s.world.poll();
-  t.equal(s.world.link.take().length, 131);
+  const s = measured(t, '<mss 1000,wscale 7,sackOK>');
+  t.equal(s.flight(octets), 131);
   s.world.nowMs += 10;
   return s;
 }

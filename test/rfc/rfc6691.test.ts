@@ -1,7 +1,7 @@
 /** RFC 6691, TCP Options and Maximum Segment Size (now RFC 9293 3.7.1). By section. */
 
 import t from 'tap';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { established, TcpScript } from '../stack/tcp/tcp-script.ts';
 import { opening } from './states.ts';
 
 t.test('2: the option says the MTU less the fixed headers, whatever options segments carry', async (t) => {
@@ -35,15 +35,13 @@ t.test('2: segments never exceed what the guest said, nor the MTU', async (t) =>
 });
 
 t.test('2: what timestamps take is deducted from each segment', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000,wscale 7,TS val 1 ecr 0>');
+  const s = established(t, '<mss 1000,wscale 7,TS val 1 ecr 0>');
   s.write(2000);
   s.expect('. 1:989(988) ack 1', '. 989:1977(988) ack 1', 'P. 1977:2001(24) ack 1');
 });
 
 t.test('2: a segment of the MSS that carries options of its own is taken', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.guestSends('. 1:1449(1448) ack 1 <raw:0101080a0000000100000000>');
   s.owns('received 1448');
 });

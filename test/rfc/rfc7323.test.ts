@@ -1,7 +1,7 @@
 /** RFC 7323, TCP Extensions for High Performance: window scale and timestamps. By section. */
 
 import t, { type Test } from 'tap';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { established, TcpScript } from '../stack/tcp/tcp-script.ts';
 import { opening } from './states.ts';
 
 t.test('2.2: the option is offered in our SYN, and in a SYN-ACK only if the SYN had it', async (t) => {
@@ -51,8 +51,7 @@ t.test('2.2: the window of a SYN is never scaled', async (t) => {
 });
 
 t.test('2.2: the option outside a SYN is ignored', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000,wscale 2>', 1000);
+  const s = established(t, '<mss 1000,wscale 2>', 1000);
   s.guestSends('P. 1:2(1) ack 1 win 1000 <nop,wscale 7>');
   s.write(10_000);
   s.expect('. 1:1001(1000) ack 2', '. 1001:2001(1000) ack 2', '. 2001:3001(1000) ack 2', '. 3001:4001(1000) ack 2');
@@ -69,8 +68,7 @@ t.test('2.3: windows are shifted: theirs to the left, ours to the right', async 
 });
 
 t.test('2.3: a shift beyond 14 counts as 14', async (t) => {
-  const wide = new TcpScript(t);
-  wide.establish('<mss 1000,wscale 255>', 1);
+  const wide = established(t, '<mss 1000,wscale 255>', 1);
   wide.write(100_000);
   wide.world.poll();
   const octets = wide.world.link.take().reduce((sum, { bytes }) => sum + bytes.length - 54, 0);
@@ -155,8 +153,7 @@ t.test('3.2: a segment without it is dropped in silence, but for RST', async (t)
 });
 
 t.test('3.2: where it was not agreed on it is ignored', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.guestSends('P. 1:11(10) ack 1 <TS val 5 ecr 0>', 'P. 11:21(10) ack 1 <TS val 4 ecr 0>');
   s.owns('received 20');
 });

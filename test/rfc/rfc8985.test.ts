@@ -1,27 +1,15 @@
 /** RFC 8985, The RACK-TLP Loss Detection Algorithm for TCP. By section. */
 
 import t, { type Test } from 'tap';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { measured, TcpScript } from '../stack/tcp/tcp-script.ts';
 
-/** Established with SACK, after a round trip of 10 ms. */
-function established(t: Test, window = 65535): TcpScript {
-  const s = new TcpScript(t);
-  s.guestSends(`S 0:0(0) win ${window} <mss 1000,wscale 7,sackOK>`);
-  s.connection.accept(s.owner);
-  s.expect('S. 0:0(0) ack 1');
-  s.world.nowMs += 10;
-  s.guestSends(`. 1:1(0) ack 1 win ${window}`);
-  s.owns('established');
-  return s;
-}
+const established = (t: Test, window?: number): TcpScript => measured(t, '<mss 1000,wscale 7,sackOK>', window);
 
 /** Writes `octets`, which go out at once; their answer comes 10 ms later. */
 function flight(s: TcpScript, octets: number): number {
-  s.write(octets);
-  s.world.poll();
-  const { length } = s.world.link.take();
+  const segments = s.flight(octets);
   s.world.nowMs += 10;
-  return length;
+  return segments;
 }
 
 t.test('6.2: once three segments that were sent later have arrived, the one before is lost, at once', async (t) => {
@@ -127,9 +115,7 @@ t.test('7.3: something new goes where there is any, though the congestion window
 
 t.test('7.1: there is one probe, then the timeout', async (t) => {
   const s = established(t);
-  s.write(3000);
-  s.world.poll();
-  s.world.link.take();
+  s.flight(3000);
   s.advance(21);
   s.expect('P. 2001:3001(1000) ack 1');
   s.advance(98);

@@ -3,7 +3,7 @@
 import t from 'tap';
 import { CHECKSUM_UNKNOWN } from '../../src/stack/frame-batch.ts';
 import { icmpFrame, readIp } from '../stack/frames.ts';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { established, TcpScript } from '../stack/tcp/tcp-script.ts';
 import { address } from '../stack/world.ts';
 import { opening, type Reachable, rcvNxt, reach, sndNxt, synchronized } from './states.ts';
 
@@ -319,8 +319,7 @@ t.test('3.7.1: without the option the MSS is 536, with it what it says (MUST-15,
     ['<mss 1000>', 1000],
     ['<mss 9000>', 1460],
   ] as const) {
-    const s = new TcpScript(t);
-    s.establish(options);
+    const s = established(t, options);
     s.write(2 * mss);
     s.expect(`. 1:${1 + mss}(${mss}) ack 1`, `P. ${1 + mss}:${1 + 2 * mss}(${mss}) ack 1`);
   }
@@ -374,8 +373,7 @@ t.test('3.8.5: urgent octets of any length are ordinary octets (MUST-31)', async
 });
 
 t.test('3.8.6: the right edge of our window never moves left (SHLD-14)', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>');
+  const s = established(t, '<mss 1000>');
   s.owner.mostRoom = 0;
   s.guestSends('. 1:1001(1000) ack 1');
   s.expect('. 1:1(0) ack 1001 win 64535');
@@ -384,8 +382,7 @@ t.test('3.8.6: the right edge of our window never moves left (SHLD-14)', async (
 });
 
 t.test('3.8.6: a guest whose window shrinks is borne with (MUST-34, SHLD-15, SHLD-17)', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>', 5000);
+  const s = established(t, '<mss 1000>', 5000);
   s.write(8000);
   s.world.poll();
   t.equal(s.world.link.take().length, 5);
@@ -399,8 +396,7 @@ t.test('3.8.6: a guest whose window shrinks is borne with (MUST-34, SHLD-15, SHL
 t.test(
   '3.8.6.1: a zero window is probed for as long as the guest answers, ever more slowly (MUST-35, MUST-36)',
   async (t) => {
-    const s = new TcpScript(t);
-    s.establish('<mss 1000>', 1000);
+    const s = established(t, '<mss 1000>', 1000);
     s.write(3000);
     s.expect('. 1:1001(1000) ack 1');
     s.guestSends('. 1:1(0) ack 1001 win 0');
@@ -434,11 +430,8 @@ t.test('3.8.6.1: probes of our zero window are answered with RCV.NXT and the win
 });
 
 t.test('3.8.6.2.1: the sender waits for a full segment, all there is, or half of the widest window', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>', 10_000);
-  s.write(12_000);
-  s.world.poll();
-  s.world.link.take();
+  const s = established(t, '<mss 1000>', 10_000);
+  s.flight(12_000);
   s.guestSends('. 1:1(0) ack 10001 win 0', '. 1:1(0) ack 10001 win 700');
   s.expect();
   s.guestSends('. 1:1(0) ack 10001 win 1700');
@@ -446,11 +439,8 @@ t.test('3.8.6.2.1: the sender waits for a full segment, all there is, or half of
 });
 
 t.test('3.8.6.2.1: what waits is sent after a while all the same (the override)', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>', 10_000);
-  s.write(12_000);
-  s.world.poll();
-  s.world.link.take();
+  const s = established(t, '<mss 1000>', 10_000);
+  s.flight(12_000);
   s.guestSends('. 1:1(0) ack 10001 win 700');
   s.advanceUntilSent();
   s.expect('. 10001:10701(700) ack 1');
@@ -648,8 +638,7 @@ t.test('3.10.7.4: an acknowledgement of what was not sent is answered, and its d
 });
 
 t.test('3.10.7.4: the window is taken from the newest segment only (SND.WL1, SND.WL2)', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>', 10_000);
+  const s = established(t, '<mss 1000>', 10_000);
   // The newer one comes first.
   s.guestSends('. 101:201(100) ack 1 win 3000');
   s.guestSends('. 1:101(100) ack 1 win 0');

@@ -1,11 +1,10 @@
 /** Closing: RFC 9293 3.6, 3.10.4, 3.10.7.4; TIME-WAIT; RFC 1122 4.2.2.13 (reopening), RFC 1337. By section: test/rfc. */
 
 import t from 'tap';
-import { TcpScript } from './tcp-script.ts';
+import { established, TcpScript } from './tcp-script.ts';
 
 t.test('the guest closes first, then we', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.guestSends('F. 1:1(0) ack 1');
   s.owns('end');
   t.equal(s.connection.state, 'CLOSE-WAIT');
@@ -22,8 +21,7 @@ t.test('the guest closes first, then we', async (t) => {
 });
 
 t.test('we close first, then the guest: TIME-WAIT', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.connection.end();
   s.expect('F. 1:1(0) ack 1');
   t.equal(s.connection.state, 'FIN-WAIT-1');
@@ -50,8 +48,7 @@ t.test('we close first, then the guest: TIME-WAIT', async (t) => {
 });
 
 t.test('a lost FIN is sent again', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.write(10);
   s.connection.end();
   s.expect('FP. 1:11(10) ack 1');
@@ -66,8 +63,7 @@ t.test('a lost FIN is sent again', async (t) => {
 });
 
 t.test('a FIN out of order waits for what is before it', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.guestSends('FP. 101:201(100) ack 1');
   s.owns();
   s.expect('. 1:1(0) ack 1');
@@ -80,8 +76,7 @@ t.test('a FIN out of order waits for what is before it', async (t) => {
 });
 
 t.test('abort: RST that the guest will believe, and the tuple is free', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.write(10);
   s.expect('P. 1:11(10) ack 1');
   s.connection.abort();
@@ -94,8 +89,7 @@ t.test('abort: RST that the guest will believe, and the tuple is free', async (t
 });
 
 t.test('the guest resets', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.guestSends('P. 1:11(10) ack 1', 'R. 11:11(0) ack 1');
   s.owns('received 10', 'closed ECONNRESET');
   s.expect();
@@ -103,8 +97,7 @@ t.test('the guest resets', async (t) => {
 });
 
 t.test('RFC 1122 4.2.2.13: a later SYN takes over the tuple of TIME-WAIT, an earlier one does not', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.connection.end();
   s.expect('F. 1:1(0) ack 1');
   s.guestSends('F. 1:1(0) ack 2');
@@ -138,8 +131,7 @@ t.test('TIME-WAIT is bounded: the oldest goes first', async (t) => {
 });
 
 t.test('the link goes: everything behind it ends', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.world.link.gone();
   s.owns('closed EHOSTUNREACH');
   t.same(s.world.netstack.flows(), []);
@@ -147,13 +139,11 @@ t.test('the link goes: everything behind it ends', async (t) => {
 });
 
 t.test('Christmas trees', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.guestSends('SFRPU. 1:11(10) ack 1');
   s.owns('closed ECONNRESET');
   s.expect();
-  const u = new TcpScript(t);
-  u.establish();
+  const u = established(t);
   u.guestSends('SFPU. 1:11(10) ack 1');
   u.expect('. 1:1(0) ack 1');
   u.guestSends('FPU. 1:11(10) ack 1');

@@ -3,11 +3,10 @@
 import t from 'tap';
 import { CHECKSUM_PARTIAL, CHECKSUM_VERIFIED } from '../../../src/stack/frame-batch.ts';
 import { readIp } from '../frames.ts';
-import { TcpScript } from './tcp-script.ts';
+import { established, TcpScript } from './tcp-script.ts';
 
 t.test('one batch is one delivery and one acknowledgement', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.guestSends('. 1:1461(1460) ack 1', '. 1461:2921(1460) ack 1', 'P. 2921:3000(79) ack 1');
   s.owns('received 2999');
   s.expect('. 1:1(0) ack 3000');
@@ -17,8 +16,7 @@ t.test('one batch is one delivery and one acknowledgement', async (t) => {
 t.test(
   'RFC 9293 3.8.6.3: a lone small segment is acknowledged at once, unless an answer usually carries it',
   async (t) => {
-    const s = new TcpScript(t);
-    s.establish();
+    const s = established(t);
     s.guestSends('P. 1:11(10) ack 1');
     s.expect('. 1:1(0) ack 11');
     s.write(5);
@@ -39,8 +37,7 @@ t.test(
 );
 
 t.test('RFC 5681 4.2: two full segments are acknowledged at once even then', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.guestSends('P. 1:11(10) ack 1');
   s.write(5);
   s.expect('P. 1:6(5) ack 11');
@@ -51,8 +48,7 @@ t.test('RFC 5681 4.2: two full segments are acknowledged at once even then', asy
 });
 
 t.test('segments of the MSS, PSH on the last', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   t.equal(s.write(4000), 4000);
   s.expect('. 1:1461(1460) ack 1', '. 1461:2921(1460) ack 1', 'P. 2921:4001(1080) ack 1');
   s.guestSends('. 1:1(0) ack 4001');
@@ -62,8 +58,7 @@ t.test('segments of the MSS, PSH on the last', async (t) => {
 });
 
 t.test('segments run over the ends of chunks', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1460,wscale 7>', 8000);
+  const s = established(t, '<mss 1460,wscale 7>', 8000);
   s.write(200_000);
   let end = 1;
   for (let turns = 0; end < 200_001 && turns < 100; turns++) {
@@ -108,8 +103,7 @@ t.test('the queue grows while the guest takes all that it holds', async (t) => {
 });
 
 t.test('out of order: kept, acknowledged each time, handed over when the gap is filled', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.guestSends('. 101:201(100) ack 1', '. 301:401(100) ack 1', '. 151:251(100) ack 1');
   s.owns();
   s.expect('. 1:1(0) ack 1', '. 1:1(0) ack 1', '. 1:1(0) ack 1');
@@ -123,8 +117,7 @@ t.test('out of order: kept, acknowledged each time, handed over when the gap is 
 });
 
 t.test('old and doubled octets are cut off, what is new in a segment is taken', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.guestSends('. 1:101(100) ack 1');
   s.expect('. 1:1(0) ack 101');
   s.guestSends('. 1:101(100) ack 1');
@@ -135,8 +128,7 @@ t.test('old and doubled octets are cut off, what is new in a segment is taken', 
 });
 
 t.test('what the owner does not take was never received', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.owner.takes = 60;
   s.guestSends('P. 1:101(100) ack 1');
   s.owns('received 60');
@@ -148,8 +140,7 @@ t.test('what the owner does not take was never received', async (t) => {
 });
 
 t.test('a FIN behind octets that were not taken has not come either', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.owner.takes = 60;
   s.guestSends('FP. 1:101(100) ack 1');
   s.owns('received 60');
@@ -167,8 +158,7 @@ t.test('sequence numbers wrap', async (t) => {
 });
 
 t.test('frames with payload apart from their headers, and checksums that were verified below', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.world.link.input([s.frame('. 1:1461(1460) ack 1'), s.frame('. 1461:2921(1460) ack 1')], 0, 99);
   s.owns('received 2920');
   const broken = s.frame('. 2921:3021(100) ack 1');
@@ -182,8 +172,7 @@ t.test('frames with payload apart from their headers, and checksums that were ve
 });
 
 t.test('octets behind the packet are padding', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   const frame = s.frame('P. 1:3(2) ack 1');
   const padded = new Uint8Array(64).fill(0x77);
   padded.set(frame);
@@ -214,8 +203,7 @@ t.test('a link that cuts: super-segments with a partial checksum', async (t) => 
 });
 
 t.test('a link without room: TCP waits, and goes on where it was', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.write(5000);
   s.world.link.room = 2;
   s.expect('. 1:1461(1460) ack 1', '. 1461:2921(1460) ack 1');
@@ -260,8 +248,7 @@ t.test('flows take turns at a link', async (t) => {
 });
 
 t.test('records of flows', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.guestSends('P. 1:101(100) ack 1');
   s.write(50);
   s.world.poll();
@@ -292,9 +279,7 @@ t.test('an owner that aborts from within any event', async (t) => {
       s.connection.accept(s.owner);
       s.expect('S. 0:0(0) ack 1');
       s.guestSends('. 1:1(0) ack 1');
-      s.write(1_000_000);
-      s.world.poll();
-      s.world.link.take();
+      s.flight(1_000_000);
       s.guestSends('P. 1:11(10) ack 40001', 'F. 11:11(0) ack 60001');
       s.advance(1000);
       s.guestSends('R 12:12(0)');

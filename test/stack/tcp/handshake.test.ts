@@ -3,7 +3,7 @@
 import t from 'tap';
 import { icmpFrame, readIp, word } from '../frames.ts';
 import { address } from '../world.ts';
-import { TcpScript } from './tcp-script.ts';
+import { established, TcpScript } from './tcp-script.ts';
 
 t.test('a SYN is held until it is accepted, and its repetitions are ignored', async (t) => {
   const s = new TcpScript(t);
@@ -45,8 +45,7 @@ t.test('RFC 9293 3.7.1: the MSS defaults to 536, is bound by the MTU, and never 
     ['<mss 0>', 88],
     ['<mss 1200,nop,nop,sackOK>', 1200],
   ] as const) {
-    const s = new TcpScript(t);
-    s.establish(options);
+    const s = established(t, options);
     s.write(3 * mss);
     s.world.poll();
     t.equal(readIp(s.world.link.take()[0]!.bytes).payload.length - 20, mss, options);

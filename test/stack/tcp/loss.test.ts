@@ -3,19 +3,10 @@
 import t, { type Test } from 'tap';
 import type { TcpLimits } from '../../../src/stack/tcp/limits.ts';
 import { icmpFrame, readIp } from '../frames.ts';
-import { TcpScript } from './tcp-script.ts';
+import { measured, type TcpScript } from './tcp-script.ts';
 
-/** Established with a round trip of 10 ms measured. */
-function established(t: Test, limits: Partial<TcpLimits> = {}): TcpScript {
-  const s = new TcpScript(t, { limits });
-  s.guestSends('S 0:0(0) win 65535 <mss 1000,wscale 7>');
-  s.connection.accept(s.owner);
-  s.expect('S. 0:0(0) ack 1');
-  s.world.nowMs += 10;
-  s.guestSends('. 1:1(0) ack 1');
-  s.owns('established');
-  return s;
-}
+const established = (t: Test, limits: Partial<TcpLimits> = {}): TcpScript =>
+  measured(t, '<mss 1000,wscale 7>', 65535, { limits });
 
 t.test('RFC 6298: a first timeout of a second, and a floor of 100 ms once the round trip is known', async (t) => {
   const s = established(t);
@@ -59,9 +50,7 @@ t.test('RFC 9293 3.8.3: without any answer it gives up, with RST', async (t) => 
 
 t.test('after a timeout one segment goes, then what it brings', async (t) => {
   const s = established(t);
-  s.write(5000);
-  s.world.poll();
-  s.world.link.take();
+  s.flight(5000);
   s.world.nowMs += 101;
   s.expect('. 1:1001(1000) ack 1');
   s.guestSends('. 1:1(0) ack 1001');
@@ -93,9 +82,7 @@ t.test(
 
 t.test('RFC 6582 3.2: a partial acknowledgement sends the next hole', async (t) => {
   const s = established(t);
-  s.write(10_000);
-  s.world.poll();
-  s.world.link.take();
+  s.flight(10_000);
   s.guestSends('. 1:1(0) ack 1', '. 1:1(0) ack 1', '. 1:1(0) ack 1');
   s.expect('. 1:1001(1000) ack 1');
   s.guestSends('. 1:1(0) ack 4001');
@@ -108,9 +95,7 @@ t.test('RFC 6582 3.2: a partial acknowledgement sends the next hole', async (t) 
 
 t.test('RFC 5681 2: what is not a duplicate', async (t) => {
   const s = established(t);
-  s.write(10_000);
-  s.world.poll();
-  s.world.link.take();
+  s.flight(10_000);
   // With data, with another window, or with the window closed.
   s.guestSends('P. 1:11(10) ack 1', 'P. 11:21(10) ack 1', 'P. 21:31(10) ack 1', 'P. 31:41(10) ack 1');
   s.guestSends(

@@ -6,7 +6,7 @@ import { finish, pseudoHeaderSum, sum } from '../../../src/stack/wire/checksum.t
 import * as ipv4 from '../../../src/stack/wire/ipv4.ts';
 import { GUEST } from '../frames.ts';
 import { assertRecorded } from '../recorded-stack.ts';
-import { TcpScript } from './tcp-script.ts';
+import { established, TcpScript } from './tcp-script.ts';
 
 const IP_AT = 14;
 const TCP_AT = 34;
@@ -77,8 +77,7 @@ t.test('whatever octet of the headers is different, and whether or not the check
 });
 
 t.test('a guest that has moved to another MAC address is followed', async (t) => {
-  const script = new TcpScript(t);
-  script.establish();
+  const script = established(t);
   const moved = script.frame('. 101:201(100) ack 1');
   moved[11]! ^= 0xff;
   script.world.link.input([script.frame('. 1:101(100) ack 1'), moved]);
@@ -86,8 +85,7 @@ t.test('a guest that has moved to another MAC address is followed', async (t) =>
 });
 
 t.test('a connection that was aborted between two frames of a batch takes no more', async (t) => {
-  const script = new TcpScript(t);
-  script.establish();
+  const script = established(t);
   script.guestSends('. 1:101(100) ack 1');
   script.connection.abort();
   script.guestSends('. 101:201(100) ack 1');

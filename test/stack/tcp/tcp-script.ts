@@ -232,6 +232,13 @@ export class TcpScript {
     return octets - left;
   }
 
+  /** The owner writes octets, which leave as far as the windows let them; returns the number of segments. */
+  flight(octets: number): number {
+    this.write(octets);
+    this.world.poll();
+    return this.world.link.take().length;
+  }
+
   /** From SYN to ESTABLISHED, the way a guest opens a connection. */
   establish(options = '<mss 1460,wscale 7>', window = 65535): void {
     this.guestSends(`S 0:0(0) win ${window} ${options}`.trim());
@@ -313,4 +320,23 @@ export class TcpScript {
       options: shown.join(','),
     };
   }
+}
+
+/** A connection that the guest has opened. */
+export function established(t: Test, ...how: Parameters<TcpScript['establish']>): TcpScript {
+  const s = new TcpScript(t);
+  s.establish(...how);
+  return s;
+}
+
+/** The same, after a round trip of 10 ms, which has been measured. */
+export function measured(t: Test, options: string, window = 65535, script: ScriptOptions = {}): TcpScript {
+  const s = new TcpScript(t, script);
+  s.guestSends(`S 0:0(0) win ${window} ${options}`);
+  s.connection.accept(s.owner);
+  s.expect('S. 0:0(0) ack 1');
+  s.world.nowMs += 10;
+  s.guestSends(`. 1:1(0) ack 1 win ${window}`);
+  s.owns('established');
+  return s;
 }

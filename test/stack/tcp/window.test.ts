@@ -2,7 +2,7 @@
 
 import t from 'tap';
 import type { TcpConnection } from '../../../src/stack/port.ts';
-import { TcpScript } from './tcp-script.ts';
+import { established, TcpScript } from './tcp-script.ts';
 
 t.test('the window is what the owner promises, scaled', async (t) => {
   const s = new TcpScript(t);
@@ -21,8 +21,7 @@ t.test('never wider than the limit', async (t) => {
 });
 
 t.test('RFC 9293 3.8.6 (SHLD-14): the right edge never moves left', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>');
+  const s = established(t, '<mss 1000>');
   s.guestSends('. 1:1001(1000) ack 1');
   s.expect('. 1:1(0) ack 1001 win 64535');
   s.owner.mostRoom = 0;
@@ -34,8 +33,7 @@ t.test('RFC 9293 3.8.6 (SHLD-14): the right edge never moves left', async (t) =>
 });
 
 t.test('with a scale the edge is rounded up, not down', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   s.guestSends('. 1:1001(1000) ack 1');
   // 65535 - 1000 = 64535, that is 504.2 units of 128.
   s.expect('. 1:1(0) ack 1001 win 505');
@@ -99,8 +97,7 @@ t.test('what lies beyond the window is cut off', async (t) => {
 });
 
 t.test('we send what the window takes, and no more', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000,wscale 7>', 20);
+  const s = established(t, '<mss 1000,wscale 7>', 20);
   // 20 << 7 = 2560.
   s.write(10_000);
   s.expect('. 1:1001(1000) ack 1', '. 1001:2001(1000) ack 1');
@@ -109,11 +106,8 @@ t.test('we send what the window takes, and no more', async (t) => {
 });
 
 t.test('RFC 9293 3.8.6.2.1: no silly segments into a slowly opening window', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>', 10_000);
-  s.write(20_000);
-  s.world.poll();
-  s.world.link.take();
+  const s = established(t, '<mss 1000>', 10_000);
+  s.flight(20_000);
   s.guestSends('. 1:1(0) ack 10001 win 0');
   s.expect();
   s.guestSends('. 1:1(0) ack 10001 win 100');
@@ -126,8 +120,7 @@ t.test('RFC 9293 3.8.6.2.1: no silly segments into a slowly opening window', asy
 });
 
 t.test('a small receiver: half of the most it ever offered is enough', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>', 400);
+  const s = established(t, '<mss 1000>', 400);
   s.write(1000);
   s.expect('. 1:401(400) ack 1');
   s.guestSends('. 1:1(0) ack 401 win 200');
@@ -135,8 +128,7 @@ t.test('a small receiver: half of the most it ever offered is enough', async (t)
 });
 
 t.test('a probe whose octet was taken', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>', 1000);
+  const s = established(t, '<mss 1000>', 1000);
   s.write(3000);
   s.expect('. 1:1001(1000) ack 1');
   s.guestSends('. 1:1(0) ack 1001 win 0');
@@ -149,11 +141,8 @@ t.test('a probe whose octet was taken', async (t) => {
 });
 
 t.test('a window that shrinks under what is in flight', async (t) => {
-  const s = new TcpScript(t);
-  s.establish('<mss 1000>', 5000);
-  s.write(5000);
-  s.world.poll();
-  s.world.link.take();
+  const s = established(t, '<mss 1000>', 5000);
+  s.flight(5000);
   s.guestSends('. 1:1(0) ack 1001 win 0');
   s.expect();
   s.advance(101);
@@ -168,8 +157,7 @@ t.test('a window that shrinks under what is in flight', async (t) => {
 });
 
 t.test('an idle connection costs nothing and lives', async (t) => {
-  const s = new TcpScript(t);
-  s.establish();
+  const s = established(t);
   // The timer of the handshake looks once more, and finds nothing.
   s.advance(2000);
   t.equal(s.world.netstack.pollAt(), Number.POSITIVE_INFINITY);
