@@ -9,16 +9,24 @@
  * it is not or lies elsewhere, where RFC 2131 4.3.2 would have a server among others stay silent.
  */
 
-import type { Clock, NetstackPort, UdpDatagram } from '../stack/port.ts';
+import type { Clock, UdpDatagram } from '../stack/port.ts';
 import { type Address, formatAddress, ipv4Word, ofIpv4, type Subnet } from '../stack/wire/address.ts';
 import * as wire from '../stack/wire/dhcp.ts';
 import { BROADCAST, formatMac, mac, macToBytes, setMac } from '../stack/wire/ethernet.ts';
 import { SOUND } from '../stack/wire/fault.ts';
 import { gather } from './fragment-list.ts';
+import {
+  DEFAULT_LEASE_MS,
+  LEASES_PER_PORT,
+  type LeaseNetstack,
+  type LeaseOptions,
+  type LeaseRecord,
+  OFFER_MS,
+} from './lease-options.ts';
 import { Leases } from './leases.ts';
 import { encodeSearch } from './search-list.ts';
 
-export interface DhcpOptions {
+export interface DhcpOptions extends LeaseOptions {
   readonly subnet: Subnet;
   readonly gateway: Address;
   readonly dns: readonly Address[];
@@ -30,32 +38,14 @@ export interface DhcpOptions {
   readonly first?: Address;
   readonly mtu: number;
   readonly domainName?: string;
-  /** Read for each answer: the host's search list may change. */
-  readonly search?: () => readonly string[];
-  readonly leaseMs?: number;
   /** Addresses kept for certain MAC addresses. */
   readonly fixed?: ReadonlyMap<number, Address>;
-  /** Most leases that one switch port may have. */
-  readonly perPort?: number;
-  /** Told of every acknowledged lease: from now on the address is behind that switch port, at that MAC address. */
-  readonly bound?: (address: Address, ingress: number, macAddress: Uint8Array) => void;
-  /** The address is nobody's again. */
-  readonly unbound?: (address: Address) => void;
 }
 
-export interface DhcpLease {
+export interface DhcpLease extends LeaseRecord {
   readonly mac: string;
-  readonly address: string;
-  readonly ingress: number;
-  readonly bound: boolean;
-  readonly untilMs: number;
 }
 
-type DhcpNetstack = Pick<NetstackPort, 'listenUdp' | 'unlistenUdp' | 'sendUdp'>;
-
-/** How long an offered address waits for its REQUEST. */
-const OFFER_MS = 60_000;
-const DEFAULT_LEASE_MS = 24 * 3600_000;
 const LARGEST_MESSAGE = 1472;
 /** What every client takes: 576 octets with the headers of IP and UDP. RFC 2131 2. */
 const SMALLEST_LIMIT = 548;
@@ -63,7 +53,7 @@ const SMALLEST_LIMIT = 548;
 const broadcastAddress = ofIpv4(-1);
 
 export class DhcpServer {
-  readonly #netstack: DhcpNetstack;
+  readonly #netstack: LeaseNetstack;
   readonly #options: DhcpOptions;
   readonly #clock: Clock;
   readonly #leases: Leases;
@@ -77,7 +67,7 @@ export class DhcpServer {
   /** Requests that were not answered, by reason. */
   readonly drops = { malformed: 0, relayed: 0, 'other-server': 0, exhausted: 0, 'not-sent': 0 };
 
-  constructor(netstack: DhcpNetstack, options: DhcpOptions, clock: Clock) {
+  constructor(netstack: LeaseNetstack, options: DhcpOptions, clock: Clock) {
     this.#netstack = netstack;
     this.#options = options;
     this.#clock = clock;
@@ -91,7 +81,7 @@ export class DhcpServer {
       last: (network | ~this.#mask) - 1,
       reserved: [this.#server, ...options.dns.map(ipv4Word), ...options.reserved.map(ipv4Word)],
       ...(options.fixed && { fixed: new Map([...options.fixed].map(([mac, address]) => [mac, ipv4Word(address)])) }),
-      perPort: options.perPort ?? 64,
+      perPort: options.perPort ?? LEASES_PER_PORT,
     });
     const receive = (datagram: UdpDatagram): void => this.#receive(datagram);
     netstack.listenUdp(broadcastAddress, wire.SERVER_PORT, receive);

@@ -13,16 +13,24 @@
  * request for this server by RFC 8415 16 is dropped and counted.
  */
 
-import type { Clock, NetstackPort, UdpDatagram } from '../stack/port.ts';
+import type { Clock, UdpDatagram } from '../stack/port.ts';
 import { type Address, formatAddress, type Subnet } from '../stack/wire/address.ts';
 import * as wire from '../stack/wire/dhcpv6.ts';
 import { macToBytes } from '../stack/wire/ethernet.ts';
 import { SOUND } from '../stack/wire/fault.ts';
 import { type Asker, type Binding, Bindings } from './bindings.ts';
 import { gather } from './fragment-list.ts';
+import {
+  DEFAULT_LEASE_MS,
+  LEASES_PER_PORT,
+  type LeaseNetstack,
+  type LeaseOptions,
+  type LeaseRecord,
+  OFFER_MS,
+} from './lease-options.ts';
 import { encodeSearch } from './search-list.ts';
 
-export interface Dhcpv6Options {
+export interface Dhcpv6Options extends LeaseOptions {
   /** Of 64 bits. */
   readonly prefix: Subnet;
   /** Whom answers come from: the gateway's link-local address. */
@@ -30,32 +38,14 @@ export interface Dhcpv6Options {
   /** Part of the server's DUID. */
   readonly macAddress: Uint8Array;
   readonly dns: readonly Address[];
-  /** Read for each answer: the host's search list may change. */
-  readonly search?: () => readonly string[];
-  readonly leaseMs?: number;
   /** The host part of the IPv4 lease of a machine behind a switch port; undefined: it has none. */
   readonly hostNumber?: (mac: number, ingress: number) => number | undefined;
-  /** Most bindings that one switch port may have. */
-  readonly perPort?: number;
-  /** Told of every binding that is given or renewed: the address is behind that switch port, at that MAC address. */
-  readonly bound?: (address: Address, ingress: number, macAddress: Uint8Array) => void;
-  /** The address is nobody's again. */
-  readonly unbound?: (address: Address) => void;
 }
 
-export interface Dhcpv6Binding {
+export interface Dhcpv6Binding extends LeaseRecord {
   readonly client: string;
-  readonly address: string;
-  readonly ingress: number;
-  readonly bound: boolean;
-  readonly untilMs: number;
 }
 
-type Dhcpv6Netstack = Pick<NetstackPort, 'listenUdp' | 'unlistenUdp' | 'sendUdp'>;
-
-/** How long an advertised address waits for its Request. */
-const OFFER_MS = 60_000;
-const DEFAULT_LEASE_MS = 24 * 3600_000;
 /** What a link of 1500 octets carries, without the headers of IPv6 and UDP; and what every link does. */
 const LARGEST_REQUEST = 1452;
 const LARGEST_MESSAGE = 1232;
@@ -96,7 +86,7 @@ interface Received {
 }
 
 export class Dhcpv6Server {
-  readonly #netstack: Dhcpv6Netstack;
+  readonly #netstack: LeaseNetstack;
   readonly #options: Dhcpv6Options;
   readonly #clock: Clock;
   readonly #bindings: Bindings;
@@ -111,11 +101,11 @@ export class Dhcpv6Server {
   /** Requests that were not answered, and those that got no address, by reason. */
   readonly drops = { malformed: 0, 'other-server': 0, exhausted: 0, 'not-sent': 0 };
 
-  constructor(netstack: Dhcpv6Netstack, options: Dhcpv6Options, clock: Clock) {
+  constructor(netstack: LeaseNetstack, options: Dhcpv6Options, clock: Clock) {
     this.#netstack = netstack;
     this.#options = options;
     this.#clock = clock;
-    this.#bindings = new Bindings(options.prefix, options.perPort ?? 64);
+    this.#bindings = new Bindings(options.prefix, options.perPort ?? LEASES_PER_PORT);
     this.#duid = Uint8Array.of(0, 3, 0, 1, ...options.macAddress);
     this.#leaseMs = options.leaseMs ?? DEFAULT_LEASE_MS;
     netstack.listenUdp(wire.ALL_SERVERS, wire.SERVER_PORT, (datagram) => this.#receive(datagram));
