@@ -352,7 +352,7 @@ export const schema: { readonly [K in SettingName]: SettingRule<Settings[K]> } =
   'network.dns': {
     default: '',
     restarts: 'nothing',
-    summary: "DNS servers to forward to, ADDRESS[#PORT]; empty: the host's own",
+    summary: "DNS servers to forward to, ADDRESS[#PORT] or fe80::1%eth0; empty: the host's own",
     check: checkServers,
   },
   'network.dnsZones': {

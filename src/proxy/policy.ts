@@ -99,7 +99,7 @@ export interface Verdict {
 }
 
 /** What a guest may only have so many of. */
-export type Capped = 'tcp' | 'udp' | 'icmp' | 'dns' | 'dns-stream';
+export type Capped = 'tcp' | 'udp' | 'icmp' | 'dns' | 'dns-stream' | 'http';
 
 export interface PolicyOptions {
   /** The guest's networks: IPv4, and IPv6 where there is one. */
@@ -128,6 +128,7 @@ export const defaultLimits: Readonly<Record<Capped, number>> = {
   icmp: 256,
   dns: 256,
   'dns-stream': 64,
+  http: 1024,
 };
 
 /** What is in force, as `slipway net policy` shows it. */
@@ -204,6 +205,7 @@ export class Policy {
     'limit-icmp': 0,
     'limit-dns': 0,
     'limit-dns-stream': 0,
+    'limit-http': 0,
   };
 
   constructor(options: PolicyOptions) {
@@ -402,7 +404,7 @@ export class Policy {
   /** Counts one more of a guest's; false when it has as many as it may. Every true is followed by one `release`. */
   acquire(what: Capped, ingress: number): boolean {
     let held = this.#held.get(ingress);
-    if (!held) this.#held.set(ingress, (held = { tcp: 0, udp: 0, icmp: 0, dns: 0, 'dns-stream': 0 }));
+    if (!held) this.#held.set(ingress, (held = { tcp: 0, udp: 0, icmp: 0, dns: 0, 'dns-stream': 0, http: 0 }));
     if (held[what] >= this.#limits[what]) {
       this.denied[`limit-${what}`]++;
       return false;

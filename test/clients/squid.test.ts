@@ -30,10 +30,40 @@ const files = ['-keyout', at('key.pem'), '-out', at('cert.pem')];
 execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', ...subject, ...files], { stdio: 'ignore' });
 const hash = execFileSync('openssl', ['passwd', '-apr1', 'secret-of-mine'], { encoding: 'utf8' });
 writeFileSync(at('passwd'), `me:${hash}`);
-writeFileSync(at('hosts'), '10.9.0.1 web.example blocked.example\n');
+writeFileSync(at('hosts'), '10.9.0.1 web.example blocked.example\n10.9.0.4 chat.example\n');
+/** A server of WebSocket, RFC 6455, that greets whoever comes with one frame of text, the path that was asked for. */
 writeFileSync(
-  at('squid.conf'),
+  at('chat.js'),
   `
+const { createHash } = require('node:crypto');
+const { readFileSync } = require('node:fs');
+const greet = (request, socket) => {
+  const key = request.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
+  const accept = createHash('sha1').update(key).digest('base64');
+  const fields = ['Upgrade: websocket', 'Connection: Upgrade', 'Sec-WebSocket-Accept: ' + accept];
+  const text = Buffer.from('hello ' + request.url);
+  socket.on('error', () => undefined).write(['HTTP/1.1 101 Switching Protocols', ...fields, '', ''].join('\\r\\n'));
+  socket.write(Buffer.concat([Buffer.of(0x81, text.length), text]));
+  socket.once('data', () => socket.end(Buffer.of(0x88, 0)));
+};
+const tls = { key: readFileSync('${at('key.pem')}'), cert: readFileSync('${at('cert.pem')}') };
+const plain = (request, response) => response.writeHead(426).end();
+require('node:http').createServer(plain).on('upgrade', greet).listen(80, '10.9.0.4');
+require('node:https').createServer(tls).on('upgrade', greet).listen(443, '10.9.0.4');
+`,
+);
+/** A client: Node's own WebSocket. */
+writeFileSync(
+  at('client.js'),
+  `
+const socket = new WebSocket(process.argv[2]);
+socket.onmessage = ({ data }) => { console.log(data); socket.close(); };
+socket.onerror = () => console.log('failed');
+`,
+);
+/** `more` goes ahead of the rest: what squid says first of a request counts. */
+const configuration = (more = ''): string => `
+${more}
 http_port 10.9.0.3:3128
 hosts_file ${at('hosts')}
 auth_param basic program /usr/lib/squid/basic_ncsa_auth ${at('passwd')}
@@ -55,8 +85,7 @@ pinger_enable off
 shutdown_lifetime 0 seconds
 coredump_dir ${folder}
 visible_hostname corp
-`,
-);
+`;
 for (const [name, words] of [
   ['right', 'me:secret-of-mine'],
   ['wrong', 'me:not-my-secret'],
@@ -71,19 +100,22 @@ set -e
 ip link set lo up
 ip addr add 10.9.0.1/32 dev lo
 ip addr add 10.9.0.3/32 dev lo
+ip addr add 10.9.0.4/32 dev lo
 cd ${at('www')}
 busybox httpd -f -p 10.9.0.1:80 -h . & pids="$!"
+${process.execPath} ${at('chat.js')} & pids="$pids $!"
 openssl s_server -accept 10.9.0.1:443 -key ../key.pem -cert ../cert.pem -WWW -quiet 2> /dev/null & pids="$pids $!"
 unshare --user --map-user=13 --map-group=13 squid -N -f ${at('squid.conf')} & squid=$! pids="$pids $!"
 trap 'kill $pids; wait' EXIT
-for port in 10.9.0.1:80 10.9.0.1:443 10.9.0.3:3128; do
+for port in 10.9.0.1:80 10.9.0.1:443 10.9.0.4:80 10.9.0.4:443 10.9.0.3:3128; do
   until ss -ltn | grep -q $port; do kill -0 $squid; sleep 0.05; done
 done
 ${commands}
 `;
 
-function run(options: string, script: string) {
+function run(options: string, script: string, more?: string) {
   writeFileSync(at('access.log'), '');
+  writeFileSync(at('squid.conf'), configuration(more));
   const command = `timeout 100 ${launcher} net run --http-proxy http://10.9.0.3:3128 --https-proxy http://10.9.0.3:3128 ${options} -- sh -c '${script}'`;
   const words = ['unshare', '--user', '--map-root-user', '--net', 'sh', '-c', world(command)];
   const { status, stdout, stderr } = spawnSync('env', ['-u', 'NODE_OPTIONS', ...words], {
@@ -134,3 +166,31 @@ t.test(
     t.notMatch(stdout + stderr, /not-my-secret|407|Proxy-Auth/i);
   },
 );
+
+t.test('WebSocket: by CONNECT, or passed on where squid lets it; refused where it lets neither', async (t) => {
+  const client = `NODE_TLS_REJECT_UNAUTHORIZED=0 NODE_NO_WARNINGS=1 timeout 30 ${process.execPath} ${at('client.js')}`;
+  const names = 'mount --bind';
+  const script = `${names} ${at('hosts')} /etc/hosts; ${client} wss://chat.example/a; ${client} ws://chat.example/b; ${client} ws://10.9.0.4/c`;
+  const options = `--proxy-credential ${at('right')}`;
+  const connect = 'acl plain port 80\nacl mine src 10.9.0.0/24\nhttp_access allow plain mine';
+  const passed = 'http_upgrade_request_protocols websocket allow all';
+
+  const tunnels = run(options, script, connect);
+  t.equal(tunnels.stdout, 'hello /a\nhello /b\nhello /c\n', tunnels.stderr);
+  t.match(tunnels.log, [
+    /^CONNECT 10\.9\.0\.4:80 .* 200/,
+    /^CONNECT chat\.example:443 me 200/,
+    /^CONNECT chat\.example:80 .* 200/,
+  ]);
+
+  const passing = run(options, script, passed);
+  t.equal(passing.stdout, 'hello /a\nhello /b\nhello /c\n', passing.stderr);
+  t.match(
+    passing.log.filter((line) => line.startsWith('GET')),
+    [/^GET http:\/\/10\.9\.0\.4\/c me 101/, /^GET http:\/\/chat\.example\/b me 101/],
+  );
+
+  const neither = run(options, script);
+  t.equal(neither.stdout, 'hello /a\nfailed\nfailed\n', neither.stderr);
+  t.notMatch([tunnels, passing, neither].map(({ stdout, stderr }) => stdout + stderr).join(''), /secret-of-mine/);
+});

@@ -413,6 +413,40 @@ t.test('HTTP/1.0, answers without an end in sight, requests sent ahead', async (
   t.same([preface, asked], ['HTTP/1.1 400', ['CONNECT 10.9.0.1:80']], "HTTP/2 is the server's to answer");
 });
 
+t.test('connections of one guest are bounded, and what is over makes place again', async (t) => {
+  await network.useHttpProxy(settings());
+  const refused = await guest.run(async ({ net, once }) => {
+    const open: Set<import('node:net').Socket> = new Set();
+    let reset = 0;
+    for (let i = 0; i < 1100; i++) {
+      const socket = net.connect(i % 2 === 0 ? 80 : 3128, i % 2 === 0 ? '10.9.0.1' : '192.168.65.1');
+      // Never to be a whole request.
+      await once(socket, 'connect').then(
+        () => open.add(socket.on('error', () => undefined)) && socket.write('GET /'),
+        () => reset++,
+      );
+    }
+    for (const socket of open) socket.destroy();
+    return reset;
+  });
+  t.ok(refused >= 76, `${refused} refused`);
+  t.equal(network.policy().denied['limit-http'], refused);
+  t.match(await seen('http://10.9.0.1/'), { who: 'web' });
+});
+
+t.test('a connection to a server or proxy is one client’s, and ends with it', async (t) => {
+  await network.useHttpProxy(settings('direct.example,10.9.0.2'));
+  const sockets = new Set<number | undefined>();
+  upstream.on('request', ({ socket }) => sockets.add(socket.remotePort));
+  await curl('http://10.9.0.1/', 'http://10.9.0.1/');
+  t.equal(sockets.size, 1, 'kept for one');
+  await curl('http://10.9.0.1/');
+  t.equal(sockets.size, 2, 'not for another');
+  upstream.removeAllListeners('request').on('request', relayed);
+  for (let left = 1; left > 0; )
+    left = await new Promise((resolve) => upstream.getConnections((_, count) => resolve(count)));
+});
+
 t.test('hostile octets at every door; it goes on serving', async (t) => {
   await network.useHttpProxy(settings());
   await guest.run(async ({ net, crypto, once }) => {

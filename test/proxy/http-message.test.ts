@@ -67,7 +67,8 @@ t.test('authorities and request targets', (t) => {
     t.equal(parseAuthority(text), undefined, text);
   t.same(parseAbsolute('http://A.b/x?y'), { target: { host: 'a.b', port: 80 }, path: '/x?y' });
   t.same(parseAbsolute('HTTP://[::1]:81?y'), { target: { host: '::1', port: 81 }, path: '/?y' });
-  t.same(parseAbsolute('http://a.b'), { target: { host: 'a.b', port: 80 }, path: '/' });
+  t.same(parseAbsolute('http://a.b'), { target: { host: 'a.b', port: 80 }, path: '' });
+  t.same(parseAbsolute('http://a.b/'), { target: { host: 'a.b', port: 80 }, path: '/' });
   for (const text of ['/x', 'https://a.b/', 'http://u:p@a.b/', 'http:///x', 'ftp://a/', 'http://a.b:x/', 'http://a b/'])
     t.equal(parseAbsolute(text), undefined, text);
   fc.assert(

@@ -19,6 +19,7 @@ type Done = (error?: Error | null) => void;
 type Tuple = Parameters<NetstackPort['connect']>[0];
 
 export class GuestStream extends Duplex {
+  readonly #receiveOctets: number;
   /** Undefined once the stack has it back. */
   #connection: TcpConnection | undefined;
   /** What is left of a write that waits for room. */
@@ -32,8 +33,9 @@ export class GuestStream extends Duplex {
   readonly localAddress: string;
   readonly localPort: number;
 
-  private constructor(about: Tuple, open: (handler: TcpHandler) => TcpConnection) {
-    super({ allowHalfOpen: true, readableHighWaterMark: RECEIVE_OCTETS, writableHighWaterMark: SEND_OCTETS });
+  private constructor(about: Tuple, receiveOctets: number, open: (handler: TcpHandler) => TcpConnection) {
+    super({ allowHalfOpen: true, readableHighWaterMark: receiveOctets, writableHighWaterMark: SEND_OCTETS });
+    this.#receiveOctets = receiveOctets;
     this.remoteAddress = formatAddress(about.guestAddress);
     this.remotePort = about.guestPort;
     this.localAddress = formatAddress(about.peerAddress);
@@ -45,12 +47,12 @@ export class GuestStream extends Duplex {
 
   /** Dials a guest; `connect` is emitted when it has answered, `error` when it has not. */
   static connect(netstack: Pick<NetstackPort, 'connect'>, to: Tuple): GuestStream {
-    return new GuestStream(to, (handler) => netstack.connect(to, handler));
+    return new GuestStream(to, RECEIVE_OCTETS, (handler) => netstack.connect(to, handler));
   }
 
-  /** Answers a guest's SYN. */
-  static accept(connection: TcpConnection): GuestStream {
-    return new GuestStream(connection, (handler) => {
+  /** Answers a guest's SYN; no more than `receiveOctets` wait to be read. */
+  static accept(connection: TcpConnection, receiveOctets = RECEIVE_OCTETS): GuestStream {
+    return new GuestStream(connection, receiveOctets, (handler) => {
       connection.accept(handler);
       return connection;
     });
@@ -110,7 +112,7 @@ export class GuestStream extends Duplex {
   #handler(): TcpHandler {
     return {
       established: () => this.#told(() => this.emit('connect')),
-      room: () => (this.destroyed ? 0 : Math.max(0, RECEIVE_OCTETS - this.readableLength)),
+      room: () => (this.destroyed ? 0 : Math.max(0, this.#receiveOctets - this.readableLength)),
       received: (_connection, octets) => this.#received(octets),
       receivedEnd: () => {
         this.#endReceived = true;

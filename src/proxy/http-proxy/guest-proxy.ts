@@ -4,8 +4,9 @@
  * tells where it goes: a request's Host, or the name in a TLS ClientHello (client-hello.ts). What says neither goes to
  * the address that was dialled. Nothing is read of what follows a ClientHello.
  *
- * Bounds: connections are the policy's to count, as the guest's other ones; `FIRST_MS` for the first octets, after which
- * a client is taken for one that waits to be spoken to.
+ * Bounds: connections are the policy's to count, as the guest's other ones and once more as these, of which each may have
+ * `RECEIVE_OCTETS` waiting here; `FIRST_MS` for the first octets, after which a client is taken for one that waits to be
+ * spoken to.
  */
 
 import type { Duplex } from 'node:stream';
@@ -24,6 +25,10 @@ export const HTTP_PORT = 80;
 export const HTTPS_PORT = 443;
 /** A server that speaks first, such as SSH on port 443, is not to wait for long. */
 const FIRST_MS = 2000;
+const RECEIVE_OCTETS = 64 * 1024;
+
+/** As what a connection counts. */
+const counts = ['tcp', 'http'] as const;
 
 const partOfMethod = /^[A-Z-]{0,32}$/;
 /** A method and a blank, RFC 9112 3; HTTP/2's preface, RFC 9113 3.4, is not for us to read. */
@@ -89,19 +94,27 @@ export class GuestProxy {
 
   #take(connection: TcpConnection, dialled?: Address): GuestStream | undefined {
     const { ingress } = connection;
-    if (!this.#policy.acquire('tcp', ingress)) {
+    if (!this.#acquire(ingress)) {
       connection.reject('reset');
       return undefined;
     }
-    const stream = GuestStream.accept(connection);
+    const stream = GuestStream.accept(connection, RECEIVE_OCTETS);
     this.#routes.introduce(stream, { ingress, ...(dialled && { dialled }) });
     this.#streams.add(stream);
     stream.on('error', () => undefined);
     stream.once('close', () => {
       this.#streams.delete(stream);
-      this.#policy.release('tcp', ingress);
+      for (const one of counts) this.#policy.release(one, ingress);
     });
     return stream;
+  }
+
+  #acquire(ingress: number): boolean {
+    const [tcp, http] = counts;
+    if (!this.#policy.acquire(tcp, ingress)) return false;
+    if (this.#policy.acquire(http, ingress)) return true;
+    this.#policy.release(tcp, ingress);
+    return false;
   }
 
   async #lead(stream: GuestStream, port: number): Promise<void> {

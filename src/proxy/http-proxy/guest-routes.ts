@@ -64,7 +64,8 @@ interface Way {
 export class GuestRoutes implements HttpRoutes {
   readonly #policy: GatePolicy;
   readonly #names: NameLookupPort;
-  readonly #clients = new WeakMap<Duplex, Client>();
+  readonly #clients = new WeakMap<Duplex, Client & { readonly number: number }>();
+  #introduced = 0;
   /** Per connection, what the gate has let through last. */
   readonly #led = new WeakMap<Duplex, Led>();
   settings: ProxySettings;
@@ -77,7 +78,7 @@ export class GuestRoutes implements HttpRoutes {
 
   /** Says whose a connection is, before anything is asked for it. */
   introduce(stream: Duplex, client: Client): void {
-    this.#clients.set(stream, client);
+    this.#clients.set(stream, { ...client, number: this.#introduced++ });
   }
 
   /** Whether the policy, which has changed, lets a connection be. */
@@ -90,14 +91,20 @@ export class GuestRoutes implements HttpRoutes {
     );
   }
 
+  /**
+   * A server's connection is one client's: whoever has authenticated on it (NTLM), or has made server and proxy disagree
+   * about where a request ends, has done so for itself alone.
+   */
   async route(target: HttpTarget, stream: Duplex): Promise<HttpRoute> {
     const { proxy, address } = await this.#way('http', target, stream);
+    const { number } = this.#clients.get(stream)!;
     if (proxy) {
-      const key = `proxy ${proxy.tls} ${proxy.host} ${proxy.port}`;
-      return { key, proxy: { credential: this.settings.credential?.() }, connect: () => dialProxy(proxy, stream) };
+      const key = `${number} proxy ${proxy.tls} ${proxy.host} ${proxy.port}`;
+      const connect = async () => endWith(stream, await dialProxy(proxy, stream));
+      return { key, proxy: { credential: this.settings.credential?.() }, connect };
     }
     const to = { host: formatAddress(address!), port: target.port };
-    return { key: `${to.host} ${to.port}`, connect: () => dial(to, stream) };
+    return { key: `${number} ${to.host} ${to.port}`, connect: async () => endWith(stream, await dial(to, stream)) };
   }
 
   /** An intercepted connection without a name, as any to another port than 80, goes the way of HTTPS. */
@@ -146,4 +153,13 @@ export class GuestRoutes implements HttpRoutes {
   #refused(host: string): HttpRefusal {
     return new HttpRefusal(403, (this.settings.refusal || defaultRefusal).replaceAll('%s', host));
   }
+}
+
+/** A server's connection that is of no use without its client's. */
+function endWith(client: Duplex, server: Duplex): Duplex {
+  const gone = (): void => void server.destroy();
+  client.once('close', gone);
+  server.once('close', () => client.off('close', gone));
+  if (client.destroyed) gone();
+  return server;
 }

@@ -47,13 +47,13 @@ export function parseAuthority(text: string, defaultPort?: number): HttpTarget |
   return { host, port };
 }
 
-/** A request target in absolute form and its path, RFC 9112 3.2.2. */
+/** A request target in absolute form and its path, empty where it has none. RFC 9112 3.2.2. */
 export function parseAbsolute(text: string): { readonly target: HttpTarget; readonly path: string } | undefined {
   const match = /^http:\/\/([^/?#@]*)([/?][^#]*)?$/i.exec(text);
   const target = match && parseAuthority(match[1]!, 80);
   if (!target) return undefined;
-  const path = match[2] ?? '/';
-  return { target, path: path.startsWith('/') ? path : `/${path}` };
+  const path = match[2] ?? '';
+  return { target, path: path.startsWith('?') ? `/${path}` : path };
 }
 
 /** As in a Host field or a request line. The default port is left out, as clients do. */

@@ -2,9 +2,11 @@
  * A proxy's HTTP, RFC 9110 and 9112: requests in absolute form or, of connections that were intercepted, in origin form
  * with a Host field; CONNECT; upgrades to WebSocket, RFC 6455. Where they lead is `HttpRoutes`' to say.
  *
- * Bounds: `FIRST_MS` for a client's first request; requests that one client has sent ahead of their answers,
- * `REQUESTS`; the fields of one, `HEADER_OCTETS`. Connections to servers are kept for `IDLE_MS` and used again. A request that finds such a connection closed is tried once more where that is safe: it has
- * no body and is of a safe method (RFC 9110 9.2.1). Of what a client and a server keep to themselves nothing is logged.
+ * Bounds: `FIRST_MS` until a client's first request is there with all its fields, `CLIENT_IDLE_MS` until each later one is,
+ * `BODY_MS` for a body that stands still; requests that one client has sent ahead of their answers, `REQUESTS`; the fields
+ * of one, `HEADER_OCTETS`. Connections to servers are kept for `IDLE_MS` and used again. A request that finds such a
+ * connection closed is tried once more where that is safe: it has no body and is of a safe method (RFC 9110 9.2.1). Of
+ * what a client and a server keep to themselves nothing is logged.
  */
 
 import http, { type ClientRequest, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -19,7 +21,7 @@ import {
   parseAuthority,
 } from './message.ts';
 import { joinStreams } from './tunnel.ts';
-import { proxyRefusal } from './upstream.ts';
+import { proxyRefusal, TunnelRefusal } from './upstream.ts';
 
 const IDLE_MS = 15_000;
 /** Connections to servers that are kept: of one route, and in all. */
@@ -29,8 +31,10 @@ const FIRST_MS = 30_000;
 const REQUESTS = 8;
 /** How long a client that is refused may take to hear it. */
 const LINGER_MS = 5000;
-/** How long a client may stay without a request. */
+/** How long a client may stay without a request, or take for its fields. */
 const CLIENT_IDLE_MS = 60_000;
+/** How long nothing may come of a request's body, while somebody waits for it; looked at once in this while. */
+const BODY_MS = 300_000;
 const HEADER_OCTETS = 64 * 1024;
 
 /** The way of a request to its server. */
@@ -45,7 +49,7 @@ export interface HttpRoute {
 /** Rejects with an `HttpRefusal`, or with what a dial says. `client` is the connection that asks. */
 export interface HttpRoutes {
   route(target: HttpTarget, client: Duplex): Promise<HttpRoute>;
-  /** A stream of octets to the target itself. */
+  /** A stream of octets to the target itself; rejects with a `TunnelRefusal` where an upstream proxy makes none. */
   tunnel(target: HttpTarget, client: Duplex): Promise<Duplex>;
 }
 
@@ -60,6 +64,7 @@ export interface HttpRelayOptions {
 interface Client {
   readonly request: IncomingMessage;
   readonly target: HttpTarget;
+  /** Begins with `/`, or is the asterisk of OPTIONS. */
   readonly path: string;
 }
 
@@ -67,8 +72,8 @@ export class HttpRelay {
   readonly #options: HttpRelayOptions;
   readonly #server: http.Server;
   readonly #agent = new RouteAgent();
-  /** Clients that have said nothing yet. */
-  readonly #silent = new Map<Duplex, NodeJS.Timeout>();
+  /** Clients of whom a request is awaited, and for how long. */
+  readonly #awaited = new Map<Duplex, NodeJS.Timeout>();
   /** Requests of clients' that are not answered yet. */
   readonly #underWay = new WeakMap<Duplex, number>();
 
@@ -96,10 +101,7 @@ export class HttpRelay {
     client.on('error', () => undefined);
     // Each request under way listens for its end.
     client.setMaxListeners(4 * REQUESTS);
-    this.#silent.set(
-      client,
-      setTimeout(() => client.destroy(), FIRST_MS),
-    );
+    this.#await(client, FIRST_MS);
     client.once('close', () => this.#spoke(client));
     this.#server.emit('connection', client);
   }
@@ -107,12 +109,20 @@ export class HttpRelay {
   close(): void {
     this.#server.close();
     this.#agent.destroy();
-    for (const client of this.#silent.keys()) client.destroy();
+    for (const client of this.#awaited.keys()) client.destroy();
+  }
+
+  #await(client: Duplex, forMs: number): void {
+    this.#spoke(client);
+    this.#awaited.set(
+      client,
+      setTimeout(() => client.destroy(), forMs),
+    );
   }
 
   #spoke(client: Duplex): void {
-    clearTimeout(this.#silent.get(client));
-    this.#silent.delete(client);
+    clearTimeout(this.#awaited.get(client));
+    this.#awaited.delete(client);
   }
 
   async #request(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -121,7 +131,11 @@ export class HttpRelay {
     const underWay = this.#underWay.get(socket) ?? 0;
     if (underWay === REQUESTS) return void socket.destroy();
     this.#underWay.set(socket, underWay + 1);
-    response.once('close', () => this.#underWay.set(socket, this.#underWay.get(socket)! - 1));
+    response.once('close', () => {
+      const left = this.#underWay.get(socket)! - 1;
+      this.#underWay.set(socket, left);
+      if (left === 0 && !socket.destroyed) this.#await(socket, CLIENT_IDLE_MS);
+    });
     try {
       const client = this.#client(request);
       const route = await this.#options.routes.route(client.target, request.socket);
@@ -159,7 +173,7 @@ export class HttpRelay {
         from.pipe(response);
         resolve();
       });
-      // Only WebSocket is asked for, and not here.
+      // It was not asked for: fields for one hop alone are left out.
       out.once('upgrade', (_from, stream) => {
         stream.destroy();
         reject(new HttpRefusal(502, 'the server changed to another protocol, unasked'));
@@ -174,7 +188,7 @@ export class HttpRelay {
     });
   }
 
-  #send({ request, target, path }: Client, route: HttpRoute): ClientRequest {
+  #send({ request, target, path }: Client, route: HttpRoute, ...fields: readonly string[]): ClientRequest {
     const authority = authorityText(target, 80);
     const headers = [
       'Host',
@@ -182,13 +196,15 @@ export class HttpRelay {
       ...endToEnd(request.rawHeaders, 'host'),
       'Via',
       `${request.httpVersion} slipway`,
+      ...fields,
     ];
     const { proxy } = route;
     if (proxy?.credential !== undefined) headers.push('Proxy-Authorization', basic(proxy.credential));
     const out = http.request({
       agent: this.#agent,
       method: request.method,
-      path: proxy ? `http://${authority}${path}` : path,
+      // RFC 9112 3.2.4: the last proxy makes an asterisk of no path at all.
+      path: proxy ? `http://${authority}${path === '*' ? '' : path}` : path,
       headers,
       setHost: false,
       route,
@@ -196,6 +212,7 @@ export class HttpRelay {
     out.useChunkedEncodingByDefault = hasBody(request);
     out.on('error', () => undefined);
     request.pipe(out);
+    endStalled(request);
     return out;
   }
 
@@ -215,35 +232,70 @@ export class HttpRelay {
     }
   }
 
-  /** The request goes through as it is, and then it is octets. */
+  /** The request goes through as it is, and then it is octets: through an upstream proxy by CONNECT, RFC 6455 4.1. */
   async #upgrade(request: IncomingMessage, client: Duplex, head: Buffer): Promise<void> {
     this.#spoke(client);
     client.on('error', () => undefined);
     try {
-      const { target, path } = this.#client(request);
-      const stream = await this.#options.routes.tunnel(target, client);
-      if (client.destroyed) return void stream.destroy();
-      const fields = ['Host', authorityText(target, 80), ...endToEnd(request.rawHeaders, 'host')];
-      fields.push('Connection', 'Upgrade', 'Upgrade', 'websocket');
-      let text = `${request.method} ${path} HTTP/1.1\r\n`;
-      for (let i = 0; i < fields.length; i += 2) text += `${fields[i]}: ${fields[i + 1]}\r\n`;
-      stream.write(`${text}\r\n`, 'latin1');
+      const asked = this.#client(request);
+      const stream = await this.#options.routes.tunnel(asked.target, client).catch((error: unknown) => {
+        if (error instanceof TunnelRefusal) return undefined;
+        throw error;
+      });
+      if (client.destroyed) return void stream?.destroy();
+      if (!stream) return await this.#upgradeThrough(asked, client, head);
+      const fields = [
+        'Host',
+        authorityText(asked.target, 80),
+        ...endToEnd(request.rawHeaders, 'host'),
+        ...upgradeOf(request),
+      ];
+      stream.write(`${headText(`${request.method} ${asked.path} HTTP/1.1`, fields)}`, 'latin1');
       joinStreams(client, stream, head);
     } catch (error) {
       refuse(client, refusalOf(error));
     }
   }
 
+  /** An upstream proxy that makes no tunnel to such a port may pass upgrades on: it is asked as for any request. */
+  async #upgradeThrough(asked: Client, client: Duplex, head: Buffer): Promise<void> {
+    const route = await this.#options.routes.route(asked.target, client);
+    if (!route.proxy) throw new HttpRefusal(502, 'the upstream proxy makes no tunnel');
+    const out = this.#send(asked, route, ...upgradeOf(asked.request));
+    const withdrawn = (): void => void out.destroy();
+    client.once('close', withdrawn);
+    return new Promise((resolve, reject) => {
+      out.once('upgrade', (from: IncomingMessage, stream: Duplex, more: Buffer) => {
+        client.off('close', withdrawn);
+        if (client.destroyed) return void stream.destroy();
+        client.write(
+          headText('HTTP/1.1 101 Switching Protocols', [...endToEnd(from.rawHeaders), ...upgradeOf(from)]),
+          'latin1',
+        );
+        if (more.length > 0) client.write(more);
+        joinStreams(client, stream, head);
+        resolve();
+      });
+      // Whatever it says instead: the connection is not the client's to go on with.
+      out.once('response', (from: IncomingMessage) => {
+        from.destroy();
+        reject(proxyRefusal(from.statusCode ?? 502));
+      });
+      out.once('error', reject);
+    });
+  }
+
   #client(request: IncomingMessage): Client {
     this.#authorize(request);
     const url = request.url ?? '';
+    const isOptions = request.method === 'OPTIONS';
     const absolute = parseAbsolute(url);
-    if (absolute) return { request, ...absolute };
-    // RFC 9112 3.2: OPTIONS has its asterisk, everything else a path.
+    // RFC 9112 3.2.1, 3.2.4: OPTIONS has its asterisk, which is no path at all in absolute form; everything else a path.
+    if (absolute) return { request, target: absolute.target, path: absolute.path || (isOptions ? '*' : '/') };
     const named = parseAuthority(request.headers.host ?? '', 80);
     // The port is the one that was dialled, whatever Host says.
     const { localPort: port = 80 } = request.socket;
-    if (this.#options.form === 'origin' && named && (url.startsWith('/') || url === '*'))
+    if (this.#options.form === 'origin' && named && (url.startsWith('/') || (url === '*' && isOptions)))
       return { request, target: { host: named.host, port }, path: url };
     if (this.#options.form === 'origin') throw new HttpRefusal(400, 'the request has no Host that could be asked');
     throw new HttpRefusal(400, 'this is a proxy: it wants http://HOST/PATH, or CONNECT HOST:PORT');
@@ -283,6 +335,37 @@ class RouteAgent extends http.Agent {
     route!.connect().then((stream) => (stream.destroyed ? failed(gone()) : done(null, stream)), failed);
     return null;
   }
+}
+
+/** WebSocket's name as it was written: some proxies mind its letters' case. RFC 9110 7.8. */
+const upgradeOf = ({ headers }: IncomingMessage): string[] => [
+  'Connection',
+  'Upgrade',
+  'Upgrade',
+  headers.upgrade ?? '',
+];
+
+/** A message's head of its first line and its fields, name and value in turn. */
+function headText(first: string, fields: readonly string[]): string {
+  let text = `${first}\r\n`;
+  for (let i = 0; i < fields.length; i += 2) text += `${fields[i]}: ${fields[i + 1]}\r\n`;
+  return `${text}\r\n`;
+}
+
+/** Ends the connection of a request of which nothing more comes; `request` is being read. */
+function endStalled(request: IncomingMessage): void {
+  if (!hasBody(request)) return;
+  let came = true;
+  let timer: NodeJS.Timeout;
+  const look = (): void => {
+    // Where nobody takes more of it the client is not to blame.
+    if (!came && !request.isPaused()) return void request.socket.destroy();
+    came = false;
+    timer = setTimeout(look, BODY_MS);
+  };
+  look();
+  request.on('data', () => (came = true));
+  for (const over of ['end', 'close'] as const) request.once(over, () => clearTimeout(timer));
 }
 
 /** RFC 9112 4: a reason that is anything else may be left out, as nobody goes by it. */

@@ -64,7 +64,7 @@ export async function dialThrough(
   try {
     const status = await responseStatus(stream);
     if (status >= 200 && status < 300) return stream;
-    throw proxyRefusal(status);
+    throw status === 407 ? proxyRefusal(status) : new TunnelRefusal(status);
   } catch (error) {
     stream.destroy();
     throw error;
@@ -87,8 +87,20 @@ export async function dialProxy(proxy: ProxyUrl, client?: Duplex): Promise<Duple
 export function proxyRefusal(status: number): HttpRefusal {
   if (status === 407)
     return new HttpRefusal(502, 'the upstream proxy wants other credentials than it was given (network.httpProxy)');
-  return new HttpRefusal(status >= 400 ? status : 502, `the upstream proxy refused: ${status}`);
+  return new HttpRefusal(...refusalBy(status));
 }
+
+/** The upstream proxy makes no tunnel, for all that it knows who asks. */
+export class TunnelRefusal extends HttpRefusal {
+  constructor(status: number) {
+    super(...refusalBy(status));
+  }
+}
+
+const refusalBy = (status: number): [number, string] => [
+  status >= 400 ? status : 502,
+  `the upstream proxy refused: ${status}`,
+];
 
 /** Reads the head of a response, and leaves what follows it unread. */
 function responseStatus(stream: Duplex): Promise<number> {
