@@ -19,7 +19,7 @@ export const mutants = (): string[] => globSync('test/mutants/*.patch', { cwd: r
 export function copyOfStack(): string {
   const copy = mkdtempSync(join(tmpdir(), 'slipway-mutants-'));
   mkdirSync(join(copy, 'src'));
-  for (const part of ['src/stack', 'src/proxy/recording', 'test/stack', 'test/rfc', 'package.json'])
+  for (const part of ['src/stack', 'src/proxy', 'test/stack', 'test/rfc', 'package.json'])
     cpSync(join(root, part), join(copy, part), { recursive: true });
   symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
   return copy;
