@@ -429,3 +429,32 @@ t.test('a guest that is replaced finds everything as it was', async (t) => {
   );
   t.equal(heard, 'hello');
 });
+
+t.test('a guest that changes its MAC address, or takes its address away, is noticed', async (t) => {
+  const { guest, network } = await world(t);
+  await guest.run(({ net, once }) => {
+    const server = net.createServer((socket) => socket.on('error', () => undefined).pipe(socket));
+    return once(server.listen(80, '192.168.65.3'), 'listening').then(() => undefined);
+  });
+  const request = { protocol: 'tcp', hostAddress: '127.0.0.1', hostPort: 0, guestPort: 80 } as const;
+  const { port } = await network.expose({ ...request, guestAddress: '192.168.65.3' });
+  const client = net.connect({ port, host: '127.0.0.1' });
+  t.teardown(() => client.destroy());
+  const says = async (words: string): Promise<string> => {
+    client.write(words);
+    return String((await once(client, 'data'))[0]);
+  };
+  t.equal(await says('before'), 'before');
+  await guest.run(({ exec }) => {
+    // Without a word of the kernel's own about it.
+    exec('sysctl', ['-qw', 'net.ipv4.conf.eth0.arp_notify=0']);
+    exec('ip', ['link', 'set', 'eth0', 'address', '02:00:00:00:00:99']);
+  });
+  t.equal(await says('after'), 'after', 'a connection that was open goes on');
+  const late = net.connect({ port, host: '127.0.0.1' });
+  late.end('new');
+  t.equal(String(await received(late)), 'new');
+  await guest.run(({ exec }) => void exec('ip', ['addr', 'del', '192.168.65.3/24', 'dev', 'eth0']));
+  const vain = net.connect({ port, host: '127.0.0.1' });
+  await t.rejects(once(vain, 'close'), { code: 'ECONNRESET' }, 'and who comes for a guest that has gone is told');
+});

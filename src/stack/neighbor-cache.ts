@@ -10,7 +10,7 @@
  * `unreachable` tells that nobody answered. Heard of by itself it is STALE, and only an answer that we asked for, or
  * TCP's acknowledgements, make it REACHABLE, for half a minute. Using a STALE one begins a DELAY of 5 s, in which TCP
  * may confirm it; then it is asked itself (PROBE), and where it is silent it is INCOMPLETE again. Connections keep the
- * address that they have, and look again when nothing is acknowledged (`Tcb.context.reroute`): so a frame costs nothing.
+ * address that they have, and doubt it when nothing is acknowledged (`Tcb.context.reroute`): so a frame costs nothing.
  *
  * Timers: one per entry. Limits: `MAX_NEIGHBOURS` entries, the oldest that no lease holds goes; one datagram waits per
  * address, in `MAX_WAITING` entries.
@@ -78,8 +78,8 @@ export interface NeighborCacheOptions {
   readonly now: () => number;
   /** A timer was armed, or a frame written. */
   readonly wake: () => void;
-  /** An address has become known, or has moved. */
-  readonly learnt: () => void;
+  /** An address has become known, or has moved; it was asked for. */
+  readonly learnt: (wasAsked: boolean) => void;
   /** Nobody answers for an address. */
   readonly unreachable: () => void;
   /** Upper-layer confirmation: whether what was sent there since then was acknowledged. RFC 4861 7.3.1. */
@@ -139,6 +139,13 @@ export abstract class NeighborCache<A> {
   isAsked(address: A): boolean {
     const hop = this.#nextHop(address);
     return hop?.state === 'INCOMPLETE' && hop.timer.armed;
+  }
+
+  /** What was sent there was not acknowledged in time: what confirmed its next hop before counts no more. RFC 1122 3.3.1.4. */
+  doubt(address: A): void {
+    const hop = this.#nextHop(address);
+    if (hop?.state === 'DELAY') hop.delayedAtMs = this.#options.now();
+    else if (hop) this.suspect(hop);
   }
 
   /** A lease: this address is behind this port and MAC address, whatever others say. */
@@ -265,6 +272,7 @@ export abstract class NeighborCache<A> {
     const entry = this.find(address) ?? this.#add(address);
     this.#entries.delete(entry);
     this.#entries.add(entry);
+    const wasAsked = entry.state === 'INCOMPLETE' && entry.timer.armed;
     entry.mac = mac;
     entry.port = port;
     entry.pinned = pinned;
@@ -278,7 +286,7 @@ export abstract class NeighborCache<A> {
       this.#waiting--;
       waiting();
     }
-    this.#options.learnt();
+    this.#options.learnt(wasAsked);
     this.#removeOldest();
   }
 

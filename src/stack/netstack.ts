@@ -106,7 +106,7 @@ export class Netstack implements NetstackPort {
       ports: () => this.#ports.values(),
       now: () => this.#clock.nowMs(),
       wake: () => this.#wake(),
-      learnt: () => this.#tcp.neighborLearnt(),
+      learnt: (wasAsked) => this.#tcp.neighborLearnt(wasAsked),
       unreachable: () => this.#tcp.neighborUnreachable(),
       confirms: (neighbor, sinceMs) => this.#tcp.confirms(neighbor, sinceMs),
     };

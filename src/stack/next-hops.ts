@@ -50,6 +50,12 @@ export class NextHops {
     else this.#ndp?.ask(address, waiting);
   }
 
+  /** What was sent there was not acknowledged in time. */
+  doubt(address: Address): void {
+    if (isIpv4(address)) this.#neighbors.doubt(ipv4Word(address));
+    else this.#ndp?.doubt(address);
+  }
+
   /** Whether an address is being asked for. */
   isAsked(address: Address): boolean {
     return isIpv4(address) ? this.#neighbors.isAsked(ipv4Word(address)) : (this.#ndp?.isAsked(address) ?? false);

@@ -91,6 +91,36 @@ for (const family of families) {
     t.same(absent.sees(), ['to 9: 1']);
   });
 
+  t.test(`${family}: what was confirmed is in doubt when nothing is acknowledged`, async (t) => {
+    const absent = new AbsentGuest(family);
+    absent.datagram();
+    absent.sees();
+    absent.answers();
+    const owner = absent.connect();
+    absent.sees();
+    const seen = absent.seesWithin(11).filter(([, frame]) => !frame.endsWith('segment'));
+    t.same(seen, [
+      [6, probed],
+      [7, probed],
+      [8, probed],
+      [9, asked],
+      [10, asked],
+      [11, asked],
+    ]);
+    absent.world.advance(1_000);
+    t.same(owner.take(), ['closed EHOSTUNREACH']);
+  });
+
+  t.test(`${family}: a connection goes on at once where its guest is found`, async (t) => {
+    const absent = new AbsentGuest(family);
+    absent.speaks();
+    absent.connect();
+    absent.seesWithin(8);
+    absent.answers(MOVED_MAC);
+    absent.world.advance(1);
+    t.same(absent.sees(), ['to 9: segment']);
+  });
+
   t.test(`${family}: a connection to a guest that has gone ends before TCP gives up`, async (t) => {
     const absent = new AbsentGuest(family);
     absent.speaks();

@@ -214,13 +214,25 @@ export class TcpEndpoint implements Transport, ConnectionContext, ErrorSink {
     return sent;
   }
 
-  /** An address has become known, or has moved: connections that waited for it may begin. */
-  neighborLearnt(): void {
+  /**
+   * An address has become known, or has moved: connections that waited for it may begin. Where it was asked for, those
+   * that were not answered elsewhere need not wait for their next retransmission.
+   */
+  neighborLearnt(wasAsked: boolean): void {
+    const { nextHops } = this.#options;
     for (const c of this.#unresolved) {
-      const neighbor = this.#options.nextHops.resolve(c.guestAddress);
+      const neighbor = nextHops.resolve(c.guestAddress);
       if (!neighbor) continue;
       this.#unresolved.delete(c);
       this.#launch(c, neighbor.port, neighbor.mac);
+    }
+    if (!wasAsked) return;
+    for (const c of this.#tuples.values()) {
+      if (c.unanswered === 0 || c.retransmitAtMs === NEVER) continue;
+      const neighbor = nextHops.resolve(c.guestAddress);
+      if (!neighbor || neighbor.mac === c.guestMac) continue;
+      c.retransmitAtMs = this.nowMs;
+      this.schedule(c);
     }
   }
 
@@ -402,6 +414,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, ErrorSink {
   reroute(c: Tcb): void {
     const { nextHops } = this.#options;
     const { guestAddress } = c as Connection;
+    nextHops.doubt(guestAddress);
     const neighbor = nextHops.resolve(guestAddress);
     if (!neighbor) nextHops.ask(guestAddress);
     else if (neighbor.port === c.port && neighbor.mac !== c.guestMac) prepare(c, neighbor.mac, this.#identity.mac);

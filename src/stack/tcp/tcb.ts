@@ -31,7 +31,7 @@ export interface TcpContext {
   release(c: Tcb, reason: CloseReason): void;
   /** Both FINs are acknowledged and we sent the first: the owner is told, the tuple stays taken for a while. */
   timeWait(c: Tcb, nowMs: number): void;
-  /** The guest may be behind another MAC address by now. */
+  /** Nothing is acknowledged: the guest may have gone, or be behind another MAC address by now. */
   reroute(c: Tcb): void;
   /** Sends RST (with ACK where `ack` is given) from our side of the connection. */
   reset(c: Tcb, sequence: Seq, ack?: Seq): void;
