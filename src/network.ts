@@ -295,6 +295,11 @@ export class Network {
     this.#request('useConditions', conditions, () => this.#pipeline.condition(conditions));
   }
 
+  /** What makes it worse now. */
+  conditions(): Conditions | undefined {
+    return this.#pipeline.conditions;
+  }
+
   /** What conditions have done to frames, link by link. */
   conditionCounts(): Readonly<ConditionCounts>[] {
     return this.#pipeline.conditionCounts();

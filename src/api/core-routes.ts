@@ -1,6 +1,7 @@
 /** The operations of the HTTP API of a network core alone. */
 
 import { parsePolicyRules } from '../proxy/policy/rule.ts';
+import { parseConditions } from '../stack/link/conditions.ts';
 import { networkMetrics } from './metrics.ts';
 import { networkRoutes } from './network-routes.ts';
 import { openApiDocument } from './openapi.ts';
@@ -24,6 +25,30 @@ export const coreRoutes: readonly Route<CorePort>[] = [
         throw new RequestError(400, (error as Error).message);
       }
       return { json: platform.policy() };
+    },
+  },
+  {
+    method: 'GET',
+    path: '/v1/conditions',
+    summary: "What makes the guests' network worse",
+    answers: 'Conditions',
+    answer: ({ platform }) => ({ json: { conditions: platform.conditions()?.text ?? '' } }),
+  },
+  {
+    method: 'PUT',
+    path: '/v1/conditions',
+    summary: 'Other conditions, in place of all that are in force, at once',
+    takes: 'Conditions',
+    answers: 'Conditions',
+    answer: ({ platform, body }) => {
+      const { conditions } = (body ?? {}) as { conditions?: unknown };
+      if (typeof conditions !== 'string') throw new RequestError(400, 'the body must have the text of the conditions');
+      try {
+        platform.useConditions(parseConditions(conditions));
+      } catch (error) {
+        throw new RequestError(400, (error as Error).message);
+      }
+      return { json: { conditions: platform.conditions()?.text ?? '' } };
     },
   },
   {

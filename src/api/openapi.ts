@@ -136,6 +136,7 @@ const schemas: Readonly<Record<string, Schema>> = {
     ),
   }),
   PolicyRules: object({ rules: { ...text, description: 'As in the setting policy.rules' } }),
+  Conditions: object({ conditions: { ...text, description: 'As in the setting network.conditions; empty: none' } }),
   PolicyAnswers: object({
     answers: list(
       object(

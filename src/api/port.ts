@@ -10,6 +10,7 @@ import type { PolicyRule } from '../proxy/policy/rule.ts';
 import type { PolicyReport } from '../proxy/policy.ts';
 import type { PublishedPort } from '../proxy/published-ports.ts';
 import type { Capture, CaptureOptions } from '../stack/link/capture.ts';
+import type { Conditions } from '../stack/link/conditions.ts';
 import type { Address, FlowRecord } from '../stack/port.ts';
 
 export interface PlatformStatus {
@@ -65,6 +66,8 @@ export interface NetworkPort {
 /** The network core alone, whose options nobody else keeps. */
 export interface CorePort extends NetworkPort {
   usePolicyRules(rules: readonly PolicyRule[]): void;
+  conditions(): Conditions | undefined;
+  useConditions(conditions: Conditions | undefined): void;
 }
 
 export interface PlatformPort extends NetworkPort {

@@ -10,7 +10,14 @@ import { formatAddress, ofIpv4, parseSubnet } from '../stack/wire/address.ts';
 import { type CaptureRequest, captureHelp, captureOptions, readCaptureOptions } from './capture.ts';
 import { type DnsValues, dnsHelp, dnsOptions, readDnsOptions } from './dns-options.ts';
 import { type EntranceRequest, entranceHelp, entranceOptions, openEntrance, readEntranceOptions } from './entrance.ts';
-import { type OptionToken, policyHelp, policyOptions, readPolicyOptions } from './policy-options.ts';
+import { watchPolicyFile } from './policy-file.ts';
+import {
+  type OptionToken,
+  type PolicyChoices,
+  policyHelp,
+  policyOptions,
+  readPolicyOptions,
+} from './policy-options.ts';
 import { type ProxyValues, proxyHelp, proxyOptions, readProxyOptions } from './proxy-options.ts';
 import { type PublishSpec, parsePublishSpec } from './publish-spec.ts';
 import { readRecordingOptions, recordingHelp, recordingOptions } from './recording.ts';
@@ -44,10 +51,11 @@ ${dnsHelp}  --host-sockets KIND   native (system calls, on Linux; the default) o
   --conditions TEXT     make the network worse: delay=40ms,jitter=5ms,loss=1%,burst=1%/25%,rate=10mbit,queue=64k,
                         reorder=1%,duplicate=1%,corrupt=0.1%; for a part of it with direction=up|down (up is from
                         the guest) and to=CIDR; rules are set apart by ';', the first that fits holds; seed=N
-  --api PATH            be asked on a unix socket: slipway net flows|policy|capture --api PATH, and HTTP (/openapi.json)
+  --api PATH            be asked on a unix socket: slipway net flows|policy|dns|capture|conditions
+                        --api PATH, and HTTP (/openapi.json)
 ${policyHelp}${proxyHelp}${entranceHelp}${captureHelp}${recordingHelp}`;
 
-export interface CoreOptions extends NetworkOptions {
+export interface CoreOptions extends NetworkOptions, PolicyChoices {
   readonly publish: readonly PublishSpec[];
   readonly capture: CaptureRequest | undefined;
   readonly entrance: EntranceRequest | undefined;
@@ -104,17 +112,27 @@ export function usage<T>(read: () => T, prefix = ''): T {
 }
 
 /**
- * Takes over proxies, and opens what the host reaches guests and the network itself by; throws for the first that
- * cannot be. The result ends what does not end with the network.
+ * Takes over proxies, opens what the host reaches guests and the network itself by, and follows the file of rules; throws
+ * for the first that cannot be. The result ends what does not end with the network.
  */
-export async function openToHost(network: Network, options: CoreOptions): Promise<() => Promise<void>> {
-  const { publish, entrance, proxy, api } = options;
+export async function openToHost(
+  network: Network,
+  options: CoreOptions,
+  report: (line: string) => void,
+): Promise<() => Promise<void>> {
+  const { publish, entrance, proxy, policyFile, api } = options;
   await network.useHttpProxy(proxy);
   for (const spec of publish) await publishPort(network, spec);
   await openEntrance(network, entrance);
-  if (api === undefined) return async () => undefined;
   // Loaded when it is asked for: most cores have none.
-  return (await import('./core-api.ts')).openApi(network, api);
+  const endApi = api === undefined ? undefined : await (await import('./core-api.ts')).openApi(network, api);
+  const endWatch =
+    policyFile &&
+    watchPolicyFile(policyFile.path, (rules) => network.usePolicyRules([...policyFile.before, ...rules]), report);
+  return async () => {
+    endWatch?.();
+    await endApi?.();
+  };
 }
 
 async function publishPort(network: Network, spec: PublishSpec): Promise<void> {

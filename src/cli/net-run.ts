@@ -73,7 +73,6 @@ export async function run(argv: readonly string[]): Promise<number> {
     return 0;
   }
   if (process.platform !== 'linux') throw new Error("'net run' is for Linux: this system has no network namespaces");
-  const report = (line: string): void => void process.stderr.write(`slipway: ${line}\n`);
   const recording = await startRecording(options, options.record, report);
   const network = new Network({ ...options, ...recording.network });
   let endCapture = async (): Promise<void> => undefined;
@@ -88,6 +87,9 @@ export async function run(argv: readonly string[]): Promise<number> {
     setImmediate(() => process.exit());
   }
 }
+
+/** To whoever started it. */
+const report = (line: string): void => void process.stderr.write(`slipway: ${line}\n`);
 
 async function runIn(network: Network, options: RunOptions): Promise<number> {
   const { mtu, offload, command } = options;
@@ -115,13 +117,13 @@ async function runIn(network: Network, options: RunOptions): Promise<number> {
     const tap = await helper.tap;
     namespace = readlinkSync(`/proc/${child.pid}/ns/net`);
     network.attach(new TapLink(tap.fd, { name: tap.name, mtu, offload }));
-    endApi = await openToHost(network, options);
+    endApi = await openToHost(network, options, report);
   } catch (error) {
     child.kill('SIGKILL');
     if (error instanceof HelperError && error.signal) return ended;
     throw error instanceof HelperError ? new Error(namespaceRemedy(error.said)) : error;
   }
-  for (const line of helper.warnings()) process.stderr.write(`slipway: ${line}\n`);
+  for (const line of helper.warnings()) report(line);
   helper.go();
   const status = await ended;
   for (const signal of FORWARDED) process.off(signal, forward);

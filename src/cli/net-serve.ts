@@ -86,7 +86,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   try {
     endCapture = await startCapture(network, options.capture, report);
     for (const link of await attach(network, options, report, () => ended.resolve(1))) network.attach(link);
-    endApi = await openToHost(network, options);
+    endApi = await openToHost(network, options, report);
   } catch (error) {
     network.close();
     recording.end();

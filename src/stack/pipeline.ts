@@ -113,6 +113,10 @@ export class Pipeline {
       if (conditions || link.conditioned) this.#conditioned.add(link.condition(conditions));
   }
 
+  get conditions(): Conditions | undefined {
+    return this.#conditions;
+  }
+
   /** What conditions have done to frames, link by link. */
   conditionCounts(): Readonly<ConditionCounts>[] {
     return [...this.#conditioned].map(({ counts }) => counts);

@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -128,6 +128,76 @@ t.test('what flows is seen, and ends when the rules deny it', async (t) => {
   box.kill();
   await once(box, 'close');
   t.notOk(existsSync(path));
+});
+
+t.test('conditions of a core alone are shown, changed and ended', async (t) => {
+  const box = start('net', 'run', '--api', path, '--conditions', 'delay=1ms', '--', 'sh', '-c', 'echo up; sleep 1000');
+  t.teardown(() => box.kill());
+  await once(box.stdout!, 'data');
+  const conditions = (...argv: string[]) => slipway('net', 'conditions', '--api', path, ...argv);
+  t.equal((await conditions()).stdout, 'delay=1ms\n');
+  t.same(await conditions('loss=5%,seed=4'), { status: 0, stdout: '', stderr: '' });
+  t.same(JSON.parse((await conditions('--json')).stdout), { conditions: 'loss=5%,seed=4' });
+  t.match(await conditions('loss=5'), { status: 2, stderr: /^slipway: 'loss=5': a share is written/ });
+  t.equal((await conditions('none')).status, 0);
+  t.equal((await conditions()).stdout, 'none\n');
+  const dispatcher = new Agent({ connect: { socketPath: path } });
+  for (const body of ['{}', '{"conditions":"nonsense"}']) {
+    const headers = { 'content-type': 'application/json' };
+    const answer = await request('http://slipway/v1/conditions', { dispatcher, method: 'PUT', headers, body });
+    t.equal(answer.statusCode, 400);
+    await answer.body.dump();
+  }
+  await dispatcher.close();
+  box.kill();
+  await once(box, 'close');
+});
+
+t.test('the file of rules is followed; what is wrong with it is told, and the last good rules stay', async (t) => {
+  const held: Socket[] = [];
+  const server = createServer((socket) => held.push(socket.on('error', () => undefined))).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const rules = join(folder, 'rules');
+  writeFileSync(rules, '# none yet\n');
+  const script = `socat -d -d -u TCP:192.168.65.2:${port} - 2>&1; echo over; exec sleep 1000`;
+  const box = start('net', 'run', '--api', path, '--allow', 'udp', '--policy', rules, '--', 'sh', '-c', script);
+  t.teardown(() => {
+    box.kill();
+    server.close();
+    for (const socket of held) socket.destroy();
+  });
+  let said = '';
+  let told = '';
+  box.stdout!.on('data', (octets) => (said += octets));
+  box.stderr!.on('data', (octets) => (told += octets));
+  await once(server, 'connection');
+  const inForce = async (): Promise<string[]> => {
+    const report = JSON.parse((await slipway('net', 'policy', '--json', '--api', path)).stdout);
+    return report.rules.map(({ rule }: { rule: string }) => rule);
+  };
+  t.same(await inForce(), ['allow udp']);
+
+  writeFileSync(rules, `deny tcp any port ${port}\n`);
+  while (!said.includes('over')) await once(box.stdout!, 'data');
+  t.match(said, /reset by peer/i, 'what is open and denied now ends');
+  t.same(await inForce(), ['allow udp', `deny tcp port ${port}`], 'after those of the command line');
+
+  writeFileSync(rules, 'denied any\n');
+  while (!told.includes('\n')) await once(box.stderr!, 'data');
+  t.match(told, /^slipway: --policy .*rules: 'denied any': a rule is .*; the rules that were in force stay\n$/);
+  told = '';
+  rmSync(rules);
+  while (!told.includes('\n')) await once(box.stderr!, 'data');
+  t.match(told, /cannot be read \(ENOENT\); the rules that were in force stay\n$/);
+  t.same(await inForce(), ['allow udp', `deny tcp port ${port}`]);
+
+  writeFileSync(`${rules}.new`, 'deny 10.0.0.0/8\n');
+  renameSync(`${rules}.new`, rules);
+  while ((await inForce())[1] !== 'deny 10.0.0.0/8');
+  t.pass('and another file in its place holds');
+  box.kill();
+  await once(box, 'close');
 });
 
 t.test('a path that is taken, and one where nobody answers', async (t) => {

@@ -37,6 +37,8 @@ export interface Conditions {
   readonly rules: readonly ConditionRule[];
   /** The same seed and the same frames: the same losses. */
   readonly seed: number;
+  /** As they were written. */
+  readonly text: string;
 }
 
 export class ConditionsError extends Error {
@@ -79,7 +81,7 @@ export function parseConditions(text: string): Conditions | undefined {
         seed = value;
       }),
     );
-  return { rules, seed };
+  return { rules, seed, text };
 }
 
 function parseRule(text: string, seed: (value: number) => void): ConditionRule {

@@ -450,8 +450,10 @@ t.test('the text form', async (t) => {
   t.equal(parseConditions(''), undefined);
   t.equal(parseConditions(' none ; '), undefined);
   const none = { direction: 'both', delayMs: 0, jitterMs: 0, loss: 0, duplicate: 0, corrupt: 0, reorder: 0 };
-  t.same(parseConditions('delay=1.5s, jitter = 500us ,loss=0.1%,rate=10mbit; direction=up,burst=1%/25%/50%,seed=9'), {
+  const text = 'delay=1.5s, jitter = 500us ,loss=0.1%,rate=10mbit; direction=up,burst=1%/25%/50%,seed=9';
+  t.same(parseConditions(text), {
     seed: 9,
+    text,
     rules: [
       { ...none, delayMs: 1500, jitterMs: 0.5, loss: 0.001, rate: 1e7, queueOctets: 125_000 },
       { ...none, direction: 'up', burst: { enter: 0.01, leave: 0.25, loss: 0.5 }, queueOctets: 32_768 },
