@@ -178,7 +178,7 @@ export abstract class NeighborCache<A> {
     const before = this.find(address);
     if (before?.pinned && before.port !== port) return;
     this.remember(port, address, mac);
-    if (before?.state !== undefined && before.state !== 'INCOMPLETE' && before.mac === mac && before.port === port) {
+    if (before && before.state !== 'INCOMPLETE' && before.mac === mac && before.port === port) {
       this.#router = before;
       if (isAnswer) this.#reached(before);
     } else this.#place(address, port, mac, before?.pinned ?? false, isAnswer);

@@ -1,15 +1,12 @@
 /** RFC 6298, Computing TCP's Retransmission Timer. By section. */
 
 import t, { type Test } from 'tap';
-import { TcpScript } from '../stack/tcp/tcp-script.ts';
+import { answered, type TcpScript } from '../stack/tcp/tcp-script.ts';
 import { opening } from './states.ts';
 
 /** Established, with one round trip of `ms` measured. */
 function measured(t: Test, ms: number): TcpScript {
-  const s = new TcpScript(t);
-  s.guestSends('S 0:0(0) <mss 1000,wscale 7>');
-  s.connection.accept(s.owner);
-  s.expect('S. 0:0(0) ack 1');
+  const s = answered(t, '<mss 1000,wscale 7>');
   s.world.nowMs += ms;
   s.guestSends('. 1:1(0) ack 1');
   s.owns('established');

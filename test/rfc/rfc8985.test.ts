@@ -1,7 +1,7 @@
 /** RFC 8985, The RACK-TLP Loss Detection Algorithm for TCP. By section. */
 
 import t, { type Test } from 'tap';
-import { measured, TcpScript } from '../stack/tcp/tcp-script.ts';
+import { answered, measured, type TcpScript } from '../stack/tcp/tcp-script.ts';
 
 const established = (t: Test, window?: number): TcpScript => measured(t, '<mss 1000,wscale 7,sackOK>', window);
 
@@ -146,10 +146,7 @@ t.test('7.4: a probe that mended a loss is answered as any loss; one that came t
 });
 
 t.test('7.4: nor is one whose first transmission the timestamps echo', async (t) => {
-  const s = new TcpScript(t);
-  s.guestSends('S 0:0(0) <mss 1000,wscale 7,sackOK,TS val 1 ecr 0>');
-  s.connection.accept(s.owner);
-  s.expect('S. 0:0(0) ack 1');
+  const s = answered(t, '<mss 1000,wscale 7,sackOK,TS val 1 ecr 0>');
   s.world.nowMs += 10;
   s.guestSends('. 1:1(0) ack 1 <TS val 2 ecr 0>');
   flight(s, 988);

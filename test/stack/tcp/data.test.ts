@@ -36,17 +36,6 @@ t.test(
   },
 );
 
-t.test('RFC 5681 4.2: two full segments are acknowledged at once even then', async (t) => {
-  const s = established(t);
-  s.guestSends('P. 1:11(10) ack 1');
-  s.write(5);
-  s.expect('P. 1:6(5) ack 11');
-  s.guestSends('. 11:1471(1460) ack 6');
-  s.expect();
-  s.guestSends('. 1471:2931(1460) ack 6');
-  s.expect('. 6:6(0) ack 2931');
-});
-
 t.test('segments of the MSS, PSH on the last', async (t) => {
   const s = established(t);
   t.equal(s.write(4000), 4000);

@@ -3,7 +3,7 @@
 import t from 'tap';
 import { icmpFrame, readIp, word } from '../frames.ts';
 import { address } from '../world.ts';
-import { established, TcpScript } from './tcp-script.ts';
+import { answered, established, TcpScript } from './tcp-script.ts';
 
 t.test('a SYN is held until it is accepted, and its repetitions are ignored', async (t) => {
   const s = new TcpScript(t);
@@ -122,10 +122,7 @@ t.test('held SYNs are bounded: the oldest gives way', async (t) => {
 });
 
 t.test('a repeated SYN is answered by the SYN-ACK again; a lost SYN-ACK is sent again by itself', async (t) => {
-  const s = new TcpScript(t);
-  s.guestSends('S 0:0(0)');
-  s.connection.accept(s.owner);
-  s.expect('S. 0:0(0) ack 1');
+  const s = answered(t);
   s.guestSends('S 0:0(0)');
   s.expect('S. 0:0(0) ack 1');
   s.world.nowMs += 999;
@@ -144,10 +141,7 @@ t.test('a repeated SYN is answered by the SYN-ACK again; a lost SYN-ACK is sent 
 t.test(
   'RFC 9293 3.10.7.4: a wrong acknowledgement in SYN-RECEIVED is answered by RST and changes nothing',
   async (t) => {
-    const s = new TcpScript(t);
-    s.guestSends('S 0:0(0)');
-    s.connection.accept(s.owner);
-    s.expect('S. 0:0(0) ack 1');
+    const s = answered(t);
     s.guestSends('. 1:1(0) ack 2');
     s.expect('R 2:2(0)');
     s.guestSends('. 1:1(0) ack 0');
@@ -158,10 +152,7 @@ t.test(
 );
 
 t.test('a SYN again and the acknowledgement of ours, in one batch: nothing is sent again', async (t) => {
-  const s = new TcpScript(t);
-  s.guestSends('S 0:0(0)');
-  s.connection.accept(s.owner);
-  s.expect('S. 0:0(0) ack 1');
+  const s = answered(t);
   s.guestSends('S 0:0(0)', '. 1:1(0) ack 1');
   s.owns('established');
   s.expect();
@@ -170,10 +161,7 @@ t.test('a SYN again and the acknowledgement of ours, in one batch: nothing is se
 });
 
 t.test('data with the last segment of the handshake', async (t) => {
-  const s = new TcpScript(t);
-  s.guestSends('S 0:0(0)');
-  s.connection.accept(s.owner);
-  s.expect('S. 0:0(0) ack 1');
+  const s = answered(t);
   s.guestSends('P. 1:11(10) ack 1');
   s.owns('established', 'received 10');
   s.expect('. 1:1(0) ack 11');

@@ -322,6 +322,15 @@ export class TcpScript {
   }
 }
 
+/** The guest's SYN is answered, and that is all. */
+export function answered(t: Test, options = ''): TcpScript {
+  const s = new TcpScript(t);
+  s.guestSends(`S 0:0(0) ${options}`.trim());
+  s.connection.accept(s.owner);
+  s.expect('S. 0:0(0) ack 1');
+  return s;
+}
+
 /** A connection that the guest has opened. */
 export function established(t: Test, ...how: Parameters<TcpScript['establish']>): TcpScript {
   const s = new TcpScript(t);
