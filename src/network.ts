@@ -473,7 +473,7 @@ export class Network {
   /** Loaded when somebody asks: guests do without. */
   async #loadNames(): Promise<NameLookup> {
     const { NameLookup } = await import('./proxy/dns/name-lookup.ts');
-    const { resolvers } = this.#outside;
+    const { resolvers, hosts } = this.#outside;
     const resolver: Resolver = {
       ask: (...query) => {
         this.#dns.ask(...query);
@@ -481,13 +481,14 @@ export class Network {
         this.#pipeline.wake();
       },
     };
-    return new NameLookup(resolver, this.addresses.gateway, () => resolvers.current().search);
+    return new NameLookup(resolver, this.addresses.gateway, () => resolvers.current().search, hosts);
   }
 
   #loadGuestProxy(): Promise<GuestProxy> {
     this.#guestProxy ??= Promise.all([import('./proxy/http-proxy/guest-proxy.ts'), this.#loadNames()]).then(
       ([{ GuestProxy }, names]) => {
-        return new GuestProxy({ policy: this.#policy, names, settings: this.#proxySettings });
+        const lookup = { addressesOf: (name: string) => names.allAddressesOf(name) };
+        return new GuestProxy({ policy: this.#policy, names: lookup, settings: this.#proxySettings });
       },
     );
     return this.#guestProxy;

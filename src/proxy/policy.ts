@@ -5,7 +5,7 @@
  *
  * 1. Never dialled, whatever the settings: 0/8 and :: (connect() to them reaches loopback listeners), loopback,
  *    link-local and other addresses of metadata services, multicast, broadcast, reserved, IPv4-compatible addresses, and
- *    such IPv4 addresses inside transition formats (NAT64, 6to4, SIIT). Mapped addresses are IPv4 addresses here
+ *    such IPv4 addresses inside transition formats (NAT64, 6to4, SIIT, Teredo, ISATAP). Mapped addresses are IPv4 addresses here
  *    (decision 6), so ::ffff:127.0.0.1 is loopback. The guest's own network is not the host's: what is not served inside
  *    it is answered as such a network's router would.
  * 2. The host itself: the alias, which alone leads to the host's loopback, and the host's own other addresses, where a
@@ -174,6 +174,10 @@ function embedded(address: Address): Address | undefined {
   if (first === 0x0064ff9b && word(address, 1) >>> 16 === 1) return ofIpv4(word(address, 3));
   // RFC 7915 and before it RFC 2765 2.1: ::ffff:0:a.b.c.d.
   if (first === 0 && word(address, 1) === 0 && word(address, 2) === -65536) return ofIpv4(word(address, 3));
+  // RFC 4380 4: 2001::/32, the client's address with its bits turned over.
+  if (first === 0x20010000) return ofIpv4(~word(address, 3));
+  // RFC 5214 6.1: an interface identifier 0:5efe:a.b.c.d, or 200:5efe:a.b.c.d.
+  if ((word(address, 2) & ~0x02000000) === 0x5efe) return ofIpv4(word(address, 3));
   // RFC 3056 2: 2002:V4ADDR::/48.
   if (first >>> 16 === 0x2002) return ofIpv4((first << 16) | (word(address, 1) >>> 16));
   return undefined;

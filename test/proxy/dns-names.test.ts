@@ -336,10 +336,11 @@ t.test('the log: a ring of the queries of late, by whom each was answered', asyn
 t.test(
   'names for the HTTP proxy are asked as a guest would, by the same zones; short ones by the search list',
   async (t) => {
-    const { dns, hostNet, useHosts, netstack } = split();
+    const { dns, hostNet, hosts, useHosts, netstack } = split();
     useHosts('127.0.0.1 web.local');
     let search: string[] = [];
     const lookup = new NameLookup(dns, address('192.168.65.1'), () => search);
+    const withHosts = new NameLookup(dns, address('192.168.65.1'), () => search, hosts);
     const answer = (records: (asked: Uint8Array) => Uint8Array): void => {
       for (const socket of hostNet.sockets)
         for (const { payload, server } of socket.sent.splice(0))
@@ -370,6 +371,27 @@ t.test(
     t.same(await addresses('intranet', said), ['10.8.7.7', 'fd00::7']);
     t.same(names, ['intranet.example.org A', 'intranet.example.org AAAA', 'intranet.corp A', 'intranet.corp AAAA']);
     t.same(await addresses('none.example', said), []);
+    useHosts(
+      '::1 ip6-localhost\n169.254.169.254 metadata\n10.0.0.9 169.254.0.9 both\n169.254.0.9 both\n127.0.0.1 web.local',
+    );
+    const all = async (name: string): Promise<string[]> => {
+      const found = withHosts.allAddressesOf(name);
+      for (let i = 0; i < 4; i++) {
+        answer(said);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      return (await found).map(formatAddress);
+    };
+    search = [];
+    for (const [name, wanted] of [
+      ['ip6-localhost', ['127.0.0.1', '::1']],
+      ['localhost.localdomain', ['127.0.0.1']],
+      ['metadata', ['169.254.169.254']],
+      ['both', ['10.0.0.9', '169.254.0.9']],
+      ['web.local', ['192.168.65.2']],
+      ['none.example', []],
+    ] as const)
+      t.same(await all(name), wanted, `${name}: what an upstream proxy on this machine would find`);
     t.equal(netstack.sent.length, 0, 'no guest hears of it');
   },
 );

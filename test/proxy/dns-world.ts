@@ -107,14 +107,15 @@ export function setUp(
     ...{ subnets: [], gateways: [gateway], hostAliases: [alias], limits, clock },
     rules: parsePolicyRules(rules),
   });
-  let hosts: HostsTable = parseHosts('');
+  let table: HostsTable = parseHosts('');
+  const hosts = { current: () => table };
   const useHosts = (text: string): void => {
-    hosts = parseHosts(text);
+    table = parseHosts(text);
   };
   const dns = new DnsForwarder(
     {
       ...{ netstack, hostNet, resolvers, policy, clock, random: seededRandom() },
-      ...{ hosts: { current: () => hosts }, resolved: policy.resolved },
+      ...{ hosts, resolved: policy.resolved },
     },
     { addresses: [gateway], names: standardNames([gateway], [alias]), hostAliases: [alias], ...extra },
   );
@@ -136,5 +137,5 @@ export function setUp(
     clock.now += ms;
     dns.poll(clock.now);
   };
-  return { netstack, hostNet, resolvers, clock, policy, dns, useHosts, send, ask, socket, through, advance };
+  return { netstack, hostNet, resolvers, clock, policy, dns, hosts, useHosts, send, ask, socket, through, advance };
 }

@@ -6,7 +6,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import dgram from 'node:dgram';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
 import net from 'node:net';
@@ -224,6 +224,19 @@ t.test('no form of the host’s loopback is reached through it', async (t) => {
   t.equal(await curl(...proxy, 'http://half.example/'), '403', 'an upstream proxy might take the other address');
   t.same(asked, [], 'the upstream proxy was asked for none');
   await network.useHttpProxy(undefined);
+});
+
+t.test('nor by what an upstream proxy on this machine calls it', async (t) => {
+  await network.useHttpProxy(settings());
+  writeFileSync(join(folder, 'hosts'), '::1 own.name ip6-localhost\n169.254.169.254 metadata.internal\n');
+  const proxy = ['--proxy', 'http://192.168.65.1:3128', '-o', '/dev/null', '-w', '%{http_code} %{http_connect}'];
+  for (const name of ['localhost', 'ip6-localhost', 'localhost.localdomain', 'metadata.internal', 'a.localhost'])
+    for (const words of [[`http://${name}:8000/`], ['-p', `http://${name}:8000/`]]) {
+      const { text, asked } = await seen(...proxy, ...words);
+      t.match(text, /403/, `${words}`);
+      t.same(asked, []);
+    }
+  rmSync(join(folder, 'hosts'));
 });
 
 t.test('with an upstream proxy: by name, and without the guest’s knowing', async (t) => {

@@ -39,6 +39,9 @@ const addresses = [
   '64:ff9b::',
   '2002:7f00:1::1',
   '2002::1',
+  '2001:0:102:304::80ff:fffe',
+  '2001:db8::5efe:127.0.0.1',
+  '2001:db8::200:5efe:a9fe:a9fe',
   'fe80::1',
   'ff01::1',
   'ff02::1',
@@ -49,7 +52,7 @@ const addresses = [
 ];
 
 /** IPv6 addresses that carry one of IPv4, which only a router of the host's could take out. */
-const transition = /^(?:64:ff9b:|2002:|::ffff:0:)/;
+const transition = /^(?:64:ff9b:|2002:|2001:|::ffff:0:)/;
 
 /** As a host in a URL, a CONNECT or a Host field. */
 const written = [

@@ -1,7 +1,7 @@
 /** Containers at their own addresses, by the entrance; and their HTTP through an upstream proxy that they know nothing of. */
 
 import { once } from 'node:events';
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -73,5 +73,41 @@ withInstance('the entrance and upstream proxies', async (t, slipway) => {
     await until('it to be excluded', async () => (await fetch()).stdout === '');
     await slipway.slipway('config', 'unset', 'network.httpProxy', 'network.noProxy');
     t.equal((await fetch()).stdout, '');
+  });
+
+  await t.test('containers are told of the proxy as the README has it, for this daemon alone', async (t) => {
+    const asked: string[] = [];
+    const proxy = createServer((request, response) => {
+      asked.push(request.url!);
+      response.end('from the proxy\n');
+    });
+    await once(proxy.listen(0, '127.0.0.1'), 'listening');
+    const config = join(slipway.env.DOCKER_CONFIG!, 'config.json');
+    const before = existsSync(config) ? readFileSync(config, 'utf8') : '{}';
+    t.teardown(async () => {
+      writeFileSync(config, before);
+      proxy.close();
+      proxy.closeAllConnections();
+      await slipway.slipway('config', 'unset', 'network.httpProxy');
+    });
+    const readme = readFileSync(join(import.meta.dirname, '../../README.md'), 'utf8');
+    const example = /```json\n(\{\n {2}"proxies"[\s\S]*?)```/.exec(readme)![1]!;
+    const socket = 'unix:///home/me/.local/share/slipway/docker.sock';
+    const proxies = JSON.parse(example.replace(socket, `unix://${slipway.dockerSocket}`));
+    writeFileSync(config, JSON.stringify({ ...JSON.parse(before), ...proxies }));
+    const { port } = proxy.address() as AddressInfo;
+    await slipway.slipway('config', 'set', `network.httpProxy=http://127.0.0.1:${port}`);
+    // A port that nothing is intercepted at.
+    const script = 'env | grep -i _proxy= | sort; wget -q -T 20 -O - http://203.0.113.80:8080/x';
+    const told = await slipway.docker('run', '--rm', busybox, 'sh', '-c', script);
+    t.match(told, /^HTTPS_PROXY=http:\/\/http\.docker\.internal:3128$/m);
+    t.match(told, /^http_proxy=http:\/\/http\.docker\.internal:3128$/m);
+    t.match(told, /^NO_PROXY=localhost,/m);
+    t.match(told, /^from the proxy$/m);
+    t.same(asked, ['http://203.0.113.80:8080/x']);
+
+    const elsewhere = JSON.stringify({ ...JSON.parse(before), ...JSON.parse(example) });
+    writeFileSync(config, elsewhere);
+    t.equal(await slipway.docker('run', '--rm', busybox, 'sh', '-c', 'env | grep -ic _proxy= || true'), '0\n');
   });
 });

@@ -39,3 +39,16 @@ export function hostsForGuests(hosts: HostsTable, hostAliases: readonly Address[
   }
   return told;
 }
+
+/**
+ * Addresses that this machine may have for a name and guests are not told: who resolves it here, as an upstream proxy of
+ * the host's does, may go there. Of the loopback's own names with or without the file's saying so.
+ */
+export function untoldAddresses(hosts: HostsTable, name: string): readonly Address[] {
+  const known = hosts.get(name) ?? [];
+  const told = hostsForGuests(new Map([[name, known]]), known).get(name) ?? [];
+  const own = loopbackNames.test(name) ? [loopback] : [];
+  return [...own, ...known.filter((address) => !told.includes(address))];
+}
+
+const loopback = parseAddress('127.0.0.1')!;

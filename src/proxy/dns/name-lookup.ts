@@ -6,6 +6,8 @@
 
 import { ADDRESS_OCTETS, type Address, setIpv4 } from '../../stack/wire/address.ts';
 import type { NameLookupPort } from '../http-proxy/port.ts';
+import type { HostsPort } from '../port.ts';
+import { untoldAddresses } from './hosts.ts';
 import {
   CLASS_IN,
   HEADER_OCTETS,
@@ -38,12 +40,14 @@ export class NameLookup implements NameLookupPort {
   readonly #resolver: Resolver;
   readonly #asker: Address;
   readonly #search: () => readonly string[];
+  readonly #hosts: HostsPort | undefined;
 
   /** `asker`: on whose address' behalf it asks, for the log. */
-  constructor(resolver: Resolver, asker: Address, search: () => readonly string[]) {
+  constructor(resolver: Resolver, asker: Address, search: () => readonly string[], hosts?: HostsPort) {
     this.#resolver = resolver;
     this.#asker = asker;
     this.#search = search;
+    this.#hosts = hosts;
   }
 
   async addressesOf(name: string): Promise<readonly Address[]> {
@@ -56,6 +60,11 @@ export class NameLookup implements NameLookupPort {
       if (found.some((addresses) => addresses.length > 0)) return found.flat();
     }
     return [];
+  }
+
+  /** The same, and what else this machine may have for it: whoever is handed the name, not an address, may go there. */
+  async allAddressesOf(name: string): Promise<readonly Address[]> {
+    return [...(await this.addressesOf(name)), ...untoldAddresses(this.#hosts?.current() ?? new Map(), name)];
   }
 
   async #addresses(name: string, type: number): Promise<Address[]> {

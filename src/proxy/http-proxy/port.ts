@@ -3,6 +3,9 @@
 import type { Address } from '../../stack/port.ts';
 
 export interface NameLookupPort {
-  /** The addresses of a name in lower case; empty: there are none, or nobody says. Never rejects. */
+  /**
+   * The addresses of a name in lower case, those included that this machine alone may have for it; empty: there are none,
+   * or nobody says. Never rejects.
+   */
   addressesOf(name: string): Promise<readonly Address[]>;
 }
