@@ -1,8 +1,11 @@
 /** Who is where, and for how long that is believed: ARP's and neighbour discovery's alike. */
 
+import fc from 'fast-check';
 import t from 'tap';
 import { macToBytes } from '../../src/stack/wire/ethernet.ts';
 import { AbsentGuest, type Family } from './absent-guest.ts';
+import { assertRecorded } from './recorded-stack.ts';
+import type { Owner } from './tcp/tcp-script.ts';
 import { address } from './world.ts';
 
 const MOVED_MAC = 0x02_00_00_00_00_09;
@@ -38,6 +41,23 @@ for (const family of families) {
     t.same(absent.world.drops()['no-neighbour'], 2);
     absent.datagram(4);
     t.same(absent.sees(), ['to 3: 4']);
+  });
+
+  t.test(`${family}: places for what waits are given back`, async (t) => {
+    const absent = new AbsentGuest(family);
+    for (let time = 0; time < 70; time++) {
+      absent.datagram();
+      absent.world.advance(3_000);
+      absent.datagram();
+      absent.sees();
+      absent.answers();
+      t.same(absent.sees(), ['to 3: 1']);
+      absent.world.advance(45_000);
+      // Nobody answers what follows from its use.
+      absent.datagram();
+      absent.world.advance(11_000);
+      absent.sees();
+    }
   });
 
   t.test(`${family}: a datagram that waits in vain is counted`, async (t) => {
@@ -201,6 +221,70 @@ for (const family of families) {
       t.same(owner.take(), ['closed EHOSTUNREACH']);
     }
   });
+
+  t.test(
+    `${family}: whatever happens, nothing is asked too often, lost uncounted, sent astray, or left behind`,
+    async () => {
+      const mac = fc.integer({ min: 3, max: 5 }).map((host) => 0x02_00_00_00_00_00 + host);
+      const event = fc.oneof(
+        fc.record({ kind: fc.constant('datagram' as const), to: fc.constantFrom(guest, container) }),
+        fc.record({ kind: fc.constant('connect' as const), to: fc.constantFrom(guest, container) }),
+        fc.record({ kind: fc.constant('speaks' as const), mac }),
+        fc.record({ kind: fc.constant('answers' as const), mac }),
+        fc.record({ kind: fc.constant('wait' as const), ms: fc.oneof(fc.nat(2_000), fc.nat(20_000)) }),
+      );
+      const property = fc.property(fc.array(event, { maxLength: 40 }), fc.nat(), (events, seed) => {
+        const absent = new AbsentGuest(family, { seed });
+        const { world } = absent;
+        const owners: Owner[] = [];
+        const askedAtMs = new Map<string, number>();
+        let [sent, arrived, place] = [0, 0, 0];
+        const look = (): void => {
+          for (const frame of absent.sees()) {
+            const question = /who has (.*)$/.exec(frame)?.[1];
+            if (question !== undefined) {
+              const before = askedAtMs.get(question) ?? Number.NEGATIVE_INFINITY;
+              if (world.nowMs - before < 1000)
+                throw new Error(`${frame}: ${world.nowMs - before} ms after the last time`);
+              askedAtMs.set(question, world.nowMs);
+            } else if (frame !== `to ${place}: segment`) {
+              if (frame !== `to ${place}: 1`) throw new Error(`${frame}, but the guest is at ${place}`);
+              arrived++;
+            }
+          }
+        };
+        const wait = (ms: number): void => {
+          const end = world.nowMs + ms;
+          for (let at = world.netstack.pollAt(); at <= end; at = world.netstack.pollAt()) {
+            world.nowMs = Math.max(world.nowMs, at);
+            look();
+          }
+          world.nowMs = end;
+          look();
+        };
+        for (const now of events) {
+          if (now.kind === 'datagram') {
+            sent++;
+            absent.datagram(1, now.to);
+          } else if (now.kind === 'connect') owners.push(absent.connect(now.to));
+          else if (now.kind === 'wait') wait(now.ms);
+          else {
+            place = now.mac - 0x02_00_00_00_00_00;
+            if (now.kind === 'speaks') absent.speaks(now.mac);
+            else absent.answers(now.mac);
+          }
+          look();
+        }
+        wait(200_000);
+        if (world.netstack.pollAt() !== Number.POSITIVE_INFINITY) throw new Error('a timer is left');
+        const lost = world.drops()['no-neighbour'] ?? 0;
+        if (arrived + lost !== sent) throw new Error(`of ${sent} datagrams ${arrived} arrived and ${lost} are counted`);
+        for (const owner of owners)
+          if (!/^closed E(HOSTUNREACH|TIMEDOUT)$/.test(owner.take().join())) throw new Error('a connection hangs');
+      });
+      assertRecorded(`neighbours-${family}`, property, { numRuns: 300 });
+    },
+  );
 
   t.test(`${family}: a thousand addresses are asked for at a time, the oldest gives way`, async (t) => {
     const absent = new AbsentGuest(family);
