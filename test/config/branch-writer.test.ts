@@ -7,7 +7,7 @@ import type { GitRefs } from '../../src/config/adapter/git-refs.ts';
 
 t.test('what comes just as the writer ends is done as well', async (t) => {
   let head: string | undefined;
-  const store = { batch: () => ({ flush: async () => undefined }) } as unknown as GitObjectStore;
+  const store = { batch: () => ({ stage: () => undefined }) } as unknown as GitObjectStore;
   const refs = {
     read: async () => head,
     move: async (_branch: string, _from: string | undefined, to: string | undefined) => {

@@ -20,7 +20,7 @@ const open = (): Promise<Database> =>
   });
 const database = await open();
 const outcomes: { commits: number; code: string; message: string; sameHead: boolean; sameTree: boolean }[] = [];
-/** A few objects become loose ones, many a pack. */
+/** A few files, and many. */
 for (const files of [1, 30]) {
   let head = await database.commit('user', [{ path: 'x', content: 'good' }], { message: 'good' });
   for (let commits = 1; ; commits++) {

@@ -1,7 +1,7 @@
 /** The repository on disk under stress: git beside us, locks left behind, a full disk, packing. */
 
 import { execFile, execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -9,6 +9,7 @@ import { filter, firstValueFrom } from 'rxjs';
 import t from 'tap';
 import { GitDatabase } from '../../src/config/adapter/git-database.ts';
 import { GitPacking } from '../../src/config/adapter/git-packing.ts';
+import { joinPacks, wasOvertaken } from '../../src/config/adapter/pack-joining.ts';
 import type { Database } from '../../src/config/database.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-storage-'));
@@ -26,6 +27,12 @@ function open(directory: string): Promise<Database> {
     nowMs: () => Date.now(),
     log: () => undefined,
   });
+}
+
+/** Names of the packs. */
+function packs(directory: string): string[] {
+  const files = readdirSync(join(directory, 'objects/pack'));
+  return files.filter((name) => name.endsWith('.idx')).map((name) => name.slice(0, -4));
 }
 
 function fsck(directory: string): string {
@@ -135,28 +142,99 @@ t.test('a full disk: the commit fails whole, the old state stays, and with room 
     });
 });
 
-t.test('what gathers is packed in the background, under readers', async (t) => {
-  const directory = join(folder, 'packed');
+t.test('small packs become one, under readers, and the rest is as it was', async (t) => {
+  const directory = join(folder, 'joined');
   const database = await open(directory);
-  const packs = (): number =>
-    readdirSync(join(directory, 'objects/pack')).filter((name) => name.endsWith('.idx')).length;
   const heads: string[] = [];
-  for (let group = 0; group < 30; group++)
-    heads.push(
-      ...(await Promise.all(
-        Array.from({ length: 6 }, (_, i) =>
-          database.commit('user', [{ path: `k/${i}`, content: `${group}` }], { message: `${group}.${i}` }),
-        ),
-      )),
-    );
-  t.ok(packs() > 24);
+  for (let i = 0; i < 70; i++)
+    heads.push(await database.commit('user', [{ path: `k/${i % 7}`, content: `${i}` }], { message: `${i}` }));
+  t.equal(packs(directory).length, 70);
   const reader = await open(directory);
   await reader.commitRecord(heads[0]!);
-  const said: string[] = [];
-  await new GitPacking(directory, (line) => said.push(line)).consider();
-  t.same(said, []);
-  t.equal(packs(), 1);
+  const deltas = packs(directory)[3]!;
+  writeFileSync(join(directory, 'objects/pack', `${deltas}.keep`), '');
+  await new GitPacking(directory, (line) => t.fail(line)).consider();
+  t.equal(packs(directory).length, 2);
+  t.ok(packs(directory).includes(deltas), 'one that is to be kept is kept');
   t.equal((await reader.log('user')).length, heads.length, 'who had the packs open finds everything');
+  const fresh = await open(directory);
+  t.equal((await fresh.log('user')).length, heads.length);
+  t.equal(execFileSync('git', ['rev-list', '--count', '--objects', 'user'], { cwd: directory }).toString(), '280\n');
+  t.equal(fsck(directory).trim(), '');
+  t.same(readdirSync(join(directory, 'pending')), []);
+});
+
+t.test('a pack that is damaged or has deltas is not joined', async (t) => {
+  const directory = join(folder, 'apart');
+  const database = await open(directory);
+  for (let i = 0; i < 70; i++) await database.commit('user', [{ path: 'x', content: `${i}` }], { message: `${i}` });
+  const [damaged = ''] = packs(directory);
+  const path = join(directory, 'objects/pack', `${damaged}.pack`);
+  const octets = readFileSync(path);
+  octets[40]! ^= 1;
+  writeFileSync(path, octets);
+  await joinPacks(directory, 64);
+  t.equal(packs(directory).length, 2);
+  t.ok(packs(directory).includes(damaged));
+  octets[40]! ^= 1;
+  writeFileSync(path, octets);
+  execFileSync('git', ['repack', '-adfq'], { cwd: directory });
+  const [withDeltas = ''] = packs(directory);
+  for (let i = 0; i < 3; i++) await database.commit('user', [{ path: 'y', content: `${i}` }], { message: `${i}` });
+  await joinPacks(directory, 2);
+  t.equal(packs(directory).length, 2);
+  t.ok(packs(directory).includes(withDeltas), 'deltas by offset stay where they are');
+  t.equal(fsck(directory).trim(), '');
+});
+
+t.test('packs joined by several at once, and by git, beside writers: nothing is lost', async (t) => {
+  const directory = join(folder, 'beside');
+  const writers = [await open(directory), await open(directory)];
+  let writing = true;
+  const write = async (database: Database, name: string): Promise<void> => {
+    for (let i = 0; i < 60; i++)
+      await database.commit('user', [{ path: `n/${name}${i}`, content: name }], { message: name });
+  };
+  const keepJoining = async (): Promise<void> => {
+    while (writing)
+      await joinPacks(directory, 4).catch((error) => {
+        if (!wasOvertaken(error)) throw error;
+      });
+  };
+  const collect = async (): Promise<void> => {
+    // Git may find gone what it had looked up before, as beside any other repack, and then leaves all as it is.
+    while (writing) await run('git', ['gc', '--quiet'], { cwd: directory, env }).catch(() => undefined);
+  };
+  const beside = [keepJoining(), keepJoining(), collect()];
+  await Promise.all([write(writers[0]!, 'a'), write(writers[1]!, 'b')]);
+  writing = false;
+  await Promise.all(beside);
+  const names = execFileSync('git', ['ls-tree', '-r', '--name-only', 'user'], { cwd: directory, encoding: 'utf8' });
+  t.equal(names.trim().split('\n').length, 120);
+  t.equal((await (await open(directory)).log('user')).length, 120);
+  t.equal(fsck(directory).trim(), '');
+});
+
+t.test('loose objects that have gathered are packed by git in the background, under readers', async (t) => {
+  const directory = join(folder, 'packed');
+  const database = await open(directory);
+  const heads = await Promise.all(
+    Array.from({ length: 1200 }, (_, i) =>
+      database.commit('user', [{ path: `k/${i % 40}`, content: `${i}` }], { message: `${i}` }),
+    ),
+  );
+  const reader = await open(directory);
+  await reader.commitRecord(heads[0]!);
+  const folderOfPacks = join(directory, 'objects/pack');
+  for (const name of packs(directory)) {
+    const aside = readFileSync(join(folderOfPacks, `${name}.pack`));
+    for (const kind of ['idx', 'pack']) rmSync(join(folderOfPacks, `${name}.${kind}`));
+    execFileSync('git', ['-c', 'core.fsync=none', 'unpack-objects', '-q'], { cwd: directory, input: aside });
+  }
+  t.same(packs(directory), []);
+  await new GitPacking(directory, (line) => t.fail(line)).consider();
+  t.equal(packs(directory).length, 1);
+  t.equal((await reader.log('user')).length, heads.length, 'who had read before finds everything');
   t.notOk(existsSync(join(directory, 'gc.pid')));
   t.equal(fsck(directory).trim(), '');
 });

@@ -5,10 +5,11 @@ import { GitDatabase } from '../../src/config/adapter/git-database.ts';
 const [directory = '', name = ''] = process.argv.slice(2);
 const database = await GitDatabase.open({
   directory,
-  watching: false,
+  // So packs are joined, and git gc runs, beside the commits.
+  watching: true,
   author: { name, email: 'writer@example.org' },
   nowMs: () => Date.now(),
-  log: () => undefined,
+  log: (line) => process.stderr.write(`${line}\n`),
 });
 const path = `n/${name}`;
 for (;;) {

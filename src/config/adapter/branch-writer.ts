@@ -83,8 +83,8 @@ export class BranchWriter {
         }
       }
       if (head !== from) {
-        const write = head === undefined ? undefined : (): Promise<void> => batch.flush(head);
-        if (!(await this.#refs.move(this.#branch, from, head, write))) continue;
+        const objects = head === undefined ? undefined : batch.stage(head);
+        if (!(await this.#refs.move(this.#branch, from, head, objects))) continue;
       }
       for (const tell of outcomes) tell();
       return;

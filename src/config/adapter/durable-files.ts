@@ -5,9 +5,9 @@
  * less than handing them to another thread costs.
  */
 
-import { randomBytes } from 'node:crypto';
-import { closeSync, fsync, openSync, renameSync, rmSync, writeFile, writeFileSync } from 'node:fs';
-import { mkdir, statfs } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { closeSync, fsync, mkdirSync, openSync, renameSync, unlinkSync, writeFile, writeFileSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -21,45 +21,67 @@ export function errorCode(error: unknown): string | undefined {
   return (error as NodeJS.ErrnoException).code;
 }
 
-/** Writes and syncs a new file. */
-export async function writeNew(path: string, octets: Uint8Array): Promise<void> {
-  const file = openSync(path, 'wx', 0o600);
-  try {
-    if (octets.length <= AT_ONCE_OCTETS) writeFileSync(file, octets);
-    else await write(file, octets);
-    await sync(file);
-  } catch (error) {
-    rmSync(path, { force: true });
-    throw error;
-  } finally {
-    closeSync(file);
+/** New files that are to last together. */
+export class FreshFiles {
+  readonly #files: { readonly path: string; readonly octets: Uint8Array }[] = [];
+
+  /** Nothing may be at `path`. */
+  add(path: string, octets: Uint8Array): void {
+    this.#files.push({ path, octets });
+  }
+
+  /**
+   * Makes all of them, or none. A sync under way holds up whoever makes a file, by the journals of ext4 and XFS: so all
+   * are made and written before the first is synced.
+   */
+  async write(): Promise<void> {
+    const open: number[] = [];
+    try {
+      for (const { path, octets } of this.#files) {
+        const file = create(path);
+        open.push(file);
+        if (octets.length <= AT_ONCE_OCTETS) writeFileSync(file, octets);
+        else await write(file, octets);
+      }
+      const syncs = await Promise.allSettled(open.map((file) => sync(file)));
+      for (const ended of syncs) if (ended.status === 'rejected') throw ended.reason;
+    } catch (error) {
+      for (const { path } of this.#files.slice(0, open.length)) removeIfThere(path);
+      throw error;
+    } finally {
+      for (const file of open) closeSync(file);
+    }
+  }
+
+  /** Those of them that have not been renamed. */
+  remove(): void {
+    for (const { path } of this.#files) removeIfThere(path);
   }
 }
 
-/** Writes and syncs a new file of a name of its own in `folder`; its path. */
-export async function writeFresh(folder: string, prefix: string, octets: Uint8Array): Promise<string> {
-  const path = join(folder, `${prefix}${process.pid}-${randomBytes(8).toString('hex')}`);
-  await writeNew(path, octets);
-  return path;
-}
-
-/** Gives a fresh file its name, making the folder when need be. One of the same name and content may be there. */
-export async function publish(fresh: string, path: string): Promise<void> {
+function create(path: string): number {
   try {
-    renameSync(fresh, path);
+    return openSync(path, 'wx', 0o600);
   } catch (error) {
     if (errorCode(error) !== 'ENOENT') throw error;
-    await makeFolders(dirname(path));
-    renameSync(fresh, path);
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    return openSync(path, 'wx', 0o600);
   }
 }
 
-/** File systems whose journal is one log: a sync of anything makes every name given before it last. By statfs(2)'s type. */
-const ONE_LOG = new Set([0xef53 /* ext4 */, 0x58465342 /* XFS */, 0x01021994 /* tmpfs, where nothing lasts */]);
+/** Writes and syncs a new file. */
+export async function writeNew(path: string, octets: Uint8Array): Promise<void> {
+  const files = new FreshFiles();
+  files.add(path, octets);
+  await files.write();
+}
 
-/** Whether `syncFolder` of each folder may be left to a later sync in `folder`'s file system. */
-export async function hasOneLog(folder: string): Promise<boolean> {
-  return ONE_LOG.has((await statfs(folder)).type);
+export function removeIfThere(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (errorCode(error) !== 'ENOENT') throw error;
+  }
 }
 
 /** Makes the names in a folder last. */
@@ -77,11 +99,12 @@ export async function syncFolder(path: string): Promise<void> {
 /** Replaces a file by one of this content. */
 export async function replaceFile(path: string, content: Uint8Array): Promise<void> {
   const folder = dirname(path);
-  const fresh = await writeFresh(folder, '.new-', content);
+  const fresh = join(folder, `.new-${randomUUID()}`);
+  await writeNew(fresh, content);
   try {
     renameSync(fresh, path);
   } catch (error) {
-    rmSync(fresh, { force: true });
+    removeIfThere(fresh);
     throw error;
   }
   await syncFolder(folder);

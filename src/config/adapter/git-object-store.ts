@@ -1,8 +1,8 @@
 /**
  * The objects of a git repository on disk. Loose ones are read here, packed ones by git-pack-reader.ts; whatever has been
- * read or written is kept, decoded, up to a bound. Objects are written through a batch: synced under
- * a name of their own, then renamed into place, so that an object which can be seen is whole. A small batch becomes
- * loose objects, a large one a pack.
+ * read or written is kept, decoded, up to a bound. Objects are written through a batch, as one pack: synced under a name
+ * of its own, then renamed into place, so that an object which can be seen is whole. That a pack is two files to sync,
+ * however many objects a commit has, is what a commit's time depends on; packs are joined later (pack-joining.ts).
  *
  * An object that nothing refers to yet is safe from a `git gc` beside us for two weeks, as git counts from its last
  * writing: one that is there already is written anew.
@@ -11,11 +11,10 @@
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { inflateSync } from 'node:zlib';
 import { type CommitRecord, DatabaseError } from '../database.ts';
 import {
-  concat,
   EMPTY_TREE,
   encodeCommit,
   encodeTree,
@@ -25,13 +24,12 @@ import {
   type RawEntry,
 } from '../git-object.ts';
 import type { ObjectReader, Objects } from '../objects.ts';
-import { deflated } from './deflated.ts';
-import { errorCode, hasOneLog, publish, syncFolder, writeFresh } from './durable-files.ts';
+import { errorCode, FreshFiles, syncFolder } from './durable-files.ts';
 import { GitPackReader } from './git-pack-reader.ts';
 import { makePack, type PackedObject } from './git-pack-writer.ts';
+import { pendingPath } from './pending-files.ts';
+import type { Staged } from './ref-lock.ts';
 
-/** More objects than these become a pack. */
-const LOOSE_AT_MOST = 12;
 const CACHE_OCTETS = 32 << 20;
 /** What an object costs in memory beside its octets. */
 const OVERHEAD_OCTETS = 300;
@@ -48,7 +46,6 @@ export class GitObjectStore implements ObjectReader {
   readonly #directory: string;
   readonly #cache = new Map<string, GitObject>();
   #cachedOctets = 0;
-  #oneLog: boolean | undefined;
   readonly #packs: GitPackReader;
 
   /** `directory`: of the bare repository. */
@@ -79,48 +76,24 @@ export class GitObjectStore implements ObjectReader {
     return new ObjectBatch(this);
   }
 
-  /** Writes objects, synced; their names last once a ref has been moved after this. */
-  async write(objects: readonly PackedObject[]): Promise<void> {
-    if (objects.length === 0) return;
-    if (objects.length > LOOSE_AT_MOST) await this.#writePack(objects);
-    else await this.#writeLoose(objects);
-    for (const { hash, type, content } of objects) this.#keep(hash, { type, content });
-  }
-
-  async #writeLoose(objects: readonly PackedObject[]): Promise<void> {
-    const folder = join(this.#directory, 'objects');
-    const fresh = await settled(
-      objects.map(({ type, content }) =>
-        writeFresh(folder, 'tmp_obj_', deflated(concat([objectHead(type, content.length), content]))),
-      ),
-    );
-    const paths = objects.map(({ hash }) => join(folder, hash.slice(0, 2), hash.slice(2)));
-    try {
-      await Promise.all(paths.map((path, i) => publish(fresh[i]!, path)));
-    } catch (error) {
-      for (const path of fresh) fs.rmSync(path, { force: true });
-      throw error;
-    }
-    await this.#syncFolders([folder, ...new Set(paths.map(dirname))]);
-  }
-
-  async #writePack(objects: readonly PackedObject[]): Promise<void> {
+  /** Objects to be written, as a pack. */
+  stage(objects: readonly PackedObject[]): Staged | undefined {
+    if (objects.length === 0) return undefined;
     const folder = join(this.#directory, 'objects', 'pack');
     const { name, pack, index } = makePack(objects);
-    const [packPath, indexPath] = await settled([
-      writeFresh(folder, 'tmp_pack_', pack),
-      writeFresh(folder, 'tmp_idx_', index),
-    ]);
-    await publish(packPath!, join(folder, `pack-${name}.pack`));
-    await publish(indexPath!, join(folder, `pack-${name}.idx`));
-    this.#packs.add(name);
-    await this.#syncFolders([folder]);
-  }
-
-  /** The sync of the ref to come makes the names last as well where the file system has one log. */
-  async #syncFolders(folders: readonly string[]): Promise<void> {
-    this.#oneLog ??= await hasOneLog(this.#directory);
-    if (!this.#oneLog) await Promise.all(folders.map(syncFolder));
+    const files = new FreshFiles();
+    const pending = join(this.#directory, 'pending');
+    const [packPath, indexPath] = [pendingPath(pending), pendingPath(pending)];
+    files.add(packPath, pack);
+    files.add(indexPath, index);
+    const publish = async (): Promise<void> => {
+      fs.renameSync(packPath, join(folder, `pack-${name}.pack`));
+      fs.renameSync(indexPath, join(folder, `pack-${name}.idx`));
+      this.#packs.add(name, index);
+      for (const { hash, type, content } of objects) this.#keep(hash, { type, content });
+      await syncFolder(folder);
+    };
+    return { files, publish };
   }
 
   async #typed(hash: string, type: ObjectType): Promise<GitObject> {
@@ -243,8 +216,8 @@ export class ObjectBatch implements Objects {
     return added?.type === 'commit' ? parsedCommit(hash, added) : this.#store.commit(hash);
   }
 
-  /** Writes what is reachable from a commit of this batch. */
-  async flush(commit: string): Promise<void> {
+  /** What is reachable from a commit of this batch, to be written. */
+  stage(commit: string): Staged | undefined {
     const wanted = new Map<string, PackedObject>();
     const visit = (hash: string): void => {
       const object = this.#added.get(hash);
@@ -260,7 +233,7 @@ export class ObjectBatch implements Objects {
     };
     const chain = [commit];
     for (let next = chain.pop(); next !== undefined; next = chain.pop()) visit(next);
-    await this.#store.write([...wanted.values()]);
+    return this.#store.stage([...wanted.values()]);
   }
 
   #add(type: ObjectType, content: Uint8Array): string {
@@ -291,16 +264,6 @@ function sha1(...parts: readonly Uint8Array[]): string {
   const hash = createHash('sha1');
   for (const part of parts) hash.update(part);
   return hash.digest('hex');
-}
-
-/** All of them, or after all have ended the first failure; what was made by the others is removed. */
-async function settled(fresh: readonly Promise<string>[]): Promise<string[]> {
-  const results = await Promise.allSettled(fresh);
-  const failed = results.find((result) => result.status === 'rejected');
-  const paths = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
-  if (!failed) return paths;
-  for (const path of paths) fs.rmSync(path, { force: true });
-  throw failed.reason;
 }
 
 function damaged(hash: string, why: string): DatabaseError {

@@ -26,6 +26,8 @@ export class PackIndex {
   readonly #count: number;
 
   private constructor(path: string, head: Buffer, sizeOctets: number) {
+    if (head.readUInt32BE(0) !== SIGNATURE || head.readUInt32BE(4) !== VERSION)
+      throw new Error(`${path} is not an index of version ${VERSION}`);
     this.#path = path;
     this.#head = head;
     this.#count = head.readUInt32BE(HASHES_AT - 4);
@@ -44,12 +46,19 @@ export class PackIndex {
       const { size } = fstatSync(file);
       if (size < HASHES_AT) throw damaged(path);
       const head = readAt(path, file, 0, size <= KEPT_WHOLE_OCTETS ? size : HASHES_AT);
-      if (head.readUInt32BE(0) !== SIGNATURE || head.readUInt32BE(4) !== VERSION)
-        throw new Error(`${path} is not an index of version ${VERSION}`);
       return new PackIndex(path, head, size);
     } finally {
       closeSync(file);
     }
+  }
+
+  /** Of these octets, which are at `path` too. */
+  static of(path: string, octets: Buffer): PackIndex {
+    return new PackIndex(
+      path,
+      octets.length <= KEPT_WHOLE_OCTETS ? octets : Buffer.copyBytesFrom(octets, 0, HASHES_AT),
+      octets.length,
+    );
   }
 
   /** Of the object's entry in the pack; undefined: it has none. */

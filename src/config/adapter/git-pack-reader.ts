@@ -39,8 +39,8 @@ export interface PackedContent {
 
 export class GitPackReader {
   readonly #folder: string;
-  /** By name, the newest that are known first. */
-  #packs = new Map<string, PackIndex>();
+  /** The newest that are known first. */
+  #packs: { readonly name: string; readonly index: PackIndex }[] = [];
 
   /** `directory`: of the bare repository. */
   constructor(directory: string) {
@@ -61,13 +61,13 @@ export class GitPackReader {
     }
   }
 
-  /** To be told that there is a pack `pack-NAME`. */
-  add(name: string): void {
-    this.#packs = new Map([[name, PackIndex.open(this.#path(name, 'idx'))], ...this.#packs]);
+  /** To be told that there is a pack `pack-NAME` now, with that index. */
+  add(name: string, index: Buffer): void {
+    this.#packs.unshift({ name, index: PackIndex.of(this.#path(name, 'idx'), index) });
   }
 
   async #find(hash: string): Promise<PackedContent | undefined> {
-    for (const [name, index] of this.#packs) {
+    for (const { name, index } of this.#packs) {
       const offset = index.offsetOf(hash);
       if (offset !== undefined) return this.#readAt(name, index, offset);
     }
@@ -81,17 +81,17 @@ export class GitPackReader {
       throw error;
     });
     const names = found.flatMap((file) => /^pack-(.*)\.idx$/.exec(file)?.[1] ?? []);
-    const fresh = names.filter((name) => !this.#packs.has(name));
-    const known = [...this.#packs].filter(([name]) => names.includes(name));
-    const opened = fresh.flatMap((name) => {
+    const there = new Set(names);
+    const known = this.#packs.filter(({ name }) => there.delete(name));
+    const opened = [...there].flatMap((name) => {
       try {
-        return [[name, PackIndex.open(this.#path(name, 'idx'))] as const];
+        return { name, index: PackIndex.open(this.#path(name, 'idx')) };
       } catch (error) {
         if (errorCode(error) === 'ENOENT') return [];
         throw error;
       }
     });
-    this.#packs = new Map([...opened, ...known]);
+    this.#packs = [...opened, ...known];
     return opened.length > 0;
   }
 

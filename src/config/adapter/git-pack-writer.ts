@@ -17,24 +17,40 @@ export interface PackedObject {
 export interface Pack {
   readonly name: string;
   readonly pack: Uint8Array;
-  readonly index: Uint8Array;
+  readonly index: Buffer;
 }
 
 const typeNumber: Readonly<Record<ObjectType, number>> = { commit: 1, tree: 2, blob: 3, tag: 4 };
 
 export function makePack(objects: readonly PackedObject[]): Pack {
+  return packOf(
+    objects.map(({ hash, type, content }) => {
+      const octets = Buffer.concat([entryHead(typeNumber[type], content.length), deflated(content)]);
+      return { hash, octets, crc: crc32(octets) };
+    }),
+  );
+}
+
+/** An object as it lies in a pack; `crc` is of its octets. */
+export interface PackedEntry {
+  readonly hash: string;
+  readonly octets: Uint8Array;
+  readonly crc: number;
+}
+
+/** Of entries that do not ask for others at some distance from them. */
+export function packOf(entries: readonly PackedEntry[]): Pack {
   const head = Buffer.alloc(12);
   head.write('PACK', 'latin1');
   head.writeUInt32BE(2, 4);
-  head.writeUInt32BE(objects.length, 8);
+  head.writeUInt32BE(entries.length, 8);
   const parts: Uint8Array[] = [head];
   const rows: { hash: Buffer; offset: number; crc: number }[] = [];
   let offset = head.length;
-  for (const { hash, type, content } of objects) {
-    const entry = Buffer.concat([entryHead(typeNumber[type], content.length), deflated(content)]);
-    rows.push({ hash: Buffer.from(hash, 'hex'), offset, crc: crc32(entry) });
-    parts.push(entry);
-    offset += entry.length;
+  for (const { hash, octets, crc } of entries) {
+    rows.push({ hash: Buffer.from(hash, 'hex'), offset, crc });
+    parts.push(octets);
+    offset += octets.length;
   }
   const checksum = sha1(parts);
   parts.push(checksum);

@@ -1,6 +1,6 @@
 /**
- * Keeps the repository small: when many objects or packs have gathered, `git gc` runs in the background at the lowest
- * priority. Without the git program the repository stays as it is, and works.
+ * Keeps the repository small, in the background: packs that have gathered become one (pack-joining.ts); when many objects or
+ * large packs have, `git gc` runs at the lowest priority. Without the git program that is left out, and all works.
  */
 
 import type { ChildProcess } from 'node:child_process';
@@ -8,11 +8,13 @@ import { readdir } from 'node:fs/promises';
 import { setPriority } from 'node:os';
 import { join } from 'node:path';
 import { GitMissing, runGit } from './git-program.ts';
+import { joinPacks, wasOvertaken } from './pack-joining.ts';
 
 const LOOSE_AT_MOST = 4096;
-const PACKS_AT_MOST = 24;
+const SMALL_PACKS_AT_MOST = 64;
+const PACKS_AT_MOST = 88;
 /** Writes between two looks. */
-const WRITES = 256;
+const WRITES = 64;
 /** `git gc --auto` counts one of the 256 folders as well: hashes spread evenly. */
 const SAMPLE = '17';
 
@@ -22,6 +24,7 @@ export class GitPacking {
   #writes = 0;
   #child: ChildProcess | undefined;
   #running: Promise<void> | undefined;
+  #gitMissing = false;
   #ended = false;
 
   constructor(directory: string, log: (line: string) => void) {
@@ -51,7 +54,16 @@ export class GitPacking {
   }
 
   async #pack(): Promise<void> {
-    if (!(await this.#due())) return;
+    try {
+      await joinPacks(this.#directory, SMALL_PACKS_AT_MOST);
+      if (!this.#ended && !this.#gitMissing && (await this.#due())) await this.#collect();
+    } catch (error) {
+      if (error instanceof GitMissing) this.#gitMissing = true;
+      else if (!this.#ended && !wasOvertaken(error)) this.#log(`settings database: ${(error as Error).message}`);
+    }
+  }
+
+  async #collect(): Promise<void> {
     const { child, done } = runGit(this.#directory, ['gc', '--quiet']);
     this.#child = child;
     try {
@@ -61,11 +73,9 @@ export class GitPacking {
     }
     try {
       await done;
-    } catch (error) {
-      if (error instanceof GitMissing) this.#ended = true;
-      else if (!this.#ended) this.#log(`settings database: ${(error as Error).message}`);
+    } finally {
+      this.#child = undefined;
     }
-    this.#child = undefined;
   }
 
   async #due(): Promise<boolean> {

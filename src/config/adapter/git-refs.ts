@@ -14,8 +14,9 @@ import { type Observable, Subject } from 'rxjs';
 import { DatabaseError } from '../database.ts';
 import { isHash } from '../git-object.ts';
 import { checkBranch } from '../path.ts';
-import { errorCode, syncFolder } from './durable-files.ts';
-import { lockRef, sweepPending } from './ref-lock.ts';
+import { errorCode, removeIfThere, syncFolder } from './durable-files.ts';
+import { sweepPending } from './pending-files.ts';
+import { lockRef, type Staged } from './ref-lock.ts';
 
 export interface RefMove {
   readonly branch: string;
@@ -87,18 +88,13 @@ export class GitRefs {
 
   /**
    * Moves a branch from one commit (undefined: is not there) to another (undefined: is removed), unless it is not where
-   * it is said to be. It lasts when this resolves with true. `write`: writes and syncs the commit first.
+   * it is said to be. It lasts when this resolves with true. `objects`: the commit, which is made to last first.
    */
-  async move(
-    branch: string,
-    from: string | undefined,
-    to: string | undefined,
-    write?: () => Promise<void>,
-  ): Promise<boolean> {
+  async move(branch: string, from: string | undefined, to: string | undefined, objects?: Staged): Promise<boolean> {
     checkBranch(branch);
     const ref = join(this.#directory, PREFIX, branch);
     if (from === undefined) await this.#mustFit(branch);
-    const lock = await lockRef(ref, to === undefined ? '' : `${to}\n`, this.#pending, write?.());
+    const lock = await lockRef(ref, to === undefined ? '' : `${to}\n`, this.#pending, objects);
     let held = true;
     try {
       if ((await this.read(branch)) !== from) return false;
@@ -187,12 +183,15 @@ export class GitRefs {
 
   async #lookAt(branches: readonly string[]): Promise<void> {
     for (const branch of branches) {
-      const isFolder = await stat(join(this.#directory, PREFIX, branch)).then(
-        (found) => found.isDirectory(),
-        () => [...this.#heads.keys()].some((name) => name.startsWith(`${branch}/`)),
-      );
-      if (isFolder) return this.#lookAtAll();
-      const seen = await this.read(branch).catch(() => this.#heads.get(branch));
+      let seen = this.#readLooseIfGood(branch);
+      if (seen === undefined) {
+        const isFolder = await stat(join(this.#directory, PREFIX, branch)).then(
+          (found) => found.isDirectory(),
+          () => [...this.#heads.keys()].some((name) => name.startsWith(`${branch}/`)),
+        );
+        if (isFolder) return this.#lookAtAll();
+        seen = await this.read(branch).catch(() => this.#heads.get(branch));
+      }
       if (!this.#moved.has(branch)) this.#set(branch, seen);
     }
   }
@@ -302,14 +301,6 @@ export class GitRefs {
     for (const other of this.#heads.keys())
       if (other.startsWith(`${branch}/`) || branch.startsWith(`${other}/`))
         throw new DatabaseError('EXISTS', `a branch '${branch}' cannot be while there is '${other}'`);
-  }
-}
-
-function removeIfThere(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch (error) {
-    if (errorCode(error) !== 'ENOENT') throw error;
   }
 }
 

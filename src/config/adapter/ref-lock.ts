@@ -5,13 +5,13 @@
  * inode, and is taken over; one of git's own is waited for and then reported.
  */
 
-import { randomBytes } from 'node:crypto';
-import { linkSync, readFileSync, rmSync } from 'node:fs';
-import { readdir, rename, rm, stat, unlink } from 'node:fs/promises';
+import { linkSync } from 'node:fs';
+import { readdir, rename, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { DatabaseError } from '../database.ts';
-import { errorCode, makeFolders, writeNew } from './durable-files.ts';
+import { errorCode, FreshFiles, makeFolders, removeIfThere, writeNew } from './durable-files.ts';
+import { isAlive, pendingPath } from './pending-files.ts';
 
 const PATIENCE_MS = 2000;
 /** Between looks at a lock of another's: from the first to the last of these, at random. */
@@ -24,29 +24,32 @@ export interface RefLock {
   release(): void;
 }
 
+/** What has to last before a ref is moved to it. */
+export interface Staged {
+  readonly files: FreshFiles;
+  /** Once the files last. */
+  publish(): Promise<void>;
+}
+
 /**
- * Holds `REF.lock` of the file `ref` with `content`, once `before` is done, which is done meanwhile. `pending`: a folder of
- * the repository for files under way.
+ * Holds `REF.lock` of the file `ref` with `content`; its file and those of `before` are written and synced together.
+ * `pending`: a folder of the repository for files under way.
  */
-export async function lockRef(ref: string, content: string, pending: string, before?: Promise<void>): Promise<RefLock> {
+export async function lockRef(ref: string, content: string, pending: string, before?: Staged): Promise<RefLock> {
   const path = `${ref}.lock`;
-  const fresh = join(pending, `${self()}-${randomBytes(8).toString('hex')}`);
+  const fresh = pendingPath(pending);
   const octets = Buffer.from(content);
-  const write = writeNew(fresh, octets).catch(async (error) => {
-    if (errorCode(error) !== 'ENOENT') throw error;
-    await makeFolders(pending);
-    await writeNew(fresh, octets);
-  });
-  const release = (): void => rmSync(fresh, { force: true });
+  const files = before?.files ?? new FreshFiles();
+  files.add(fresh, octets);
+  await files.write();
   try {
-    for (const { reason } of (await Promise.allSettled([before, write])) as { reason?: unknown }[])
-      if (reason !== undefined) throw reason;
+    await before?.publish();
     await take(path, fresh, octets, pending);
   } catch (error) {
-    release();
+    files.remove();
     throw error;
   }
-  return { path, release };
+  return { path, release: () => removeIfThere(fresh) };
 }
 
 async function take(path: string, fresh: string, content: Uint8Array, pending: string): Promise<void> {
@@ -89,7 +92,7 @@ async function takeOver(path: string, pending: string): Promise<void> {
     if (isAlive(name)) continue;
     const file = await stat(join(pending, name)).catch(() => undefined);
     if (file?.ino !== lock.ino) continue;
-    const ours = join(pending, `${self()}-${randomBytes(8).toString('hex')}`);
+    const ours = pendingPath(pending);
     try {
       await rename(join(pending, name), ours);
     } catch {
@@ -98,43 +101,5 @@ async function takeOver(path: string, pending: string): Promise<void> {
     await unlink(path).catch(() => undefined);
     await unlink(ours);
     return;
-  }
-}
-
-/** Removes what killed processes left that is no lock any more. */
-export async function sweepPending(pending: string): Promise<void> {
-  for (const name of await readdir(pending).catch(() => [])) {
-    if (isAlive(name)) continue;
-    const file = await stat(join(pending, name)).catch(() => undefined);
-    if (file?.nlink === 1) await rm(join(pending, name), { force: true });
-  }
-}
-
-let selfName: string | undefined;
-
-/** Process and when it started, as a process id alone is given again. */
-function self(): string {
-  selfName ??= `${process.pid}-${startOf(process.pid) ?? 0}`;
-  return selfName;
-}
-
-function isAlive(name: string): boolean {
-  const [pid = 0, start] = name.split('-').map(Number);
-  if (!Number.isInteger(pid) || pid <= 0) return false;
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    if (errorCode(error) === 'ESRCH') return false;
-  }
-  return (startOf(pid) ?? start) === start;
-}
-
-/** In clock ticks since boot; undefined where there is no /proc. */
-function startOf(pid: number): number | undefined {
-  try {
-    const fields = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return Number(fields.slice(fields.lastIndexOf(')') + 2).split(' ')[19]);
-  } catch {
-    return undefined;
   }
 }
