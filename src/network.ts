@@ -152,7 +152,7 @@ export class Network {
       clock,
     });
     this.#policy = policy;
-    const tcp = new TcpProxy(hostNet, policy);
+    const tcp = new TcpProxy(hostNet, policy, clock);
     const netstack: Netstack = new Netstack({
       macAddress: GATEWAY_MAC,
       gateway,

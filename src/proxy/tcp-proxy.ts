@@ -11,7 +11,7 @@
  * sides.
  */
 
-import type { FlowOrigin, TcpConnection } from '../stack/port.ts';
+import type { Clock, FlowOrigin, TcpConnection } from '../stack/port.ts';
 import { Dials } from './dials.ts';
 import { originOf } from './flow-origin.ts';
 import type { PolicyRule } from './policy/rule.ts';
@@ -49,12 +49,13 @@ class Dial extends TcpSplice {
     connection: TcpConnection,
     onClosed: () => void,
     again: (() => HostStream) | undefined,
+    nowMs: number,
   ) {
     super(onClosed);
     this.#dialling = dialling;
     this.#again = again;
     this.joinConnection(connection);
-    dialling.add(this, connection.peerAddress);
+    dialling.add(this, connection.peerAddress, nowMs);
   }
 
   override streamConnected(): void {
@@ -104,13 +105,15 @@ class Dial extends TcpSplice {
 export class TcpProxy {
   readonly #host: HostNetPort;
   readonly #policy: TcpProxyPolicy;
+  readonly #clock: Clock;
   /** Dials under way per switch port. */
   readonly #dialling = new Map<number, Dials<Dial>>();
   readonly #open = new Set<Dial>();
 
-  constructor(host: HostNetPort, policy: TcpProxyPolicy) {
+  constructor(host: HostNetPort, policy: TcpProxyPolicy, clock: Clock) {
     this.#host = host;
     this.#policy = policy;
+    this.#clock = clock;
   }
 
   /** Dials under way. */
@@ -129,7 +132,11 @@ export class TcpProxy {
       return;
     }
     const dials = this.#dialsOf(ingress);
-    dials.makeRoom(connection.peerAddress);
+    const nowMs = this.#clock.nowMs();
+    if (!dials.makeRoom(connection.peerAddress, nowMs)) {
+      connection.reject('silent');
+      return;
+    }
     if (!this.#policy.acquire('tcp', ingress)) {
       connection.reject('reset');
       return;
@@ -140,7 +147,7 @@ export class TcpProxy {
       this.#open.delete(dial);
       this.#policy.release('tcp', ingress);
     };
-    const dial: Dial = new Dial(dials, connection, closed, again);
+    const dial: Dial = new Dial(dials, connection, closed, again, nowMs);
     dial.by = this.#policy.ruleOf(verdict);
     this.#open.add(dial);
     dial.joinStream(this.#host.connect(address, peerPort, hostSide));

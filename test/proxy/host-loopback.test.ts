@@ -135,8 +135,8 @@ function world() {
 }
 
 t.test('TCP: refused at once', async (t) => {
-  const { policy, host, dialled } = world();
-  const proxy = new TcpProxy(host, policy);
+  const { policy, host, dialled, clock } = world();
+  const proxy = new TcpProxy(host, policy, clock);
   for (const to of addresses) {
     const connection = new FakeConnection(to, 80);
     proxy.tcp(connection);

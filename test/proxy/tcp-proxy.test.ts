@@ -22,7 +22,7 @@ function world(limits?: { tcp: number }) {
     clock,
     ...(limits && { limits }),
   });
-  const proxy = new TcpProxy(host, policy);
+  const proxy = new TcpProxy(host, policy, clock);
   const accepted: HostPeer[] = [];
   const serve = (at: string, port = 80, reading = true) =>
     host.listen(at, port, (stream) => {
@@ -127,6 +127,27 @@ t.test(
     t.equal(policy.held('tcp', 1), 1026);
   },
 );
+
+t.test('a black hole that is called without end costs a socket for each dial that has its time', async (t) => {
+  const { host, clock, dial, proxy } = world();
+  host.blackHoles.add('10.9.9.9');
+  const first = dial('10.9.9.9');
+  for (let i = 1; i < 1024; i++) dial('10.9.9.9');
+  clock.now = 2_999;
+  const connect = host.connect.bind(host);
+  let dialled = 0;
+  host.connect = (...to) => {
+    dialled++;
+    return connect(...to);
+  };
+  for (let i = 0; i < 1000; i++) t.equal(dial('10.9.9.9').refused, 'silent');
+  t.equal(dialled, 0);
+  t.equal(first.refused, undefined);
+  clock.now = 3_000;
+  const late = dial('10.9.9.9');
+  t.same([first.refused, late.refused, dialled], ['silent', undefined, 1]);
+  t.equal(proxy.dials, 1024);
+});
 
 t.test('half-close: the guest first, then the host', async (t) => {
   const { serve, settle, dial, accepted, host, policy } = world();
