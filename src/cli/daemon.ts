@@ -51,6 +51,10 @@ async function serve(home: Home): Promise<void> {
     log: warn,
   });
   const { settings, database } = store;
+  if (settings.refused !== undefined) {
+    await store.close();
+    throw new Error(settings.refused);
+  }
   settings.changes.pipe(selectSettings('logs.level')).subscribe((now) => {
     log.level = now['logs.level'];
   });

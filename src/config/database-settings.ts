@@ -7,12 +7,11 @@
 
 import { BehaviorSubject, concatMap, merge, type Observable, type Subscription } from 'rxjs';
 import { type Author, type Change, type Database, DatabaseError, type Tree } from './database.ts';
-import { migrate } from './migration.ts';
+import { type Migration, migrate, migrations, versionOf, versionProblem } from './migration.ts';
 import type { SettingChanges, SettingsPort } from './port.ts';
 import {
   defaults,
   parseSetting,
-  SCHEMA_VERSION,
   type SettingName,
   type Settings,
   settingNames,
@@ -27,32 +26,39 @@ const nothing: StoredSettings = { values: {}, bad: new Set(), problems: [] };
 
 export class DatabaseSettings implements SettingsPort {
   readonly #database: Database;
+  /** Of the schema. */
+  readonly #version: number;
   readonly #changes = new BehaviorSubject<Settings>(defaults);
   #chosen: Chosen = {};
   #problem: string | undefined;
+  #refused: string | undefined;
   #following: Subscription | undefined;
   #loading: Promise<void> = Promise.resolve();
 
-  private constructor(database: Database) {
+  private constructor(database: Database, version: number) {
     this.#database = database;
+    this.#version = version;
   }
 
-  /** Makes the branches when they are not there; brings older settings up to date. */
-  static async open(database: Database): Promise<DatabaseSettings> {
-    await writeDefaults(database);
+  /** Makes the branches when they are not there; brings older settings up to date. `steps`: the tests' own. */
+  static async open(database: Database, steps: readonly Migration[] = migrations): Promise<DatabaseSettings> {
+    const version = steps.length + 1;
+    const failed = await migrate(database, steps).then(() => undefined, problemOf);
+    await writeDefaults(database, version);
     if (database.head('user') === undefined)
-      await database.update('user', (_tree, head) => (head === undefined ? [versionFile] : []), {
+      await database.update('user', (_tree, head) => (head === undefined ? [versionFile(version)] : []), {
         message: 'Begin with the defaults',
       });
-    const settings = new DatabaseSettings(database);
+    const settings = new DatabaseSettings(database, version);
     const { values } = await settings.#stored('state').catch(() => nothing);
     settings.#changes.next(valuesOf(values));
     settings.#chosen = Object.fromEntries(
       Object.entries(values).filter(([name, text]) => text !== String(defaults[name as SettingName])),
     );
-    const failed = await migrate(database).then(() => undefined, problemOf);
     await settings.#load();
     settings.#problem ??= failed;
+    const tree = await database.tree(database.head('user')!);
+    if ((await versionOf(tree).catch(() => version)) > version) settings.#refused = settings.#problem;
     return settings;
   }
 
@@ -70,6 +76,14 @@ export class DatabaseSettings implements SettingsPort {
 
   get problem(): string | undefined {
     return this.#problem;
+  }
+
+  /**
+   * Why nothing of what was stored at opening could be taken: a newer Slipway wrote it. Then the defaults are in force, which
+   * a policy that somebody has chosen may forbid.
+   */
+  get refused(): string | undefined {
+    return this.#refused;
   }
 
   /** Takes over what anyone commits, until `close`. `told` hears of each problem. */
@@ -90,7 +104,12 @@ export class DatabaseSettings implements SettingsPort {
     if (names.length === 0) return;
     for (const name of names) parseSetting(name, values[name] ?? String(defaults[name] ?? ''));
     const changes = names.map((name) => fileOf(name, values[name]));
-    await this.#database.commit('user', changes, { message: message ?? describe(values), ...(author && { author }) });
+    const decide = async (tree: Tree): Promise<readonly Change[]> => {
+      const problem = versionProblem(await versionOf(tree), this.#version);
+      if (problem) throw new DatabaseError('INVALID', problem);
+      return changes;
+    };
+    await this.#database.update('user', decide, { message: message ?? describe(values), ...(author && { author }) });
     await this.#load();
   }
 
@@ -146,7 +165,7 @@ export class DatabaseSettings implements SettingsPort {
   async #stored(branch: string): Promise<StoredSettings> {
     // From the disk, not as last seen: so loads, one after another, never go back.
     const head = await this.#database.log(branch, { limit: 1 }).catch(absentBranch);
-    return head[0] === undefined ? nothing : readSettings(await this.#database.tree(head[0].tree));
+    return head[0] === undefined ? nothing : readSettings(await this.#database.tree(head[0].tree), this.#version);
   }
 }
 
@@ -169,7 +188,9 @@ function valuesOf(values: Chosen): Settings {
   return Object.freeze(Object.fromEntries(parsed)) as unknown as Settings;
 }
 
-const versionFile: Change = { path: VERSION_PATH, content: `${SCHEMA_VERSION}\n` };
+function versionFile(version: number): Change {
+  return { path: VERSION_PATH, content: `${version}\n` };
+}
 
 function fileOf(name: SettingName, text: string | undefined): Change {
   return { path: settingPath(name), content: text === undefined ? undefined : `${text}\n` };
@@ -179,8 +200,8 @@ function fileOf(name: SettingName, text: string | undefined): Change {
  * Writes the defaults once for each set of them, so that one who pushes others to the branch keeps them until a new
  * Slipway has others itself.
  */
-async function writeDefaults(database: Database): Promise<void> {
-  const changes = [versionFile, ...settingNames.map((name) => fileOf(name, String(defaults[name])))];
+async function writeDefaults(database: Database, version: number): Promise<void> {
+  const changes = [versionFile(version), ...settingNames.map((name) => fileOf(name, String(defaults[name])))];
   const message = `Defaults\n\n${changes.map(({ path, content }) => `${path}: ${content}`).join('')}`.trim();
   await database.update(
     'defaults',

@@ -31,6 +31,11 @@ Whoever commits, it takes effect at once, or, where the table says so, when the 
 The same tree is served over 9P on \`$SLIPWAY_HOME/db.9p.sock\`, as DataKit served it: branches, transactions, watches.
 What is pushed by hand and is no setting, or no value that the setting takes, is reported (\`slipway config list\`,
 \`slipway status\`, the log) and the last good value stays in force.
+
+The file \`schema-version\` says which names and forms the settings have. A Slipway whose schema is newer brings them up to date
+when it starts: one commit on each branch, whose message says what became of which setting. To go back to an older Slipway,
+revert that commit first. Settings that follow a newer schema are refused, with what to do: nothing of them is taken or
+changed, and the daemon does not start with defaults in their place.
 `;
 
 export function settingsDocument(): string {

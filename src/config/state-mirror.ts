@@ -6,7 +6,8 @@
 import { concatMap, type Observable, type Subscription, tap } from 'rxjs';
 import type { Database } from './database.ts';
 import { guestFiles } from './guest-settings.ts';
-import { SCHEMA_VERSION, type Settings, settingNames, settingPath, VERSION_PATH } from './schema.ts';
+import { SCHEMA_VERSION } from './migration.ts';
+import { type Settings, settingNames, settingPath, VERSION_PATH } from './schema.ts';
 
 export function mirrorState(
   database: Database,

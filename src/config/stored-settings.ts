@@ -1,15 +1,8 @@
 /** The settings that a tree of the database holds: what can be taken, and what is wrong with the rest. */
 
 import type { Tree } from './database.ts';
-import {
-  parseSetting,
-  SCHEMA_VERSION,
-  type SettingName,
-  settingAt,
-  settingNames,
-  settingPath,
-  VERSION_PATH,
-} from './schema.ts';
+import { SCHEMA_VERSION, versionOf, versionProblem } from './migration.ts';
+import { parseSetting, type SettingName, settingAt, settingNames, settingPath, VERSION_PATH } from './schema.ts';
 
 export interface StoredSettings {
   /** Good ones, as text. */
@@ -23,10 +16,22 @@ const FILE_OCTETS = 64 * 1024;
 /** Strangers that are named; a tree that is not of settings at all may have millions. */
 const STRANGERS = 5;
 
-export async function readSettings(tree: Tree): Promise<StoredSettings> {
+/**
+ * Of a tree that follows a newer schema nothing is taken: its names may mean something else. `version`: of the schema that
+ * is known here.
+ */
+export async function readSettings(tree: Tree, version = SCHEMA_VERSION): Promise<StoredSettings> {
   const values: { [K in SettingName]?: string } = {};
   const bad = new Set<SettingName>();
   const problems: string[] = [];
+  try {
+    const found = await versionOf(tree);
+    const problem = versionProblem(found, version);
+    if (problem) problems.push(problem);
+    if (found > version) return { values, bad: new Set(settingNames), problems };
+  } catch (error) {
+    problems.push((error as Error).message);
+  }
   for (const name of settingNames) {
     try {
       const octets = await tree.read(settingPath(name));
@@ -42,10 +47,6 @@ export async function readSettings(tree: Tree): Promise<StoredSettings> {
   const strangers = await findStrangers(tree);
   if (strangers.length > STRANGERS) strangers.splice(STRANGERS, strangers.length, 'more');
   if (strangers.length > 0) problems.push(`there is no setting ${strangers.join(', ')}`);
-  const version = await tree.read(VERSION_PATH);
-  const said = version ? new TextDecoder().decode(version).trim() : '';
-  if (said !== '' && said !== String(SCHEMA_VERSION))
-    problems.push(`the settings follow schema ${said}, this Slipway knows ${SCHEMA_VERSION}`);
   return { values, bad, problems };
 }
 

@@ -8,8 +8,6 @@ import fc from 'fast-check';
 import { BehaviorSubject, concatMap, filter, firstValueFrom, skip } from 'rxjs';
 import t from 'tap';
 import { openSettings } from '../../src/config/adapter/settings-store.ts';
-import { DatabaseSettings } from '../../src/config/database-settings.ts';
-import { migrate } from '../../src/config/migration.ts';
 import {
   defaults,
   parseSetting,
@@ -260,30 +258,6 @@ t.test('state mirrors what is in force', async (t) => {
   await firstValueFrom(cpus.pipe(filter((content) => content === '7\n')));
   mirror.unsubscribe();
   t.ok((await database.log('state')).length <= 3);
-});
-
-t.test('settings of an older schema are taken along, those of a newer one told', async (t) => {
-  const { home, database } = await open();
-  await database.commit('user', [{ path: 'vm/ram', content: '4096\n' }], { message: 'of old' });
-  await migrate(database, [
-    async (tree) => [
-      { path: 'vm/memory', content: await tree.read('vm/ram') },
-      { path: 'vm/ram', content: undefined },
-    ],
-    async () => [],
-  ]);
-  t.match(
-    (await database.log('user', { limit: 2 })).map(({ message }) => message),
-    ['Take the settings from schema 2 to 3', 'Take the settings from schema 1 to 2'],
-  );
-  const head = database.head('user');
-  await migrate(database, [async () => t.fail('done already') as never]);
-  t.equal(database.head('user'), head);
-  const { settings } = await open(home);
-  t.equal(settings.current['vm.memory'], 4096);
-  t.match(settings.problem, /the settings follow schema 3, this Slipway knows 1/);
-  await database.commit('user', [{ path: 'schema-version', content: 'x' }], { message: 'bad' });
-  t.match((await DatabaseSettings.open(database)).problem, /schema x/);
 });
 
 t.test('the settings file of before is taken over once', async (t) => {
