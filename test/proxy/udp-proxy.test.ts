@@ -35,6 +35,17 @@ function world(limits?: { udp: number }) {
   return { host, netstack, policy, clock, proxy, forwarder, settle };
 }
 
+/** The sockets that are bound from now on. */
+function boundOf(host: FakeHostNet): HostDatagramSocket[] {
+  const bound: HostDatagramSocket[] = [];
+  const bind = host.bindDatagram.bind(host);
+  host.bindDatagram = (family, handler) => {
+    bound.push(bind(family, handler));
+    return bound.at(-1)!;
+  };
+  return bound;
+}
+
 /** A host peer that keeps what it gets and answers. */
 async function peer(host: FakeHostNet, at: string, port: number) {
   const got: { from: string; port: number; payload: string }[] = [];
@@ -178,12 +189,7 @@ t.test('an ICMP error is passed on about the peer that it was about', async (t) 
 
 t.test('what a datagram carried is quoted with every reason why it went nowhere', async (t) => {
   const { host, netstack, proxy, settle } = world();
-  const bound: HostDatagramSocket[] = [];
-  const bind = host.bindDatagram.bind(host);
-  host.bindDatagram = (family, handler) => {
-    bound.push(bind(family, handler));
-    return bound.at(-1)!;
-  };
+  const bound = boundOf(host);
   proxy.udp(datagram(guest, 5000, '10.0.0.1', 7, text('nobody')));
   settle();
   proxy.udp(datagram(guest, 5000, '169.254.169.254', 80, text('denied')));
@@ -194,12 +200,7 @@ t.test('what a datagram carried is quoted with every reason why it went nowhere'
 
 t.test('what a router says of a datagram that is out of hops is passed on as its word', async (t) => {
   const { host, netstack, proxy, settle } = world();
-  const bound: HostDatagramSocket[] = [];
-  const bind = host.bindDatagram.bind(host);
-  host.bindDatagram = (family, handler) => {
-    bound.push(bind(family, handler));
-    return bound.at(-1)!;
-  };
+  const bound = boundOf(host);
   host.blackHoles.add('10.0.0.1');
   proxy.udp(datagram(guest, 5000, '10.0.0.1', 33434, text('out of hops')));
   settle();
@@ -212,12 +213,7 @@ t.test('what a router says of a datagram that is out of hops is passed on as its
 
 t.test('nothing of link-local neighbours of the host reaches a guest', async (t) => {
   const { host, netstack, proxy, settle } = world();
-  const bound: HostDatagramSocket[] = [];
-  const bind = host.bindDatagram.bind(host);
-  host.bindDatagram = (family, handler) => {
-    bound.push(bind(family, handler));
-    return bound.at(-1)!;
-  };
+  const bound = boundOf(host);
   proxy.udp(datagram(guest, 5000, '10.0.0.1', 7, text('x')));
   settle();
   netstack.unreachable.length = 0;
