@@ -4,7 +4,7 @@
  * git hash (40 hexadecimal digits), except a `Transaction`, which is private to who opened it.
  *
  * Paths have no leading slash; the empty path is the root. A component may be any name that git takes in a tree: not
- * empty, `.`, `..` or `.git`, without `/` and NUL. Directories exist only through their files, but an open
+ * empty, `.`, `..` or `.git`, without `/` and NUL; a path has at most 128 of them and 4096 characters. Directories exist only through their files, but an open
  * transaction remembers empty ones.
  *
  * Whatever rejects does so with a `DatabaseError`; a failed write leaves everything as it was.
@@ -147,6 +147,9 @@ export interface Database {
   log(start: string, options?: { readonly path?: string; readonly limit?: number }): Promise<readonly CommitRecord[]>;
   /** From the first to the second commit or tree, sorted by path; undefined stands for the empty tree. */
   diff(from: string | undefined, to: string | undefined): Promise<readonly DiffLine[]>;
+
+  /** What it takes on the disk, or as soon as it is more than `limit`, anything above that. */
+  diskOctets(limit: number): Promise<number>;
 
   /** Other repositories to fetch from. A guest's view has none. */
   readonly remotes: Remotes;

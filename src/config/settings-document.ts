@@ -29,8 +29,15 @@ echo 4096 >vm/memory && git add vm && git commit -m 'More room' && git push
 
 Whoever commits, it takes effect at once, or, where the table says so, when the VM next starts (\`slipway restart\`).
 The same tree is served over 9P on \`$SLIPWAY_HOME/db.9p.sock\`, as DataKit served it: branches, transactions, watches.
+DataKit's \`/debug\`, which set the levels of its own log, is not there: the setting \`logs.level\` is what it was for.
 What is pushed by hand and is no setting, or no value that the setting takes, is reported (\`slipway config list\`,
 \`slipway status\`, the log) and the last good value stays in force.
+
+The guest reads all of it, every branch and its history, and so may a privileged container: a secret does not belong into a setting, not
+even for a moment. None needs one: the proxy's user and password lie in a file beside the database, and a setting that has them
+is refused (pushed by hand, it stays in the history). The guest writes branches below \`guest/\` alone, at most 256; when the whole
+database takes 512 MiB, its commits fail with ENOSPC. Room is made on the host: \`git branch -D guest/NAME\`, then
+\`git gc --prune=now\`.
 
 The file \`schema-version\` says which names and forms the settings have. A Slipway whose schema is newer brings them up to date
 when it starts: one commit on each branch, whose message says what became of which setting. To go back to an older Slipway,

@@ -9,7 +9,7 @@
 import { type Change, DatabaseError, type FileMode, type TreeEntry } from './database.ts';
 import { DIRECTORY, EMPTY_TREE, kindOf, modeOf, type RawEntry } from './git-object.ts';
 import type { Objects } from './objects.ts';
-import { splitPath } from './path.ts';
+import { checkDepth, splitPath } from './path.ts';
 
 interface FileNode {
   readonly mode: string;
@@ -123,11 +123,13 @@ export class WorkingTree {
     return this.#store(this.#root);
   }
 
-  #store(node: DirectoryNode): string {
+  /** A directory that was moved may lie deeper than a path goes. */
+  #store(node: DirectoryNode, depth = 0): string {
     if (node.hash !== undefined) return node.hash;
+    checkDepth(depth);
     const entries: RawEntry[] = [];
     for (const [name, child] of node.entries!) {
-      const hash = isDirectory(child) ? this.#store(child) : this.#blob(child);
+      const hash = isDirectory(child) ? this.#store(child, depth + 1) : this.#blob(child);
       if (hash !== EMPTY_TREE) entries.push({ name, mode: child.mode, hash });
     }
     node.hash = entries.length === 0 ? EMPTY_TREE : this.#objects.addTree(entries);

@@ -50,6 +50,7 @@ import { TreeView } from '../tree-view.ts';
 import { WorkingTransaction } from '../working-transaction.ts';
 import { BranchWriter } from './branch-writer.ts';
 import { errorCode, replaceFile } from './durable-files.ts';
+import { folderOctets } from './folder-octets.ts';
 import { GitObjectStore, type ObjectBatch } from './git-object-store.ts';
 import { GitPacking } from './git-packing.ts';
 import { GitRefs } from './git-refs.ts';
@@ -239,6 +240,10 @@ export class GitDatabase implements Database {
   async diff(from: string | undefined, to: string | undefined): Promise<readonly DiffLine[]> {
     const [before, after] = await Promise.all([from, to].map((hash) => (hash ? this.#treeOf(hash) : EMPTY_TREE)));
     return diffTrees(this.#store, before!, after!);
+  }
+
+  diskOctets(limit: number): Promise<number> {
+    return folderOctets(join(this.#options.directory, 'objects'), limit);
   }
 
   async close(): Promise<void> {

@@ -14,6 +14,7 @@ import { fixedDirectory } from '../ninep/static-nodes.ts';
 import { Branches, BranchFolder } from './branch-nodes.ts';
 import { commits, snapshots, trees } from './commit-nodes.ts';
 import { databaseRefusal } from './database-refusal.ts';
+import { DiskRoom } from './disk-room.ts';
 import { LiveFiles } from './live-nodes.ts';
 import { RemoteDirectory } from './remote-nodes.ts';
 import { defaultTransactionLimits, type TransactionLimits, Transactions } from './transaction-nodes.ts';
@@ -24,6 +25,9 @@ export const GUEST_FOLDER = 'guest';
 /** Branches that there may be where a client may make some. */
 const BRANCHES = { host: 10_000, guest: 256 };
 
+/** Of disk that the whole database may take before a guest may commit no more. */
+const GUEST_DISK_OCTETS = 512 * 2 ** 20;
+
 /** Live files open at a time, on one connection. */
 const LIVE_FILES = 256;
 
@@ -32,6 +36,9 @@ export interface DatabaseExportOptions {
   readonly access: 'host' | 'guest';
   readonly owner: Owner;
   readonly limits?: Partial<TransactionLimits>;
+  /** Instead of 512 MiB: what the database may take before a guest may commit no more. */
+  readonly guestDiskOctets?: number;
+  readonly nowMs?: () => number;
 }
 
 async function descend(root: DirectoryNode, path: string): Promise<DirectoryNode> {
@@ -45,12 +52,22 @@ async function descend(root: DirectoryNode, path: string): Promise<DirectoryNode
   return at;
 }
 
-export function databaseExport({ database, access, owner, limits }: DatabaseExportOptions): Export {
+export function databaseExport(options: DatabaseExportOptions): Export {
+  const {
+    database,
+    access,
+    owner,
+    limits,
+    guestDiskOctets = GUEST_DISK_OCTETS,
+    nowMs = () => performance.now(),
+  } = options;
   const writable = (branch: string): boolean => access === 'host' || branch.startsWith(`${GUEST_FOLDER}/`);
   const branches = new Branches(database, [GUEST_FOLDER], writable, BRANCHES[access]);
   const remotes = new RemoteDirectory(childId(rootId, 'remotes'), database);
+  const room =
+    access === 'guest' ? new DiskRoom(guestDiskOctets, (limit) => database.diskOctets(limit), nowMs) : undefined;
   const connect = (): ConnectedTree => {
-    const transactions = new Transactions(database, { ...defaultTransactionLimits, ...limits });
+    const transactions = new Transactions(database, { ...defaultTransactionLimits, ...limits }, room);
     const live = new LiveFiles(LIVE_FILES);
     const root = fixedDirectory(rootId, {
       branch: (id) => new BranchFolder(id, branches, { transactions, live }),

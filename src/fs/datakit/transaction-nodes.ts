@@ -9,6 +9,7 @@ import { FileError } from '../ninep/file-error.ts';
 import { childId, type DirectoryNode, type FsNode } from '../ninep/node.ts';
 import { commandFile, directoryAttributes, editableFile, fixedDirectory, textFile } from '../ninep/static-nodes.ts';
 import { diffDirectory, lines } from './commit-nodes.ts';
+import type { DiskRoom } from './disk-room.ts';
 import { fixedTree } from './tree-nodes.ts';
 import { WorkingCopy, type WorkingLimits } from './working-nodes.ts';
 
@@ -58,16 +59,26 @@ class OpenTransaction {
   }
 }
 
+/** Of the objects that a commit would have to write. */
+async function objectOctets(transaction: Transaction): Promise<number> {
+  const root = await transaction.entry('');
+  // They are made when somebody asks for the hash.
+  return root?.hash === undefined ? 0 : transaction.heldOctets;
+}
+
 /** The transactions of one connection, by branch and name. */
 export class Transactions {
   readonly #database: Database;
   readonly #limits: TransactionLimits;
+  readonly #room: DiskRoom | undefined;
   readonly #open = new Map<string, Map<string, OpenTransaction>>();
   #count = 0;
 
-  constructor(database: Database, limits: TransactionLimits) {
+  /** `room`: for what is committed; undefined: as much as there is. */
+  constructor(database: Database, limits: TransactionLimits, room: DiskRoom | undefined) {
     this.#database = database;
     this.#limits = limits;
+    this.#room = room;
   }
 
   close(): void {
@@ -144,7 +155,9 @@ export class Transactions {
       if (command === 'close') return finish();
       if (command !== 'commit') throw new FileError('EINVAL', `Unknown command ${JSON.stringify(command)}`);
       await open.takeParents();
-      await transaction.commit();
+      const commit = (): Promise<string> => transaction.commit();
+      if (this.#room) await this.#room.within(await objectOctets(transaction), commit);
+      else await commit();
       committed();
       return finish();
     };

@@ -31,6 +31,8 @@ export class WorkingCopy {
   readonly #limits: WorkingLimits;
   readonly #heldByAll: () => number;
   #written = 0;
+  /** Files whose whole content is counted: what is changed of one that was there before is kept whole as well. */
+  readonly #counted = new Set<string>();
 
   /** `heldByAll`: what this and the connection's other transactions hold. */
   constructor(transaction: Transaction, limits: WorkingLimits, heldByAll: () => number) {
@@ -72,9 +74,11 @@ export class WorkingCopy {
 
   async write(path: string, octets: Uint8Array | string, added: number, mode?: FileMode): Promise<void> {
     if (octets.length > this.#limits.fileOctets) throw new FileError('EFBIG');
-    this.checkRoom(added);
+    const more = this.#counted.has(path) ? added : ENTRY_OCTETS + path.length + octets.length;
+    this.checkRoom(more);
     await this.transaction.write(path, octets, mode);
-    this.#written += added;
+    this.#counted.add(path);
+    this.#written += more;
   }
 
   async makeDirectory(path: string, added: number): Promise<void> {
