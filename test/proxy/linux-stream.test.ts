@@ -26,6 +26,7 @@ import {
 import { LinuxHostNet } from '../../src/proxy/adapter/linux-host-net.ts';
 import { decodeAddress, decodePort, encodeAddress, encodePath } from '../../src/proxy/adapter/socket-address.ts';
 import { END, WOULD_BLOCK } from '../../src/proxy/port.ts';
+import { withScope } from '../../src/proxy/scoped-address.ts';
 import { formatAddress, parseAddress } from '../../src/stack/wire/address.ts';
 import { HostPeer } from './host-peer.ts';
 
@@ -51,6 +52,9 @@ t.test('addresses go to the kernel and come back', async (t) => {
   }
   encodeAddress(place, parseAddress('fe80::1')!, 1);
   t.equal(decodeAddress(place.view, 0), undefined, 'a link-local address is nothing without its zone');
+  const zoned = withScope(parseAddress('fe80::1')!, 3);
+  encodeAddress(place, zoned, 1);
+  t.same(decodeAddress(place.view, 0), zoned);
   t.equal(encodePath(place, '/x'.repeat(53)), 109);
   t.equal(place.view.getUint16(0, true), AF_UNIX);
   t.equal(encodePath(place, `${'/x'.repeat(53)}/y`), 0, 'too long');

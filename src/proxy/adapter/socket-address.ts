@@ -37,13 +37,18 @@ export function encodePath(place: Place, path: string): number {
   return 3 + text.length;
 }
 
-/** The address in a struct sockaddr_in or sockaddr_in6, a link-local one with its scope; undefined for other families. */
+/**
+ * The address in a struct sockaddr_in or sockaddr_in6, a link-local one with its scope; undefined for other families, and
+ * for a link-local one without: it could be on any link.
+ */
 export function decodeAddress(view: DataView, at: number): Address | undefined {
   const family = view.getUint16(at, true);
   if (family === AF_INET) return ofIpv4(view.getInt32(at + 4));
   if (family !== AF_INET6) return undefined;
   const address = new Uint8Array(view.buffer, view.byteOffset + at + 8, 16).slice();
-  return isLinkLocal6(address) ? withScope(address, view.getUint32(at + 24, true)) : address;
+  if (!isLinkLocal6(address)) return address;
+  const scope = view.getUint32(at + 24, true);
+  return scope === 0 ? undefined : withScope(address, scope);
 }
 
 export function decodePort(view: DataView, at: number): number {
