@@ -157,6 +157,7 @@ export const epollCreate = bind1('int epoll_create1(int)');
 export const epollControl = bind4('int epoll_ctl(int, int, int, uintptr_t)');
 export const epollWait = bind4('int epoll_wait(int, uintptr_t, int, int)');
 export const munmap = bind2('int munmap(uintptr_t, size_t)');
+export const madvise = bind3('int madvise(uintptr_t, size_t, int)');
 export const read = bind3('intptr_t read(int, uintptr_t, size_t)');
 export const write = bind3('intptr_t write(int, uintptr_t, size_t)');
 export const sendmsg = bind3('intptr_t sendmsg(int, uintptr_t, int)');
