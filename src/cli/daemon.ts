@@ -18,6 +18,7 @@ import { command, runCommand } from './command.ts';
 import { currentHome } from './current-home.ts';
 import { LogFile } from './log-file.ts';
 import { locate } from './prepare.ts';
+import { giveBackAfterStart } from './settled.ts';
 
 /** For the daemon before us, which is ending. */
 const LOCK_PATIENCE_MS = 500;
@@ -81,7 +82,10 @@ async function serve(home: Home): Promise<void> {
       map(({ state, reason }) => (reason ? `${state}: ${reason}` : state)),
       distinctUntilChanged(),
     )
-    .subscribe((state) => write(`the VM is ${state}`));
+    .subscribe((state) => {
+      write(`the VM is ${state}`);
+      if (state === 'running') void giveBackAfterStart();
+    });
   const api = await ApiServer.listen(supervisor, home.apiSocket, routes);
   const signalled = new Promise<void>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());

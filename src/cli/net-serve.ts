@@ -15,6 +15,7 @@ import {
   usage,
 } from './core-options.ts';
 import { startRecording } from './recording.ts';
+import { giveBackAfterStart } from './settled.ts';
 import { UsageError } from './usage-error.ts';
 
 const help = `usage: slipway net serve --qemu PATH|connect:PATH [OPTIONS]
@@ -96,6 +97,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => ended.resolve(0));
   process.stdout.write('ready\n');
   if (options.readyFd !== undefined) tellReady(options.readyFd);
+  void giveBackAfterStart();
   const status = await ended.promise;
   await endApi();
   network.close();
