@@ -47,7 +47,7 @@ export interface PipelineOptions {
 }
 
 /** A poll's output in one piece: the socket's writes and the guest's interrupts are as large as that. */
-const BUDGET_OCTETS = 1 << 20;
+const BUDGET_OCTETS = 1 << 21;
 
 export class Pipeline {
   readonly #netstack: Netstack;

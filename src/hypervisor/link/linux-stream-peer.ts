@@ -29,7 +29,7 @@ import type { StreamPeer, StreamPeerHandler, StreamPeerMaker } from './stream-pe
 /** Full reads of one turn, before the rest of the loop has its own. */
 const READS = 4;
 /** Of the kernel's send buffer: several writes, so that neither side waits for the other after each. */
-const SEND_BUFFER = 1 << 20;
+const SEND_BUFFER = 1 << 21;
 
 interface Waiting {
   /** Keeps the memory that `address` points into. */

@@ -35,10 +35,10 @@ const ETHERNET_HEADER = 14;
 /** An IP packet of 65535 octets behind an Ethernet header with a VLAN tag. */
 const LARGEST_FRAME = 65535 + ETHERNET_HEADER + 4;
 const LENGTH_PREFIX = 4;
-const READ = 256 * 1024;
+const READ = 512 * 1024;
 /** Room for a cut-off frame before the place that reads land at. */
 const HEAD = 65600;
-const SLABS = 8;
+const SLABS = 3;
 const RECONNECT_MIN_MS = 50;
 const RECONNECT_MAX_MS = 1000;
 const DESERTED_MS = 10_000;

@@ -7,7 +7,7 @@
 import type { Arena, ArenaSource } from '../../stack/port.ts';
 import type { StreamPeer } from './stream-peer.ts';
 
-const SLAB = 256 * 1024;
+const SLAB = 1024 * 1024;
 
 export class TransmitSlab implements Arena {
   readonly bytes: Uint8Array;

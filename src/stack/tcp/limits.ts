@@ -28,7 +28,7 @@ export const defaultLimits: TcpLimits = {
   timeWait: 8192,
   poolOctets: 64 * MEBI,
   sendQueueOctets: MEBI >> 2,
-  sendQueueMostOctets: 2 * MEBI,
+  sendQueueMostOctets: 8 * MEBI,
   receiveWindowOctets: 4 * MEBI,
   timestamps: true,
   sack: true,
