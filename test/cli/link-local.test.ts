@@ -80,7 +80,7 @@ t.test('one whose interface is not there is left out, and asked when it is', asy
 });
 
 t.test('published ports let link-local clients in, TCP and UDP, and rules about them or the port hold', async (t) => {
-  const serve = `socat -T 20 UDP4-LISTEN:80,fork SYSTEM:"echo datagram" & socat TCP4-LISTEN:80,fork SYSTEM:"echo stream" &`;
+  const serve = `socat -T 20 UDP4-LISTEN:80,fork SYSTEM:"read hello; echo datagram" & socat TCP4-LISTEN:80,fork SYSTEM:"read hello; echo stream" &`;
   const ask = (protocol: string): string =>
     `$far sh -c "echo hello | timeout 10 socat -t 2 - ${protocol}6:[fe80::1%far]:8080 2>&1 || echo failed"`;
   const script = (...rules: string[]): string => `
