@@ -1,9 +1,8 @@
 /** `slipway config log|diff|revert|watch`: the settings through time. Each works with and without a daemon. */
 
-import { firstValueFrom, fromEvent, merge } from 'rxjs';
 import { type CommitRecord, type Database, DatabaseError } from '../config/database.ts';
-import { settingsOf } from '../config/database-settings.ts';
 import { defaults, type SettingName, settingAt, settingNames, settingPath } from '../config/schema.ts';
+import { settingsOf } from '../config/stored-settings.ts';
 import { printJson, printTable } from './command.ts';
 import type { AddCommand } from './config.ts';
 import { applyCommitted, hint, settingName, warn, withSettings } from './settings-access.ts';
@@ -83,8 +82,10 @@ export function addHistory(sub: AddCommand): void {
           }
         });
         settings.follow(warn);
-        const ends = ['SIGINT', 'SIGTERM'].map((signal) => fromEvent(process, signal));
-        await firstValueFrom(merge(...ends, fromEvent(process.stdout, 'error')));
+        await new Promise<unknown>((resolve) => {
+          for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, resolve);
+          process.stdout.once('error', resolve);
+        });
         show.unsubscribe();
       }, true);
     });

@@ -178,11 +178,6 @@ function problemOf(error: unknown): string {
   return (error as Error).message;
 }
 
-/** The settings of a tree of any commit: for comparing; what cannot be taken is left out. */
-export async function settingsOf(tree: Tree): Promise<Chosen> {
-  return (await readSettings(tree)).values;
-}
-
 function valuesOf(values: Chosen): Settings {
   const parsed = settingNames.map((name) => [name, parseSetting(name, values[name] ?? String(defaults[name]))]);
   return Object.freeze(Object.fromEntries(parsed)) as unknown as Settings;

@@ -50,6 +50,11 @@ export async function readSettings(tree: Tree, version = SCHEMA_VERSION): Promis
   return { values, bad, problems };
 }
 
+/** The settings of a tree of any commit: for comparing; what cannot be taken is left out. */
+export async function settingsOf(tree: Tree): Promise<StoredSettings['values']> {
+  return (await readSettings(tree)).values;
+}
+
 function settingText(name: SettingName, octets: Uint8Array): string {
   if (octets.length > FILE_OCTETS) throw new Error(`${name} is longer than ${FILE_OCTETS} octets`);
   try {
