@@ -18,12 +18,19 @@ export interface ServeOptions {
   readonly log: (line: string) => void;
 }
 
-/** Serves 9P on a stream until either side ends it; returns the session. */
+/**
+ * Serves 9P on a stream until either side ends it; returns the session. A client that ends its own side alone still gets its
+ * answers; as its other side may be gone as well, whatever waits (a live file) ends with them.
+ */
 export function serveStream(stream: Duplex, { log, ...options }: ServeOptions): Session {
+  let ending = false;
   const flush = (): void => {
     while (!stream.writableNeedDrain && !stream.destroyed) {
       const frame = session.take();
-      if (!frame) return;
+      if (!frame) {
+        if (ending) stream.end();
+        return;
+      }
       stream.write(frame);
     }
   };
@@ -36,7 +43,11 @@ export function serveStream(stream: Duplex, { log, ...options }: ServeOptions): 
     } else if (session.congested) stream.pause();
   });
   stream.on('drain', flush);
-  stream.on('end', () => stream.end());
+  stream.on('end', async () => {
+    await session.settled();
+    ending = true;
+    flush();
+  });
   stream.on('error', () => stream.destroy());
   stream.on('close', () => session.close());
   return session;

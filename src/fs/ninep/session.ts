@@ -115,6 +115,11 @@ export class Session {
     });
   }
 
+  /** Resolves when what has been taken is answered, but for what waits for something that may never come. */
+  settled(): Promise<void> {
+    return this.#turn;
+  }
+
   /** Ends everything that is under way; nothing is sent any more. */
   close(): void {
     this.#closed = true;

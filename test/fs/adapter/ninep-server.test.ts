@@ -122,3 +122,38 @@ t.test('a client that goes away while it waits leaves nobody watching', async (t
   await once(far, 'close');
   t.equal(live.open_.size, 0);
 });
+
+t.test(
+  'a client that ends its side gets the answers to what it has asked, and what waits ends with them',
+  async (t) => {
+    const { root } = tree();
+    const slow = new Proxy(root, {
+      get: (target, key) =>
+        key === 'lookup'
+          ? async (name: string) => {
+              await new Promise((resolve) => setTimeout(resolve, 50));
+              return target.lookup(name);
+            }
+          : Reflect.get(target, key, target),
+    });
+    const { path, server, log } = await listening(t, slow);
+    const socket = connect({ path, allowHalfOpen: true });
+    socket.write(greeting);
+    socket.write(encode({ kind: 'Twalk', tag: 2, fid: 0, newfid: 1, names: ['live'] }));
+    socket.write(encode({ kind: 'Tlopen', tag: 3, fid: 1, flags: 0 }));
+    socket.write(encode({ kind: 'Tread', tag: 4, fid: 1, offset: 0n, count: 100 }));
+    socket.write(encode({ kind: 'Twalk', tag: 5, fid: 0, newfid: 2, names: ['large'] }));
+    socket.write(encode({ kind: 'Tlopen', tag: 6, fid: 2, flags: 0 }));
+    socket.end(encode({ kind: 'Tread', tag: 7, fid: 2, offset: 0n, count: 100_000 }));
+    const chunks: Buffer[] = [];
+    socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+    await once(socket, 'end');
+    const answers = Buffer.concat(chunks);
+    const tags: number[] = [];
+    for (let at = 0; at < answers.length; at += answers.readUInt32LE(at)) tags.push(answers.readUInt16LE(at + 5));
+    t.same(tags, [NOTAG, 1, 2, 3, 5, 6, 7], 'all but the read of the live file');
+    t.ok(answers.length > 100_000);
+    while (server.connections > 0) await settle();
+    t.same(log, []);
+  },
+);
