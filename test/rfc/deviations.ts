@@ -80,6 +80,18 @@ export const deviations: readonly Deviation[] = [
   at(1812, '5.3.2', 'Type of service and identification do not go through', 'The host’s sockets set their own'),
   at(4443, '4.2', 'An echo request to a group has no answer', 'One frame must not have many answers'),
   at(
+    4787,
+    'REQ-3, REQ-4',
+    'A source has whatever port the host has free, above 1023, odd or even',
+    'Neither is asked for; who needs the guest’s own port publishes it',
+  ),
+  at(
+    4787,
+    'REQ-10',
+    'There are no application level gateways to turn off',
+    'What an application says of addresses is its own affair',
+  ),
+  at(
     4861,
     '6.2.6',
     'A router solicitation is answered at once, and to its sender alone',
