@@ -3,11 +3,8 @@
  * comes to published ports. It is asked once per flow, with an address, after names were resolved, and answers with the
  * host's address to dial or why not. What decides, in this order:
  *
- * 1. Never dialled, whatever the settings: 0/8 and :: (connect() to them reaches loopback listeners), loopback,
- *    link-local and other addresses of metadata services, multicast, broadcast, reserved, IPv4-compatible addresses, and
- *    such IPv4 addresses inside transition formats (NAT64, 6to4, SIIT, Teredo, ISATAP). Mapped addresses are IPv4 addresses here
- *    (decision 6), so ::ffff:127.0.0.1 is loopback. The guest's own network is not the host's: what is not served inside
- *    it is answered as such a network's router would.
+ * 1. Never dialled, whatever the settings: loopback, link-local and the like, in any form (policy/closed-addresses.ts). The
+ *    guest's own network is not the host's: what is not served inside it is answered as such a network's router would.
  * 2. The host itself: the alias, which alone leads to the host's loopback, and the host's own other addresses, where a
  *    listener on every address answers too. Only to ports that the owner lets guests have.
  * 3. The owner's rules (policy/rule.ts), in order: the first that is about the flow. They narrow 1 and 2, never widen.
@@ -24,7 +21,6 @@
 import type { Clock } from '../stack/port.ts';
 import {
   type Address,
-  type AddressKind,
   contains,
   equal,
   formatAddress,
@@ -32,8 +28,8 @@ import {
   kind,
   ofIpv4,
   type Subnet,
-  word,
 } from '../stack/wire/address.ts';
+import { embedded, isClosed } from './policy/closed-addresses.ts';
 import { type Denial, Denials } from './policy/denials.ts';
 import { matchesName, type NamePattern } from './policy/name-pattern.ts';
 import { formatPortRanges, includesPort, type PortRanges } from './policy/port-ranges.ts';
@@ -147,41 +143,10 @@ export interface PolicyReport {
 /** Docker's API over TCP, without and with TLS. */
 const DOCKER_API_PORTS: readonly number[] = [2375, 2376];
 
-/** Where clouds have metadata services beside link-local addresses: Alibaba, Azure, Oracle, AWS twice, Google, Scaleway. */
-const metadataServices = [
-  ofIpv4(0x646464c8),
-  ofIpv4(0xa83f8110),
-  ofIpv4(0xc00000c0),
-  Uint8Array.of(0xfd, 0x00, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54),
-  // Credentials for pods, at EKS.
-  Uint8Array.of(0xfd, 0x00, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x00, 0x23),
-  Uint8Array.of(0xfd, 0x20, 0x00, 0xce, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54),
-  Uint8Array.of(0xfd, 0x00, 0x00, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x00, 0x42),
-];
-
 const loopback4 = ofIpv4(0x7f000001);
 /** Stands for an address that is not known. */
 const nowhere: Address = new Uint8Array(16);
 const loopback6 = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
-
-const dialled = (found: AddressKind): boolean => found === 'private' || found === 'global';
-
-/** The IPv4 address that a transition format carries, or undefined. */
-function embedded(address: Address): Address | undefined {
-  const first = word(address, 0);
-  // RFC 6052 2.1: 64:ff9b::/96, and RFC 8215: of a network's own, prefixes of 96 bits in 64:ff9b:1::/48.
-  if (first === 0x0064ff9b && word(address, 1) === 0 && word(address, 2) === 0) return ofIpv4(word(address, 3));
-  if (first === 0x0064ff9b && word(address, 1) >>> 16 === 1) return ofIpv4(word(address, 3));
-  // RFC 7915 and before it RFC 2765 2.1: ::ffff:0:a.b.c.d.
-  if (first === 0 && word(address, 1) === 0 && word(address, 2) === -65536) return ofIpv4(word(address, 3));
-  // RFC 4380 4: 2001::/32, the client's address with its bits turned over.
-  if (first === 0x20010000) return ofIpv4(~word(address, 3));
-  // RFC 5214 6.1: an interface identifier 0:5efe:a.b.c.d, or 200:5efe:a.b.c.d.
-  if ((word(address, 2) & ~0x02000000) === 0x5efe) return ofIpv4(word(address, 3));
-  // RFC 3056 2: 2002:V4ADDR::/48.
-  if (first >>> 16 === 0x2002) return ofIpv4((first << 16) | (word(address, 1) >>> 16));
-  return undefined;
-}
 
 export class Policy {
   readonly #options: PolicyOptions;
@@ -310,11 +275,8 @@ export class Policy {
     if (gateways.some((gateway) => equal(gateway, address))) return deny(address, 'gateway', flow);
     if (subnets.some((subnet) => contains(subnet.address, subnet.prefix, address)))
       return deny(address, 'guest-network', flow);
-    const inner = embedded(address);
-    if (!dialled(kind(address)) || (inner && !dialled(kind(inner)))) return deny(address, 'forbidden-address', flow);
-    if (metadataServices.some((service) => equal(service, inner ?? address)))
-      return deny(address, 'forbidden-address', flow);
-    if (this.#isHost(inner ?? address) && !this.#mayHave(flow)) return deny(address, 'host-port', flow);
+    if (isClosed(address)) return deny(address, 'forbidden-address', flow);
+    if (this.#isHost(embedded(address) ?? address) && !this.#mayHave(flow)) return deny(address, 'host-port', flow);
     return this.#byRules(address, address, flow);
   }
 
