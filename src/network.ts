@@ -487,8 +487,8 @@ export class Network {
   #loadGuestProxy(): Promise<GuestProxy> {
     this.#guestProxy ??= Promise.all([import('./proxy/http-proxy/guest-proxy.ts'), this.#loadNames()]).then(
       ([{ GuestProxy }, names]) => {
-        const lookup = { addressesOf: (name: string) => names.allAddressesOf(name) };
-        return new GuestProxy({ policy: this.#policy, names: lookup, settings: this.#proxySettings });
+        const addressesOf = (name: string, ingress: number) => names.allAddressesOf(name, ingress);
+        return new GuestProxy({ policy: this.#policy, names: { addressesOf }, settings: this.#proxySettings });
       },
     );
     return this.#guestProxy;

@@ -85,6 +85,10 @@ export interface DnsZoneReport {
   readonly servers: readonly { readonly server: string; readonly state: 'used' | 'silent' | 'denied' }[];
 }
 
+interface CountedFor {
+  readonly countedFor?: number;
+}
+
 /** Waiting queries kept for use again. */
 const SPARE = 256;
 /** Aliases of the user's that are followed from one to the next. */
@@ -395,10 +399,13 @@ export class DnsForwarder {
     connection.accept(stream);
   }
 
-  /** Answers a query, at once or later, once. Its answer's memory is ours again on return. */
+  /**
+   * Answers a query, at once or later, once. Its answer's memory is ours again on return. `countedFor`: a guest that does
+   * not hear of it, but whose query it is as far as bounds go.
+   */
   ask(
     bytes: Uint8Array,
-    { guestAddress, ingress }: Pick<TcpConnection, 'guestAddress' | 'ingress'>,
+    { guestAddress, ingress, countedFor = ingress }: Pick<TcpConnection, 'guestAddress' | 'ingress'> & CountedFor,
     protocol: DnsTransport,
     done: StreamAnswer,
   ): void {
@@ -409,7 +416,7 @@ export class DnsForwarder {
       return;
     }
     const query = Object.assign(new Query(), this.#query);
-    if (!this.#parts.policy.acquire('dns', ingress)) {
+    if (!this.#parts.policy.acquire('dns', countedFor)) {
       this.counts.capped++;
       done(this.#out.subarray(0, writeEmpty(query, bytes, SERVFAIL, this.#out)));
       return;
@@ -421,7 +428,7 @@ export class DnsForwarder {
       ...{ askedMs: this.#parts.clock.nowMs(), generation: this.#servers.generation },
     };
     const finish: AnswerHandler = (answer, server) => {
-      this.#parts.policy.release('dns', ingress);
+      this.#parts.policy.release('dns', countedFor);
       const source = answer ? 'server' : 'none';
       const length = this.#answerFrom(answer, query, message, { ...asked, source, server });
       this.#parts.resolved?.heard(this.#out, length, query, ingress);

@@ -375,7 +375,7 @@ t.test(
       '::1 ip6-localhost\n169.254.169.254 metadata\n10.0.0.9 169.254.0.9 both\n169.254.0.9 both\n127.0.0.1 web.local',
     );
     const all = async (name: string): Promise<string[]> => {
-      const found = withHosts.allAddressesOf(name);
+      const found = withHosts.allAddressesOf(name, 0);
       for (let i = 0; i < 4; i++) {
         answer(said);
         await new Promise((resolve) => setImmediate(resolve));
@@ -393,6 +393,11 @@ t.test(
     ] as const)
       t.same(await all(name), wanted, `${name}: what an upstream proxy on this machine would find`);
     t.equal(netstack.sent.length, 0, 'no guest hears of it');
+    const waiting = Array.from({ length: 200 }, (_, i) => lookup.addressesOf(`slow${i}.corp`, 7));
+    t.same(await lookup.addressesOf('slow.corp', 7), [], 'a guest has no more queries by the proxy than by itself');
+    t.same(await addresses('fresh.corp', said), ['10.8.7.7', 'fd00::7'], 'and takes none from others');
+    dns.close();
+    await Promise.all(waiting);
   },
 );
 

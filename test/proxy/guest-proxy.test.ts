@@ -426,6 +426,28 @@ t.test('HTTP/1.0, answers without an end in sight, requests sent ahead', async (
   t.same([preface, asked], ['HTTP/1.1 400', ['CONNECT 10.9.0.1:80']], "HTTP/2 is the server's to answer");
 });
 
+t.test('who has ended its side after the request has its answer', async (t) => {
+  for (const upstream of [settings(), settings('*')]) {
+    await network.useHttpProxy(upstream);
+    for (const [host, port, target] of [
+      ['10.9.0.1', 80, '/x'],
+      ['192.168.65.1', 3128, 'http://10.9.0.1/x'],
+    ] as const) {
+      const answer = await guest.run(
+        async ({ net }, host, port, target) => {
+          let text = '';
+          const socket = net.connect({ host, port, allowHalfOpen: true });
+          socket.end(`GET ${target} HTTP/1.1\r\nHost: 10.9.0.1\r\n\r\n`);
+          for await (const chunk of socket) text += chunk;
+          return text;
+        },
+        ...([host, port, target] as const),
+      );
+      t.match(answer, /^HTTP\/1\.1 200 [\s\S]*"url":"\/x"/, `${host} ${port}`);
+    }
+  }
+});
+
 t.test('connections of one guest are bounded, and what is over makes place again', async (t) => {
   await network.useHttpProxy(settings());
   const refused = await guest.run(async ({ net, once }) => {

@@ -97,8 +97,9 @@ withInstance('the entrance and upstream proxies', async (t, slipway) => {
     writeFileSync(config, JSON.stringify({ ...JSON.parse(before), ...proxies }));
     const { port } = proxy.address() as AddressInfo;
     await slipway.slipway('config', 'set', `network.httpProxy=http://127.0.0.1:${port}`);
-    // A port that nothing is intercepted at.
-    const script = 'env | grep -i _proxy= | sort; wget -q -T 20 -O - http://203.0.113.80:8080/x';
+    // A port that nothing is intercepted at. A busybox of glibc alone cannot look up the proxy's name.
+    const asking = `printf 'GET http://203.0.113.80:8080/x HTTP/1.0\\r\\n\\r\\n' | nc -w 20 192.168.65.1 3128`;
+    const script = `env | grep -i _proxy= | sort; ${asking}`;
     const told = await slipway.docker('run', '--rm', busybox, 'sh', '-c', script);
     t.match(told, /^HTTPS_PROXY=http:\/\/http\.docker\.internal:3128$/m);
     t.match(told, /^http_proxy=http:\/\/http\.docker\.internal:3128$/m);

@@ -30,7 +30,7 @@ const OURSELVES = -1;
 export interface Resolver {
   ask(
     query: Uint8Array,
-    who: { readonly guestAddress: Address; readonly ingress: number },
+    who: { readonly guestAddress: Address; readonly ingress: number; readonly countedFor: number },
     protocol: DnsTransport,
     done: (answer: Uint8Array | undefined) => void,
   ): void;
@@ -50,32 +50,34 @@ export class NameLookup implements NameLookupPort {
     this.#hosts = hosts;
   }
 
-  async addressesOf(name: string): Promise<readonly Address[]> {
+  /** `ingress`: the guest that it is asked for, whose queries are bounded; undefined: none. */
+  async addressesOf(name: string, ingress = OURSELVES): Promise<readonly Address[]> {
     const plain = plainName(name);
     if (plain === undefined) return [];
     const domains = plain.includes('.') || plain === 'localhost' ? [] : this.#search();
     for (const full of [...domains.map((domain) => plainName(`${plain}.${domain}`)), plain]) {
       if (full === undefined) continue;
-      const found = await Promise.all([this.#addresses(full, TYPE_A), this.#addresses(full, TYPE_AAAA)]);
+      const found = await Promise.all([TYPE_A, TYPE_AAAA].map((type) => this.#addresses(full, type, ingress)));
       if (found.some((addresses) => addresses.length > 0)) return found.flat();
     }
     return [];
   }
 
   /** The same, and what else this machine may have for it: whoever is handed the name, not an address, may go there. */
-  async allAddressesOf(name: string): Promise<readonly Address[]> {
-    return [...(await this.addressesOf(name)), ...untoldAddresses(this.#hosts?.current() ?? new Map(), name)];
+  async allAddressesOf(name: string, ingress: number): Promise<readonly Address[]> {
+    return [...(await this.addressesOf(name, ingress)), ...untoldAddresses(this.#hosts?.current() ?? new Map(), name)];
   }
 
-  async #addresses(name: string, type: number): Promise<Address[]> {
+  async #addresses(name: string, type: number, ingress: number): Promise<Address[]> {
     const query = Uint8Array.from([0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, ...wireName(name), 0, type, 0, CLASS_IN]);
-    const answer = await this.#ask(query, 'udp');
-    const whole = answer && isTruncated(answer) ? await this.#ask(query, 'tcp') : answer;
+    const answer = await this.#ask(query, 'udp', ingress);
+    const whole = answer && isTruncated(answer) ? await this.#ask(query, 'tcp', ingress) : answer;
     return whole ? addressesIn(whole, query.length, type) : [];
   }
 
-  #ask(query: Uint8Array, protocol: DnsTransport): Promise<Uint8Array | undefined> {
-    const who = { guestAddress: this.#asker, ingress: OURSELVES };
+  #ask(query: Uint8Array, protocol: DnsTransport, ingress: number): Promise<Uint8Array | undefined> {
+    // No guest hears the answer: it is nothing that rules with names go by.
+    const who = { guestAddress: this.#asker, ingress: OURSELVES, countedFor: ingress };
     return new Promise((resolve) => {
       this.#resolver.ask(query, who, protocol, (answer) => resolve(answer?.slice(0, LARGEST_MESSAGE)));
     });

@@ -125,7 +125,7 @@ export class GuestRoutes implements HttpRoutes {
     const named =
       name === undefined ? flow : dialled ? { ...flow, claimedName: name } : { ...flow, resolvedName: name };
     // What is known of it: the guest's own choice, and what the name stands for.
-    const known = literal ? [literal] : dialled && !proxy ? [] : await this.#names.addressesOf(host);
+    const known = literal ? [literal] : dialled && !proxy ? [] : await this.#names.addressesOf(host, ingress);
     const addresses = dialled ? [dialled, ...known.filter((address) => !equal(address, dialled))] : known;
     const verdicts = addresses.map((address) => this.#policy.destination(address, named));
     // Where no proxy is asked this is dialled.

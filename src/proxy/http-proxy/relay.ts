@@ -86,6 +86,8 @@ export class HttpRelay {
     } as http.ServerOptions);
     // `HEADER_OCTETS` bounds them: releases of Node that count them leave out the rest, how a body is framed included.
     this.#server.maxHeadersCount = 0;
+    // A client may have said all that it wants to say, and still wait for its answer (nc does).
+    Object.assign(this.#server, { httpAllowHalfOpen: true });
     this.#server.on('request', (request, response) => void this.#request(request, response));
     this.#server.on('connect', (request, client, head) => void this.#connect(request, client, head));
     this.#server.on('upgrade', (request, client, head) => void this.#upgrade(request, client, head));
