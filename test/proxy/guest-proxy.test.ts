@@ -478,8 +478,10 @@ t.test('a connection to a server or proxy is one client’s, and ends with it', 
   await curl('http://10.9.0.1/');
   t.equal(sockets.size, 2, 'not for another');
   upstream.removeAllListeners('request').on('request', relayed);
-  for (let left = 1; left > 0; )
-    left = await new Promise((resolve) => upstream.getConnections((_, count) => resolve(count)));
+  for (let left = 1; left > 0; ) {
+    await new Promise((resolve) => setImmediate(resolve));
+    left = await new Promise<number>((resolve) => upstream.getConnections((_, count) => resolve(count)));
+  }
 });
 
 t.test('hostile octets at every door; it goes on serving', async (t) => {
