@@ -448,6 +448,18 @@ t.test('who has ended its side after the request has its answer', async (t) => {
   }
 });
 
+t.test('a server that has vanished does not hold a tunnel for ever', async (t) => {
+  await network.useHttpProxy(undefined);
+  await guest.run(async ({ net, once }) => {
+    const socket = net.connect(3128, '192.168.65.1');
+    socket.write('CONNECT 10.9.0.2:443 HTTP/1.1\r\n\r\n');
+    await once(socket, 'data');
+    setTimeout(() => socket.destroy(), 10_000).unref();
+  });
+  const seen = execFileSync('ss', ['-tno', 'dst', '10.9.0.2:443'], { encoding: 'utf8' });
+  t.match(seen, /ESTAB .*10\.9\.0\.2:443.*timer:\(keepalive,/);
+});
+
 t.test('connections of one guest are bounded, and what is over makes place again', async (t) => {
   await network.useHttpProxy(settings());
   const refused = await guest.run(async ({ net, once }) => {

@@ -11,6 +11,8 @@ import { authorityText, basic, HttpRefusal, type HttpTarget } from './message.ts
 import type { ProxyUrl } from './proxy-url.ts';
 
 const DIAL_MS = 60_000;
+/** How long nothing is heard of a server before the kernel asks whether it is still there. RFC 9293 3.8.4. */
+const KEEP_ALIVE_MS = 60_000;
 /** What an upstream proxy may say before the octets of a tunnel begin. */
 const HEAD_OCTETS = 16 * 1024;
 
@@ -20,7 +22,8 @@ export function dial(
   client?: Duplex,
 ): Promise<Duplex> {
   const { promise, resolve, reject } = Promise.withResolvers<Duplex>();
-  const to = { host, port, noDelay: true, allowHalfOpen: true };
+  const alive = { keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
+  const to = { host, port, noDelay: true, allowHalfOpen: true, ...alive };
   const stream: net.Socket = secure
     ? tls.connect({ ...to, ...(net.isIP(host) === 0 && { servername: host }) })
     : net.connect(to);
