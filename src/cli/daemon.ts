@@ -5,7 +5,7 @@
  */
 
 import { rmSync } from 'node:fs';
-import { distinctUntilChanged, map } from 'rxjs';
+import { distinctUntilChanged, filter, map, take } from 'rxjs';
 import { routes } from '../api/routes.ts';
 import { ApiServer } from '../api/server.ts';
 import { openSettings } from '../config/adapter/settings-store.ts';
@@ -82,16 +82,20 @@ async function serve(home: Home): Promise<void> {
       map(({ state, reason }) => (reason ? `${state}: ${reason}` : state)),
       distinctUntilChanged(),
     )
-    .subscribe((state) => {
-      write(`the VM is ${state}`);
-      if (state === 'running') void giveBackAfterStart();
-    });
+    .subscribe((state) => write(`the VM is ${state}`));
+  const started = supervisor.changes
+    .pipe(
+      filter(({ state }) => state === 'running'),
+      take(1),
+    )
+    .subscribe(() => void giveBackAfterStart());
   const api = await ApiServer.listen(supervisor, home.apiSocket, routes);
   const signalled = new Promise<void>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());
   });
   await Promise.race([supervisor.finished, signalled]);
   states.unsubscribe();
+  started.unsubscribe();
   await release();
   await api.close();
   await store.close();

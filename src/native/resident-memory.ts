@@ -10,10 +10,8 @@ import { madvise } from './system-calls.ts';
 
 const MADV_DONTNEED = 4;
 
-/** Gives both back to the system; garbage as well, where Node was started with `--expose-gc`. */
+/** Gives both back to the system. */
 export function giveBackMemory(): void {
-  // Twice: what a first collection finalizes holds memory until the next.
-  for (let i = 0; i < 2; i++) globalThis.gc?.();
   trim();
   for (const { start, end } of unchangedMappings(readFileSync('/proc/self/smaps', 'latin1'), process.execPath))
     madvise(start, end - start, MADV_DONTNEED);
