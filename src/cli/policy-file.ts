@@ -5,7 +5,8 @@
  * stay in force.
  */
 
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { lookAt } from '../proxy/adapter/changing-file.ts';
 import { type PolicyRule, parsePolicyRules } from '../proxy/policy/rule.ts';
 
 const LOOK_MS = 500;
@@ -23,8 +24,7 @@ export function readPolicyFile(path: string): PolicyRule[] {
 
 function stampOf(path: string): string {
   try {
-    const { dev, ino, size, mtimeNs } = statSync(path, { bigint: true });
-    return `${dev} ${ino} ${size} ${mtimeNs}`;
+    return lookAt(path).stamp;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code ?? '';
   }

@@ -11,6 +11,12 @@ import type { Clock } from '../../stack/port.ts';
 export const LOOK_MS = 1;
 const LARGEST_FILE = 8 << 20;
 
+/** What tells a file as it is now, links followed, from another and from what it was; its octets. Throws as `statSync` does. */
+export function lookAt(path: string): { readonly stamp: string; readonly octets: bigint } {
+  const { dev, ino, size, mtimeNs } = statSync(path, { bigint: true });
+  return { stamp: `${dev} ${ino} ${size} ${mtimeNs}`, octets: size };
+}
+
 export class ChangingFile<T> {
   readonly #clock: Clock;
   readonly #read: (text: string) => T;
@@ -49,9 +55,9 @@ export class ChangingFile<T> {
     let text = '';
     try {
       if (this.#path !== '') {
-        const { dev, ino, size, mtimeNs } = statSync(this.#path, { bigint: true });
-        stamp = `${dev} ${ino} ${size} ${mtimeNs}`;
-        if (stamp !== this.#stamp && size <= LARGEST_FILE) text = readFileSync(this.#path, 'utf8');
+        const found = lookAt(this.#path);
+        stamp = found.stamp;
+        if (stamp !== this.#stamp && found.octets <= LARGEST_FILE) text = readFileSync(this.#path, 'utf8');
       }
     } catch {
       // It may have gone since.
