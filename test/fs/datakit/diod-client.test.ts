@@ -1,31 +1,21 @@
 /** diod's client programs, from Debian, against the database's tree on loopback: 9P2000.L as others speak it. */
 
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import t from 'tap';
-import { GitDatabase } from '../../../src/config/adapter/git-database.ts';
 import { serveStream } from '../../../src/fs/adapter/ninep-stream.ts';
 import { databaseExport } from '../../../src/fs/datakit/database-export.ts';
 import { LockTable } from '../../../src/fs/ninep/lock-table.ts';
 import { ensureDebianPackages } from '../../../tools/debian.ts';
 import { cleanEnvironment, run } from '../../vm/programs.ts';
 import { owner } from '../ninep/client.ts';
+import { freshDatabase } from './fresh-database.ts';
 
 t.setTimeout(120_000);
 
 t.test("diod's clients", async (t) => {
   ensureDebianPackages([{ name: 'diod', proof: 'diodls' }]);
-  const folder = mkdtempSync(join(tmpdir(), 'slipway-diod-'));
-  const db = await GitDatabase.open({
-    directory: join(folder, 'database'),
-    watching: false,
-    author: { name: 'Test', email: 'test@slipway.internal' },
-    nowMs: () => 1_700_000_000_000,
-    log: () => undefined,
-  });
+  const { db } = await freshDatabase(t);
   const large = 'large\n'.repeat(100_000);
   const changes = [
     { path: 'a/small', content: 'hello\n' },
@@ -43,11 +33,7 @@ t.test("diod's clients", async (t) => {
   const at = `127.0.0.1:${(server.address() as AddressInfo).port}`;
   const env = { ...cleanEnvironment(), PATH: `${process.env.PATH}:/usr/sbin` };
   const diod = (program: string, ...argv: string[]) => run(program, ['-s', at, ...argv], env);
-  t.teardown(async () => {
-    server.close();
-    await db.close();
-    rmSync(folder, { recursive: true, force: true });
-  });
+  t.teardown(() => server.close());
 
   const root = await diod('diodls', '-a', '/');
   t.equal(root.stdout, 'branch\nsnapshots\ntrees\ncommits\nremotes\n');

@@ -1,29 +1,14 @@
 /** What a guest may fill: the host's disk, branches, and how deep a tree goes. */
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { GitDatabase } from '../../../src/config/adapter/git-database.ts';
 import { databaseExport } from '../../../src/fs/datakit/database-export.ts';
 import { DiskRoom } from '../../../src/fs/datakit/disk-room.ts';
 import { Client, owner } from '../ninep/client.ts';
+import { freshDatabase } from './fresh-database.ts';
 
 async function fixture(t: Test, guestDiskOctets: number) {
-  const folder = mkdtempSync(join(tmpdir(), 'slipway-guest-disk-'));
-  const directory = join(folder, 'database');
-  const db = await GitDatabase.open({
-    directory,
-    author: { name: 'Test', email: 'test@slipway.internal' },
-    watching: false,
-    nowMs: () => 1_700_000_000_000,
-    log: () => undefined,
-  });
-  t.teardown(async () => {
-    await db.close();
-    rmSync(folder, { recursive: true, force: true });
-  });
+  const { db, directory } = await freshDatabase(t);
   const clock = { ms: 0 };
   const served = databaseExport({ database: db, access: 'guest', owner, guestDiskOctets, nowMs: () => clock.ms });
   const client = await Client.attach(served, '9P2000.u');

@@ -1,30 +1,16 @@
 /** Whatever a guest asks of the database's tree, only branches of its own change. */
 
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
-import { GitDatabase } from '../../../src/config/adapter/git-database.ts';
 import { databaseExport } from '../../../src/fs/datakit/database-export.ts';
 import { Client, owner } from '../ninep/client.ts';
 import { dialects } from '../ninep/messages.ts';
+import { freshDatabase } from './fresh-database.ts';
 
 t.setTimeout(120_000);
 
 t.test('any sequence of operations, from anywhere in the tree', async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'slipway-hostile-guest-'));
-  const db = await GitDatabase.open({
-    directory: join(folder, 'database'),
-    author: { name: 'Test', email: 'test@slipway.internal' },
-    watching: false,
-    nowMs: () => 1_700_000_000_000,
-    log: () => undefined,
-  });
-  t.teardown(async () => {
-    await db.close();
-    rmSync(folder, { recursive: true, force: true });
-  });
+  const { db } = await freshDatabase(t);
   const first = await db.commit('user', [{ path: 'a/b', content: '1' }], { message: 'First' });
   const second = await db.commit('user', [{ path: 'a/b', content: '2' }], { message: 'Second' });
   const served = databaseExport({ database: db, access: 'guest', owner });
