@@ -1,5 +1,5 @@
 /**
- * What the whole core costs for small things, in CPU of the process, first when it has just started and then when its code
+ * What the whole core costs for small things, in CPU of the process, first when it has just started, then when its code
  * is compiled. The guest's own script, and the host's other ends, are in it. The baseline of each: the same by Node's own
  * sockets on loopback, both ends in one process too.
  */

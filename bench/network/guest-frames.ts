@@ -50,16 +50,6 @@ export class GuestFrames {
     this.#mtu = mtu;
   }
 
-  /** Payload of a full segment: every one carries timestamps. */
-  get mss(): number {
-    return this.#mtu - ipv4.HEADER_OCTETS - tcp.HEADER_OCTETS - tcpOptions.TIMESTAMPS_OCTETS;
-  }
-
-  /** Whether a frame of the largest size fits. */
-  get hasRoom(): boolean {
-    return this.#end + IP + this.#mtu <= this.#arena.bytes.length;
-  }
-
   /** Octets written since it was last asked. */
   take(): number {
     const end = this.#end;
@@ -77,7 +67,7 @@ export class GuestFrames {
     tcp.emit(view, at, to.ownPort, to.port, to.sndNxt, ack, header, flags, syn ? 0xffff : WINDOW);
     let option = at + tcp.HEADER_OCTETS;
     if (syn) {
-      option = tcpOptions.emitMaximumSegmentSize(view, option, this.mss + tcpOptions.TIMESTAMPS_OCTETS);
+      option = tcpOptions.emitMaximumSegmentSize(view, option, this.#mtu - ipv4.HEADER_OCTETS - tcp.HEADER_OCTETS);
       option = tcpOptions.emitSackPermitted(view, option);
     }
     option = tcpOptions.emitTimestamps(view, option, 1, to.tsRecent);

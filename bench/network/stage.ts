@@ -97,20 +97,11 @@ export class Stage {
     this.#network.close();
   }
 
-  /** Octets from the guest to the guest, on two connections. */
-  async bulk(octets: number): Promise<void> {
-    this.#guest.echoes = false;
-    for (let i = 0; i < 2; i++) this.#connect({ octets: octets / 2, echo: false, orderly: false });
-    await this.#until(() => this.#guest.ended === 2);
-    this.#guest.echoes = true;
-    this.#guest.ended = 0;
-  }
-
   /** Connections that carry an octet each way. */
   async connections(count: number): Promise<void> {
     for (let made = 0; made < count; ) {
       for (; made < count && this.#guest.open < CONNECTIONS; made++)
-        this.#connect({ octets: 1, echo: true, orderly: made % ORDERLY === 0 });
+        this.#guest.connect(this.#hostAlias, this.#streamPort, made % ORDERLY === 0 ? 'FIN' : 'RST');
       const { ended } = this.#guest;
       await this.#until(() => this.#guest.ended > ended);
     }
@@ -140,10 +131,6 @@ export class Stage {
       for (let i = 0; i < atOnce; i++) ask(asked++);
       await this.#until(() => guest.answers >= asked);
     }
-  }
-
-  #connect(part: Parameters<ScriptedGuest['connect']>[2]): void {
-    this.#guest.connect(this.#hostAlias, this.#streamPort, part);
   }
 
   /** Sends what was written, and waits. */
