@@ -129,6 +129,7 @@ function readAt(path: string, file: number, at: number, length: number): Buffer 
   return octets;
 }
 
-function damaged(path: string): Error {
+/** Of a pack or an index. */
+export function damaged(path: string): Error {
   return new Error(`${path} is damaged`);
 }

@@ -11,7 +11,7 @@ import { inflateSync } from 'node:zlib';
 import { hex, type ObjectType } from '../git-object.ts';
 import { applyDelta } from './delta.ts';
 import { errorCode } from './durable-files.ts';
-import { PackIndex } from './git-pack-index.ts';
+import { damaged, PackIndex } from './git-pack-index.ts';
 
 const read = promisify(fs.read);
 
@@ -172,8 +172,4 @@ async function inflated(file: number, path: string, at: number, start: Buffer, s
 async function readUpTo(file: number, at: number, length: number): Promise<Buffer> {
   const { bytesRead, buffer } = await read(file, Buffer.allocUnsafe(length), 0, length, at);
   return buffer.subarray(0, bytesRead);
-}
-
-function damaged(path: string): Error {
-  return new Error(`${path} is damaged`);
 }
