@@ -6,6 +6,7 @@ import {
   EMPTY_TREE,
   encodeCommit,
   encodeTree,
+  inGitOrder,
   parseCommit,
   parseTree,
   type RawEntry,
@@ -22,7 +23,7 @@ export class MemoryObjects implements Objects {
   }
 
   addTree(entries: readonly RawEntry[]): string {
-    return this.#add('tree', encodeTree(entries));
+    return this.#add('tree', encodeTree(inGitOrder(entries)));
   }
 
   addCommit(commit: Omit<CommitRecord, 'id'>): string {

@@ -8,6 +8,7 @@ import {
   EMPTY_TREE,
   encodeCommit,
   encodeTree,
+  inGitOrder,
   parseCommit,
   parseTree,
   type RawEntry,
@@ -28,10 +29,17 @@ t.test('trees and commits come back as they went', async (t) => {
   });
   fc.assert(
     fc.property(fc.uniqueArray(entry, { selector: ({ name }) => name, maxLength: 8 }), (entries) => {
-      const back = parseTree(encodeTree(entries));
+      const back = parseTree(encodeTree(inGitOrder(entries)));
       const order = (list: readonly RawEntry[]) => [...list].sort((a, b) => (a.name < b.name ? -1 : 1));
       t.same(order(back), order(entries));
+      const keys = back.map(({ name, mode }) => Buffer.from(mode === DIRECTORY ? `${name}/` : name));
+      t.same(keys, [...keys].sort(Buffer.compare), 'in the order that git has');
     }),
+    {
+      examples: [
+        [['\u{1f600}', '\uff5e', 'a.b', 'a'].map((name) => ({ name, mode: DIRECTORY, hash: '0'.repeat(40) }))],
+      ],
+    },
   );
   const octets = Buffer.concat([Buffer.from('100644 a\xff\xfe\0', 'latin1'), Buffer.alloc(20, 7)]);
   t.same(Buffer.from(encodeTree(parseTree(octets))), octets, 'a name that is not UTF-8 as well');

@@ -18,6 +18,7 @@ import {
   EMPTY_TREE,
   encodeCommit,
   encodeTree,
+  inGitOrder,
   type ObjectType,
   parseCommit,
   parseTree,
@@ -39,7 +40,7 @@ interface GitObject {
   readonly type: ObjectType;
   readonly content: Uint8Array;
   /** Of a tree or commit, made when first asked for. */
-  parsed?: readonly RawEntry[] | CommitRecord;
+  parsed?: readonly RawEntry[] | CommitRecord | undefined;
 }
 
 export class GitObjectStore implements ObjectReader {
@@ -77,7 +78,7 @@ export class GitObjectStore implements ObjectReader {
   }
 
   /** Objects to be written, as a pack. */
-  stage(objects: readonly PackedObject[]): Staged | undefined {
+  stage(objects: readonly (PackedObject & GitObject)[]): Staged | undefined {
     if (objects.length === 0) return undefined;
     const folder = join(this.#directory, 'objects', 'pack');
     const { name, pack, index } = makePack(objects);
@@ -90,7 +91,7 @@ export class GitObjectStore implements ObjectReader {
       fs.renameSync(packPath, join(folder, `pack-${name}.pack`));
       fs.renameSync(indexPath, join(folder, `pack-${name}.idx`));
       this.#packs.add(name, index);
-      for (const { hash, type, content } of objects) this.#keep(hash, { type, content });
+      for (const object of objects) this.#keep(object.hash, object);
       await syncFolder(folder);
     };
     return { files, publish };
@@ -189,7 +190,8 @@ export class ObjectBatch implements Objects {
   }
 
   addTree(entries: readonly RawEntry[]): string {
-    return this.#add('tree', encodeTree(entries));
+    const sorted = inGitOrder(entries);
+    return this.#add('tree', encodeTree(sorted), sorted);
   }
 
   addCommit(commit: Omit<CommitRecord, 'id'>): string {
@@ -218,7 +220,7 @@ export class ObjectBatch implements Objects {
 
   /** What is reachable from a commit of this batch, to be written. */
   stage(commit: string): Staged | undefined {
-    const wanted = new Map<string, PackedObject>();
+    const wanted = new Map<string, PackedObject & GitObject>();
     const visit = (hash: string): void => {
       const object = this.#added.get(hash);
       if (!object || wanted.has(hash)) return;
@@ -236,10 +238,10 @@ export class ObjectBatch implements Objects {
     return this.#store.stage([...wanted.values()]);
   }
 
-  #add(type: ObjectType, content: Uint8Array): string {
+  #add(type: ObjectType, content: Uint8Array, parsed?: readonly RawEntry[]): string {
     const hash = sha1(objectHead(type, content.length), content);
     if (!this.#added.has(hash)) {
-      this.#added.set(hash, { hash, type, content });
+      this.#added.set(hash, { hash, type, content, parsed });
       this.octets += content.length + OVERHEAD_OCTETS;
     }
     return hash;

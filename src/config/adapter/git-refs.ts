@@ -7,7 +7,7 @@
  * before it removes the former. A folder is watched before it is read, so nothing falls between.
  */
 
-import { type FSWatcher, readFileSync, renameSync, unlinkSync, watch } from 'node:fs';
+import { close, type FSWatcher, openSync, readFileSync, renameSync, unlinkSync, watch } from 'node:fs';
 import { readdir, readFile, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type Observable, Subject } from 'rxjs';
@@ -96,8 +96,9 @@ export class GitRefs {
     if (from === undefined) await this.#mustFit(branch);
     const lock = await lockRef(ref, to === undefined ? '' : `${to}\n`, this.#pending, objects);
     let held = true;
+    const before = openIfThere(ref);
     try {
-      if ((await this.read(branch)) !== from) return false;
+      if ((this.#readLoose(branch, before) ?? (await this.#readPacked()).get(branch)) !== from) return false;
       if (to === undefined) {
         await this.#removePacked(branch);
         removeIfThere(ref);
@@ -116,6 +117,8 @@ export class GitRefs {
       // In the same tick as the rename: what a scan read before it arrives later, and is left aside.
       this.#note(branch, to);
     } finally {
+      // Whoever lets go of a file last frees it, which may take longer than all the rest: that is another thread.
+      if (before !== undefined) close(before, () => undefined);
       if (held) removeIfThere(lock.path);
       lock.release();
       if (!held) await syncFolder(dirname(ref));
@@ -139,7 +142,6 @@ export class GitRefs {
   #note(branch: string, commit: string | undefined): void {
     this.#moved.add(branch);
     this.#set(branch, commit);
-    if (this.#watching) this.#touch(branch);
   }
 
   #touch(branch: string): void {
@@ -242,11 +244,12 @@ export class GitRefs {
     this.#looking = setInterval(() => void this.refresh(), LOOK_MS);
   }
 
-  #readLoose(branch: string): string | undefined {
+  /** `file`: when it is open already. */
+  #readLoose(branch: string, file?: number): string | undefined {
     const path = join(this.#directory, PREFIX, branch);
     let text: string;
     try {
-      text = readFileSync(path, 'latin1').trim();
+      text = readFileSync(file ?? path, 'latin1').trim();
     } catch (error) {
       if (['ENOENT', 'ENOTDIR', 'EISDIR'].includes(errorCode(error) ?? '')) return undefined;
       throw new DatabaseError('STORAGE', `cannot read ${path}: ${errorCode(error)}`);
@@ -301,6 +304,15 @@ export class GitRefs {
     for (const other of this.#heads.keys())
       if (other.startsWith(`${branch}/`) || branch.startsWith(`${other}/`))
         throw new DatabaseError('EXISTS', `a branch '${branch}' cannot be while there is '${other}'`);
+  }
+}
+
+function openIfThere(path: string): number | undefined {
+  try {
+    return openSync(path, 'r');
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR') return undefined;
+    throw error;
   }
 }
 

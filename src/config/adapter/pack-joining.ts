@@ -5,8 +5,10 @@
  * in a pack that it has made itself.
  */
 
-import { readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { readdir, rename, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import { errorCode, FreshFiles, syncFolder } from './durable-files.ts';
 import { PackIndex } from './git-pack-index.ts';
@@ -32,7 +34,9 @@ export async function joinPacks(directory: string, most: number): Promise<void> 
   for (const { name, sizeOctets } of small) {
     octets += sizeOctets;
     if (octets > AT_ONCE_OCTETS) break;
-    const found = await entriesOf(join(folder, name));
+    // Read here, as another thread takes longer to be asked than to read so little; commits come between.
+    await nextTurn();
+    const found = entriesOf(join(folder, name));
     if (!found) continue;
     for (const entry of found) entries.set(entry.hash, entry);
     joined.push(name);
@@ -56,8 +60,8 @@ export async function joinPacks(directory: string, most: number): Promise<void> 
   for (const old of joined) {
     if (old === name) continue;
     // Handed to another thread: freeing a file may take the file system a millisecond.
-    await rm(join(folder, `${old}.idx`), { force: true });
-    await rm(join(folder, `${old}.pack`), { force: true });
+    await unlink(join(folder, `${old}.idx`)).catch(unlessGone);
+    await unlink(join(folder, `${old}.pack`)).catch(unlessGone);
   }
 }
 
@@ -77,8 +81,8 @@ async function smallPacks(folder: string): Promise<{ name: string; sizeOctets: n
 }
 
 /** Undefined: it cannot be taken apart. */
-async function entriesOf(path: string): Promise<PackedEntry[] | undefined> {
-  const pack = await readFile(`${path}.pack`);
+function entriesOf(path: string): PackedEntry[] | undefined {
+  const pack = readFileSync(`${path}.pack`);
   const rows = PackIndex.open(`${path}.idx`)
     .rows()
     .sort((a, b) => a.offset - b.offset);
@@ -89,6 +93,10 @@ async function entriesOf(path: string): Promise<PackedEntry[] | undefined> {
   const good = ({ octets, crc }: PackedEntry): boolean =>
     octets.length > 0 && ((octets[0]! >> 4) & 7) !== DELTA_BY_OFFSET && crc32(octets) === crc;
   return entries.every(good) ? entries : undefined;
+}
+
+function unlessGone(error: unknown): void {
+  if (!wasOvertaken(error)) throw error;
 }
 
 /** Whether it is of what another one has removed meanwhile. */
