@@ -7,8 +7,11 @@ import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { QemuStreamLink } from '../src/hypervisor/link/qemu-stream.ts';
 import { Network } from '../src/network.ts';
+import { ensureDebianPackages } from '../tools/debian.ts';
 import { Guest } from './clients/guest.ts';
 import { FakeLink } from './stack/fake-link.ts';
+
+ensureDebianPackages([{ name: 'iputils-ping', proof: 'ping' }]);
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-network-ipv6-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
