@@ -194,6 +194,9 @@ export class Network {
       schedule: (at, run) => {
         if (!this.#closed) outside.schedule(at, run);
       },
+      whenQuiet: (run) => {
+        if (!this.#closed) outside.schedule('quiet', run);
+      },
     });
     outside.start({ serviced: () => this.#pipeline.wake(), turnOver: () => this.#pipeline.run() });
     this.#pipeline.condition(options.conditions);

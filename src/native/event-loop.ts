@@ -15,6 +15,9 @@
  *
  * There is one loop a thread, as there is one of libuv's, and this is the main thread's: libuv tells no other.
  *
+ * What is best done when nothing else comes at once (`quiet`) is done when no event has come and the thread would sleep,
+ * and after `MOST_TURNS` turns in any case.
+ *
  * Registrations are for as long as the descriptor is open. Handlers may add and remove freely: a registration removed
  * within a turn gets none of that turn's events, and a descriptor used anew is not mistaken for the old one. A handler
  * that throws is a bug, and ends the process as one.
@@ -39,6 +42,7 @@ import {
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   write,
+  yieldThread,
 } from './system-calls.ts';
 
 const EVENTS = 128;
@@ -47,6 +51,8 @@ const EVENTS = 128;
  * included: to be woken takes longer than a small packet does. Where they come seldom, or are much work, nobody looks.
  */
 const BRISK_MS = 0.03;
+/** What waits for quiet waits for no more turns than these. */
+const MOST_TURNS = 4;
 /** The registration of libuv's descriptor. */
 const LIBUV = 0;
 
@@ -78,6 +84,10 @@ export class EventLoop {
   readonly #told: TurnHandler[] = [];
   #soon: (() => void)[] = [];
   #spare: (() => void)[] = [];
+  /** What waits for quiet, and turns since it was empty. */
+  #quiet: (() => void)[] = [];
+  #spareQuiet: (() => void)[] = [];
+  #turns = 0;
   /** How many keep the process alive. */
   #held = 0;
   /** The last events came at once. */
@@ -143,6 +153,13 @@ export class EventLoop {
     if (this.#soon.push(run) === 1 && !this.#inside) this.#holdForSoon();
   }
 
+  /** Calls `run` when nothing has come at once, or a few turns from now. The process does not end before. */
+  quiet(run: () => void): void {
+    if (this.#quiet.push(run) > 1) return;
+    this.#turns = 0;
+    if (!this.#inside) this.#holdForSoon();
+  }
+
   /** The process does not end before as many calls of `release`. */
   hold(): void {
     if (this.#held++ === 0) this.#watch.ref();
@@ -153,6 +170,7 @@ export class EventLoop {
   }
 
   #holdForSoon(): void {
+    if (this.#heldForSoon) return;
     this.#heldForSoon = true;
     this.hold();
   }
@@ -177,7 +195,7 @@ export class EventLoop {
       while (this.#turn());
     } finally {
       this.#inside = false;
-      if (this.#soon.length > 0) this.#holdForSoon();
+      if (this.#soon.length + this.#quiet.length > 0) this.#holdForSoon();
       this.#counter.view.setUint32(0, 1, true);
       write(this.#wake, this.#counter.address, 8);
     }
@@ -188,12 +206,22 @@ export class EventLoop {
     const uv = this.#uv;
     const timeoutMs = uv.timeoutMs();
     const count = this.#wait(this.#soon.length > 0 ? 0 : timeoutMs);
-    let forUv = timeoutMs === 0 || (count === 0 && this.#soon.length === 0);
+    const nothing = count === 0 && this.#soon.length === 0;
+    const isQuiet = this.#quiet.length > 0 && (nothing || ++this.#turns === MOST_TURNS);
+    let forUv = timeoutMs === 0 || (nothing && !isQuiet);
     // Timers are set by libuv's time.
     uv.updateTime();
     if (count > 0 && this.#tell(count)) forUv = true;
     for (const handler of this.#told) handler.turnOver();
     this.#told.length = 0;
+    if (isQuiet) {
+      const quiet = this.#quiet;
+      this.#quiet = this.#spareQuiet;
+      this.#turns = 0;
+      for (const run of quiet) run();
+      quiet.length = 0;
+      this.#spareQuiet = quiet;
+    }
     const due = this.#soon;
     this.#soon = this.#spare;
     for (const run of due) run();
@@ -203,16 +231,27 @@ export class EventLoop {
     return !forUv;
   }
 
-  /** Waits for events. */
+  /** Waits for events; with something to do when it is quiet, no longer than it is worth. */
   #wait(timeoutMs: number): number {
     const events = this.#events.address;
     if (timeoutMs === 0) return epollWait(this.#epoll, events, EVENTS, 0);
     const startMs = performance.now();
     let count = 0;
     if (this.#brisk)
-      do count = epollWait(this.#epoll, events, EVENTS, 0);
-      while (count === 0 && performance.now() - startMs < BRISK_MS);
-    if (count === 0) count = epollWait(this.#epoll, events, EVENTS, timeoutMs);
+      do {
+        // Whoever is to answer may be waiting for this very core.
+        yieldThread();
+        count = epollWait(this.#epoll, events, EVENTS, 0);
+      } while (count === 0 && performance.now() - startMs < BRISK_MS);
+    if (count === 0) {
+      const hasQuietWork = this.#quiet.length > 0;
+      count = epollWait(this.#epoll, events, EVENTS, hasQuietWork ? 0 : timeoutMs);
+      if (count === 0 && hasQuietWork) {
+        // Nobody looks twice.
+        this.#brisk = false;
+        return 0;
+      }
+    }
     const nowMs = performance.now();
     this.#brisk = nowMs - this.#heardMs < 3 * BRISK_MS;
     this.#heardMs = nowMs;

@@ -66,6 +66,11 @@ export class Readiness implements TurnHandler {
     this.#loop.soon(run);
   }
 
+  /** Calls `run` when nothing has come at once, or a few turns from now. */
+  quiet(run: () => void): void {
+    this.#loop.quiet(run);
+  }
+
   turnOver(): void {
     while (this.#deferred.length > 0) {
       const due = this.#deferred;

@@ -107,6 +107,10 @@ type Call = (...values: readonly number[]) => number;
 const bind = (prototype: string): Call => libc.func(prototype) as unknown as Call;
 const checked = (result: number): number => (result < 0 ? -koffi.errno() : result);
 
+function bind0(prototype: string): () => number {
+  const call = bind(prototype);
+  return () => checked(call());
+}
 function bind1(prototype: string): (a: number) => number {
   const call = bind(prototype);
   return (a) => checked(call(a));
@@ -165,6 +169,7 @@ export const socketpair = bind4('int socketpair(int, int, int, uintptr_t)');
 export const poll = bind3('int poll(uintptr_t, unsigned long, int)');
 export const ioctl = bind3('int ioctl(int, unsigned long, uintptr_t)');
 export const setns = bind2('int setns(int, int)');
+export const yieldThread = bind0('int sched_yield()');
 export const eventfd = bind2('int eventfd(unsigned int, int)');
 
 const fcntl = bind3('int fcntl(int, int, int)');

@@ -84,6 +84,11 @@ export class Netstack implements NetstackPort {
   #woken = false;
   /** Called when work turns up outside of `input` and `poll`. The edge sets it. */
   onWork: (() => void) | undefined;
+  /**
+   * Called when something was put off that is best done when nothing else comes at once: `quiet` is due then. Undefined:
+   * nothing is put off. The edge sets it.
+   */
+  onPutOff: (() => void) | undefined;
 
   constructor(options: NetstackOptions) {
     const { forwarder, random } = options;
@@ -134,6 +139,7 @@ export class Netstack implements NetstackPort {
       limits: { ...defaultLimits, ...options.limits },
       memory: options.memory ?? { arena: plainArena },
       wake: () => this.#wake(),
+      putOff: () => this.onPutOff,
     });
     for (const errors of ipv6 ? [this.#icmp, ipv6.icmpv6] : [this.#icmp]) {
       errors.tcp = this.#tcp;
@@ -232,6 +238,11 @@ export class Netstack implements NetstackPort {
       port.flush();
     }
     this.#busy = false;
+  }
+
+  /** Nothing else has come: what was put off is work now, for `poll`. */
+  quiet(): void {
+    this.#tcp.quiet();
   }
 
   pollAt(): number {

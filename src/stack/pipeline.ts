@@ -42,6 +42,8 @@ export interface PipelineOptions {
   readonly clock: Clock;
   /** Calls `run` soon (in this turn of the event loop or the next), or at a time by the clock. A later call replaces an earlier `at`. */
   readonly schedule: (at: number | 'soon', run: () => void) => void;
+  /** Calls `run` when nothing else has come at once, or a little later in any case: then nothing is put off until there is an answer. */
+  readonly whenQuiet?: (run: () => void) => void;
   /** Octets that one poll may send on each link. */
   readonly budgetOctets?: number;
 }
@@ -80,6 +82,12 @@ export class Pipeline {
     this.#schedule = options.schedule;
     this.#budgetOctets = options.budgetOctets ?? BUDGET_OCTETS;
     this.#netstack.onWork = () => this.wake();
+    const { whenQuiet } = options;
+    const quiet = (): void => {
+      this.#netstack.quiet();
+      this.run();
+    };
+    if (whenQuiet) this.#netstack.onPutOff = () => whenQuiet(quiet);
   }
 
   /** Every batch of every link that is attached with taps. */

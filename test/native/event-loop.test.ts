@@ -103,6 +103,22 @@ t.test('promises and ticks of a handler are done before the next turn', async (t
   t.same(told.slice(0, 7), ['ready 1', 'deferred', 'turn over', 'soon', 'tick', 'promise', 'ready 2']);
 });
 
+t.test('what waits for quiet is done when nothing comes, and after a few turns in any case', async (t) => {
+  let turns = 0;
+  const readiness = new Readiness();
+  await new Promise<void>((resolve) => readiness.quiet(resolve));
+  const stop = busy(readiness, () => turns++);
+  const waited = await new Promise<number>((resolve) => {
+    readiness.soon(() => {
+      const before = turns;
+      readiness.quiet(() => resolve(turns - before));
+    });
+  });
+  t.ok(waited >= 2 && waited <= 5, `done after ${waited} busy turns`);
+  stop();
+  await new Promise<void>((resolve) => readiness.quiet(() => readiness.quiet(resolve)));
+});
+
 t.test('HTTP may be parsed that comes by a stream from a handler', async (t) => {
   const server = http.createServer((request, response) => response.end(`hello ${request.url}`));
   const answer = await new Promise<string>((resolve) => {
@@ -191,10 +207,18 @@ t.test('a process ends when nothing holds it', async (t) => {
   t.same(await once(child, 'exit'), [0, null]);
 });
 
-t.test('but not before what is to be done soon is done', async (t) => {
+t.test('but not before what is to be done soon, or when it is quiet, is done', async (t) => {
   const { child, line } = start('soon');
   t.equal(await line(), 'soon');
   t.equal(await line(), 'and again');
+  t.equal(await line(), 'quiet');
+  t.same(child.exitCode ?? (await once(child, 'exit'))[0], 0);
+});
+
+t.test('and no longer, when both are asked for at once', async (t) => {
+  const { child, line } = start('both');
+  t.equal(await line(), 'soon');
+  t.equal(await line(), 'quiet');
   t.same(child.exitCode ?? (await once(child, 'exit'))[0], 0);
 });
 

@@ -61,12 +61,18 @@ const deeds: Record<string, () => void> = {
     });
     console.log('started');
   },
-  // What is to be done soon is done, though nothing else is left.
+  // What is to be done soon, or when it is quiet, is done, though nothing else is left.
   soon: () => {
     EventLoop.get().soon(() => {
       console.log('soon');
+      EventLoop.get().quiet(() => console.log('quiet'));
       EventLoop.get().soon(() => console.log('and again'));
     });
+  },
+  // The same asked for together, from outside of the loop.
+  both: () => {
+    EventLoop.get().soon(() => console.log('soon'));
+    EventLoop.get().quiet(() => console.log('quiet'));
   },
   // A descriptor of another process wakes the loop out of a wait without end.
   woken: () => {

@@ -20,6 +20,8 @@ export interface Conditions {
   readonly delayMs?: number;
   /** Frames on the wire, each way; more are refused at `reserve`. */
   readonly room?: number;
+  /** The stacks put off what an answer may carry, until nothing is on its way that is due. */
+  readonly patient?: boolean;
 }
 
 interface Flight {
@@ -76,6 +78,8 @@ export class LossyWire {
   readonly #conditions: Conditions;
   readonly #random: () => number;
   readonly #flights: Flight[] = [];
+  /** Those that have put something off. */
+  readonly #patient = new Set<Netstack>();
   #order = 0;
   readonly #ends: readonly [WireEnd, WireEnd];
 
@@ -114,6 +118,8 @@ export class LossyWire {
       });
     this.left = make(1, forwarders.left);
     this.right = make(129, forwarders.right);
+    if (conditions.patient)
+      for (const stack of [this.left, this.right]) stack.onPutOff = () => void this.#patient.add(stack);
     const one = this.left.attach(ends[0]);
     const two = this.right.attach(ends[1]);
     this.left.pinNeighbor(address('192.168.65.129'), one, macToBytes(0x02_00_00_00_00_00 + 129));
@@ -152,6 +158,11 @@ export class LossyWire {
       if (done()) return;
       const frames = this.#due();
       if (frames) continue;
+      if (this.#patient.size > 0) {
+        for (const stack of this.#patient) stack.quiet();
+        this.#patient.clear();
+        continue;
+      }
       let next = Math.min(this.left.pollAt(), this.right.pollAt());
       for (const flight of this.#flights) next = Math.min(next, flight.atMs);
       if (next > end) {

@@ -28,6 +28,7 @@ export class HostOutside implements Outside {
   readonly isRecorded = false;
   /** Calls back when this turn of the event loop is over, whichever loop serves the sockets. */
   readonly #soon: (run: () => void) => void;
+  readonly #quiet: (run: () => void) => void;
   readonly #own: OwnAddresses;
   readonly #periods: NodeJS.Timeout[] = [];
   #handler: OutsideHandler | undefined;
@@ -39,11 +40,12 @@ export class HostOutside implements Outside {
     const turnOver = (): void => this.#handler?.turnOver();
     if (options.hostSockets === 'portable') {
       this.hostNet = new NodeHostNet(serviced);
-      this.#soon = setImmediate;
+      this.#soon = this.#quiet = setImmediate;
     } else {
       const linux = new LinuxHostNet(serviced, turnOver);
       this.hostNet = linux;
       this.#soon = (run) => linux.soon(run);
+      this.#quiet = (run) => linux.quiet(run);
     }
     this.resolvers = new HostResolvers(this.clock, options.resolvConf);
     this.hosts = new HostsFile(this.clock);
@@ -70,10 +72,14 @@ export class HostOutside implements Outside {
   }
 
   /** A timer that fires too early only makes the network look again: deadlines mostly move away. */
-  schedule(at: number | 'soon', run: () => void): void {
+  schedule(at: number | 'soon' | 'quiet', run: () => void): void {
     if (this.#closed) return;
     if (at === 'soon') {
       this.#soon(run);
+      return;
+    }
+    if (at === 'quiet') {
+      this.#quiet(run);
       return;
     }
     clearTimeout(this.#timer);

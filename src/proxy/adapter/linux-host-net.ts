@@ -73,6 +73,12 @@ export class LinuxHostNet implements HostNetPort {
     else setImmediate(run);
   }
 
+  /** Calls `run` when nothing has come to that loop at once, or a few turns from now. */
+  quiet(run: () => void): void {
+    if (this.#native) this.#native.readiness.quiet(run);
+    else setImmediate(run);
+  }
+
   async #load(turnOver: () => void): Promise<boolean> {
     if (process.platform !== 'linux') return false;
     try {

@@ -53,6 +53,7 @@ export const kinds = {
   settled: event(14, { promise: n, outcome: 'data' }),
   /** A bare stack, and a connection of it: a method by its name. What is handed over to be called is left out. */
   polled: event(15, { budget: n }),
+  quiet: event(17),
   'connection is told': event(16, { connection: n, name: text, argument: 'data' }),
 
   frames: event(20, { link: n, frames: 'frames' }),

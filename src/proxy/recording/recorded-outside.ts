@@ -98,8 +98,8 @@ export class RecordedOutside implements Outside {
     });
   }
 
-  schedule(at: number | 'soon', run: () => void): void {
-    this.#outside.schedule(at, () => this.#recorder.event(at === 'soon' ? 'soon' : 'due', [], run));
+  schedule(at: number | 'soon' | 'quiet', run: () => void): void {
+    this.#outside.schedule(at, () => this.#recorder.event(typeof at === 'number' ? 'due' : at, [], run));
   }
 
   every(periodMs: number, run: () => void): void {

@@ -30,6 +30,7 @@ export class ReplayedOutside implements Outside {
   readonly #links: ReplayedLink[] = [];
   readonly #periods: (() => void)[] = [];
   #soon: (() => void) | undefined;
+  #quiet: (() => void) | undefined;
   #due: (() => void) | undefined;
   #addresses: readonly Address[] = [];
 
@@ -58,6 +59,7 @@ export class ReplayedOutside implements Outside {
     };
     playLinks(player, this.#links);
     player.on('soon', () => this.#run(this.#soon));
+    player.on('quiet', () => this.#run(this.#quiet));
     player.on('due', () => this.#run(this.#due));
     player.on('period', (values) => this.#run(this.#periods[values.number as number]));
     player.on('settled', (values) => this.#promises[values.promise as number]?.settle(values.outcome));
@@ -85,8 +87,9 @@ export class ReplayedOutside implements Outside {
     this.#player.on('turn over', () => handler.turnOver());
   }
 
-  schedule(at: number | 'soon', run: () => void): void {
+  schedule(at: number | 'soon' | 'quiet', run: () => void): void {
     if (at === 'soon') this.#soon = run;
+    else if (at === 'quiet') this.#quiet = run;
     else this.#due = run;
   }
 

@@ -81,6 +81,8 @@ export interface TcpOptions {
   readonly memory: ArenaSource;
   /** Something became ready outside of `input` and `poll`. */
   readonly wake: () => void;
+  /** What is to be called when an acknowledgement is put off until it is quiet; undefined: none may be. */
+  readonly putOff: () => (() => void) | undefined;
 }
 
 type Accept = (connection: TcpConnection) => void;
@@ -104,6 +106,8 @@ export class TcpEndpoint implements Transport, ConnectionContext, ErrorSink {
   /** Connections with octets to hand over, and lists that are free. */
   readonly #arrivals: Connection[] = [];
   readonly #lists: Fragments[] = [];
+  /** Connections whose acknowledgement waits for an answer that may carry it. */
+  #putOff: Tcb[] = [];
   /** In order of age. */
   readonly #held = new Set<Connection>();
   readonly #timeWaits = new Set<Connection>();
@@ -328,6 +332,27 @@ export class TcpEndpoint implements Transport, ConnectionContext, ErrorSink {
     if (c.port === undefined) return;
     c.port.pushReady(c);
     this.#options.wake();
+  }
+
+  acknowledgeWhenQuiet(c: Tcb): void {
+    const putOff = this.#options.putOff();
+    if (!putOff) {
+      c.ackDue = true;
+      this.ready(c);
+    } else if (!c.ackPutOff) {
+      c.ackPutOff = true;
+      if (this.#putOff.push(c) === 1) putOff();
+    }
+  }
+
+  /** Nothing else has come: what no answer has acknowledged is acknowledged now. */
+  quiet(): void {
+    for (const c of this.#putOff.splice(0)) {
+      c.ackPutOff = false;
+      if (c.state === 'CLOSED' || c.rcvAcked === c.rcvNxt) continue;
+      c.ackDue = true;
+      this.ready(c);
+    }
   }
 
   schedule(c: Tcb): void {

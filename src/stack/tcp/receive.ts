@@ -1,7 +1,8 @@
 /**
  * Payload and FIN: RFC 9293 3.10.7.4 (seventh, eighth). Octets in order gather in `arriving` and are handed over at the
  * end of the batch, or before anything that follows them (FIN, RST); what the owner does not take then counts as never
- * received. Octets out of order wait in reassembly.ts. When to acknowledge: RFC 9293 3.8.6.3, RFC 5681 4.2.
+ * received. Octets out of order wait in reassembly.ts. When to acknowledge: RFC 9293 3.8.6.3, RFC 5681 4.2. What may
+ * have an answer within microseconds (less than a segment, or FIN) is acknowledged by that, or when nothing else has come.
  */
 
 import type { Fragments } from '../fragment-list.ts';
@@ -74,7 +75,7 @@ function receiveEnd(c: Tcb, end: Seq, nowMs: number): void {
   c.rcvAdv = seqMax(c.rcvAdv, c.rcvNxt);
   c.finReceived = true;
   c.reassembly?.clear();
-  acknowledgeNow(c);
+  c.context.acknowledgeWhenQuiet(c);
   const before = c.state;
   if (before === 'ESTABLISHED') c.state = 'CLOSE-WAIT';
   else if (before === 'FIN-WAIT-1') c.state = 'CLOSING';
@@ -106,8 +107,13 @@ function scheduleAck(c: Tcb): void {
   if (c.ackDue) return;
   const octets = seqSub(c.rcvNxt, c.rcvAcked);
   if (octets <= 0) return;
-  if (octets >= 2 * (c.rcvMss - c.optionOctets) || !c.pingPong) {
+  const whole = c.rcvMss - c.optionOctets;
+  if (octets >= 2 * whole || (!c.pingPong && octets >= whole)) {
     acknowledgeNow(c);
+    return;
+  }
+  if (!c.pingPong) {
+    c.context.acknowledgeWhenQuiet(c);
     return;
   }
   if (c.ackAtMs !== NEVER) return;

@@ -23,6 +23,8 @@ export interface TcpContext {
   readonly drops: Drops;
   /** There may be something to send. */
   ready(c: Tcb): void;
+  /** What has come is to be acknowledged when nothing else comes at once, if no answer has done it. */
+  acknowledgeWhenQuiet(c: Tcb): void;
   /** The timers' earliest deadline may have come nearer. */
   schedule(c: Tcb): void;
   /** Octets have arrived in order, to be handed over at the end of the batch: returns the list to gather them in. */
@@ -183,6 +185,8 @@ export abstract class Tcb implements Sender, TimerOwner {
   synDue = false;
   /** An acknowledgement, whether or not there is data to carry it. */
   ackDue = false;
+  /** It waits until nothing else comes: an answer may carry it. */
+  ackPutOff = false;
   /** Duplicates of it: one per segment out of order, for the peer's fast retransmit. */
   extraAcks = 0;
   /** One octet beyond a closed window. RFC 9293 3.8.6.1. */

@@ -36,6 +36,56 @@ t.test(
   },
 );
 
+t.test('RFC 9293 3.8.6.3: what an answer may carry waits for one, until nothing else comes', async (t) => {
+  const s = established(t);
+  const { netstack } = s.world;
+  let asked = 0;
+  netstack.onPutOff = () => asked++;
+  s.guestSends('P. 1:11(10) ack 1');
+  s.expect();
+  s.guestSends('P. 11:21(10) ack 1');
+  s.expect();
+  t.equal(asked, 1, 'once for all that is put off');
+  netstack.quiet();
+  s.expect('. 1:1(0) ack 21');
+  netstack.quiet();
+  s.expect();
+  s.guestSends('. 21:1481(1460) ack 1');
+  s.expect('. 1:1(0) ack 1481');
+  s.guestSends('P. 1481:1491(10) ack 1');
+  s.write(5);
+  s.expect('P. 1:6(5) ack 1491');
+  netstack.quiet();
+  s.expect();
+  t.equal(asked, 2, 'a whole segment is acknowledged at once');
+});
+
+t.test('so does what answers a FIN: our own, or an acknowledgement when nothing else comes', async (t) => {
+  const s = established(t);
+  const { netstack } = s.world;
+  netstack.onPutOff = () => undefined;
+  s.guestSends('F. 1:1(0) ack 1');
+  s.owns('end');
+  s.expect();
+  s.connection.end();
+  s.expect('F. 1:1(0) ack 2');
+  const other = established(t);
+  other.world.netstack.onPutOff = () => undefined;
+  other.guestSends('F. 1:1(0) ack 1');
+  other.expect();
+  other.world.netstack.quiet();
+  other.expect('. 1:1(0) ack 2');
+});
+
+t.test('a connection that is gone by then is not acknowledged', async (t) => {
+  const s = established(t);
+  s.world.netstack.onPutOff = () => undefined;
+  s.guestSends('P. 1:11(10) ack 1');
+  s.guestSends('R. 11:11(0) ack 1');
+  s.world.netstack.quiet();
+  s.expect();
+});
+
 t.test('segments of the MSS, PSH on the last', async (t) => {
   const s = established(t);
   t.equal(s.write(4000), 4000);

@@ -128,6 +128,7 @@ t.test('both streams arrive whole and both ends close in order', async (t) => {
     jitterMs: fc.constantFrom(0, 0, 1, 20),
     delayMs: fc.constantFrom(0.05, 5),
     room: fc.constantFrom(4, 100, 10_000),
+    patient: fc.boolean(),
   });
   const octets = fc.constantFrom(0, 1, 1459, 1460, 1461, 100_000, 700_000);
   assertRecorded(
