@@ -63,8 +63,7 @@ export function addHistory(sub: AddCommand): void {
           throw new Error(`cannot undo ${commit.id.slice(0, 10)}: ${names} changed again later; revert that first`);
         }
       });
-      await applyCommitted();
-      hint(changed);
+      hint(changed, await applyCommitted());
     });
   sub('watch', 'print settings now and at each change, until Ctrl-C', 'slipway config watch ports.bind network.dns')
     .argument('[name...]', 'only these')

@@ -55,23 +55,25 @@ export async function readSettings(): Promise<SettingsNow> {
 
 /** In one commit; in force, as far as it can be, when this resolves. */
 export async function changeSettings(changes: SettingChanges, message?: string): Promise<void> {
-  const through = await withApi(currentHome(), async (api) => {
-    if (!(await api.statusIfRunning())) return false;
+  const pending = await withApi(currentHome(), async (api) => {
+    if (!(await api.statusIfRunning())) return undefined;
     const query = message === undefined ? '' : `?${new URLSearchParams({ message })}`;
     const body = Object.fromEntries(Object.entries(changes).map(([name, text]) => [name, text ?? null]));
     await api.put(`/v1/config${query}`, body);
-    return true;
+    return (await api.status()).pendingRestart;
   });
-  if (!through) await withSettings(({ settings }) => settings.set(changes, message));
-  hint(Object.keys(changes) as SettingName[]);
+  if (!pending) await withSettings(({ settings }) => settings.set(changes, message));
+  hint(Object.keys(changes) as SettingName[], pending);
 }
 
-/** Has a daemon that runs take over what was committed beside it. */
-export async function applyCommitted(): Promise<void> {
-  await withApi(currentHome(), async (api) => {
-    if (!(await api.statusIfRunning())) return;
+/** Has a daemon that runs take over what was committed beside it; what waits for a restart then. */
+export async function applyCommitted(): Promise<readonly SettingName[] | undefined> {
+  return withApi(currentHome(), async (api) => {
+    if (!(await api.statusIfRunning())) return undefined;
     await api.get('/v1/config');
-    warnOf((await api.status()).settingsProblem);
+    const { settingsProblem, pendingRestart } = await api.status();
+    warnOf(settingsProblem);
+    return pendingRestart;
   });
 }
 
@@ -81,9 +83,9 @@ export function settingName(word: string): SettingName {
   return word as SettingName;
 }
 
-/** Says which of the settings wait for a restart. */
-export function hint(names: readonly SettingName[]): void {
-  const later = names.filter((name) => schema[name].restarts === 'vm');
+/** Says which of the settings wait for a restart; `pending`: what does at all, while a VM runs. */
+export function hint(names: readonly SettingName[], pending: readonly SettingName[] = names): void {
+  const later = names.filter((name) => schema[name].restarts === 'vm' && pending.includes(name));
   if (later.length > 0) warn(`${later.join(', ')}: in force when the VM next starts ('slipway restart')`);
 }
 

@@ -12,11 +12,21 @@ export function splitPath(path: string): string[] {
   const names = path.split('/');
   if (path.length > MAX_CHARACTERS || names.length > MAX_DEPTH) throw tooDeep(path);
   for (const name of names) {
-    if (name === '' || name === '.' || name === '..' || name.includes('\0') || name.toLowerCase() === '.git')
+    if (name === '' || name === '.' || name === '..' || name.includes('\0') || isDotGit(name))
       throw new DatabaseError('INVALID', `'${path}' is not a path: '${name}' cannot be a name in git`);
   }
   return names;
 }
+
+/**
+ * Whether some file system takes the name for `.git` (git's is_ntfs_dotgit, is_hfs_dotgit): `git fsck` calls a tree with such a
+ * name damaged, and whoever clones with `fetch.fsckObjects` gets nothing.
+ */
+function isDotGit(name: string): boolean {
+  return /(?:^|\\)(?:\.git|git~1)[ .]*(?:$|[\\:])/i.test(name.replace(HFS_IGNORED, ''));
+}
+
+const HFS_IGNORED = /[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]/g;
 
 /** Throws when a directory lies too deep to be named. */
 export function checkDepth(depth: number): void {

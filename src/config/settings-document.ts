@@ -18,7 +18,7 @@ slipway config diff                 # what is set, against what is in force
 slipway config watch ports.bind     # now, then at each change
 
 git clone ~/.local/share/slipway/database settings && cd settings
-echo 4096 >vm/memory && git add vm && git commit -m 'More room' && git push
+mkdir -p vm && echo 4096 >vm/memory && git add vm && git commit -m 'More room' && git push
 \`\`\`
 
 | branch | what |
@@ -35,14 +35,25 @@ What is pushed by hand and is no setting, or no value that the setting takes, is
 
 The guest reads all of it, every branch and its history, and so may a privileged container: a secret does not belong into a setting, not
 even for a moment. None needs one: the proxy's user and password lie in a file beside the database, and a setting that has them
-is refused (pushed by hand, it stays in the history). The guest writes branches below \`guest/\` alone, at most 256; when the whole
+is refused. The guest writes branches below \`guest/\` alone, at most 256; when the whole
 database takes 512 MiB, its commits fail with ENOSPC. Room is made on the host: \`git branch -D guest/NAME\`, then
-\`git gc --prune=now\`.
+\`git gc --prune=1.minute.ago\`.
 
 The file \`schema-version\` says which names and forms the settings have. A Slipway whose schema is newer brings them up to date
 when it starts: one commit on each branch, whose message says what became of which setting. To go back to an older Slipway,
 revert that commit first. Settings that follow a newer schema are refused, with what to do: nothing of them is taken or
 changed, and the daemon does not start with defaults in their place.
+
+## A secret in the history
+
+A password that was pushed by hand is not taken, and \`slipway config list\` says so; but it is in the branch's history, where the
+guest may have read it. Change the password first. Then take its commit, and those after it, out of the branch in a clone, and
+out of the database, a minute later (what is younger may be a commit under way):
+
+\`\`\`sh
+git reset --hard COMMIT~1 && git push --force
+git -C ~/.local/share/slipway/database gc --prune=1.minute.ago
+\`\`\`
 `;
 
 export function settingsDocument(): string {

@@ -2,7 +2,15 @@
 
 import type { Tree } from './database.ts';
 import { SCHEMA_VERSION, versionOf, versionProblem } from './migration.ts';
-import { parseSetting, type SettingName, settingAt, settingNames, settingPath, VERSION_PATH } from './schema.ts';
+import {
+  parseSetting,
+  type SettingName,
+  schema,
+  settingAt,
+  settingNames,
+  settingPath,
+  VERSION_PATH,
+} from './schema.ts';
 
 export interface StoredSettings {
   /** Good ones, as text. */
@@ -13,6 +21,9 @@ export interface StoredSettings {
 }
 
 const FILE_OCTETS = 64 * 1024;
+/** Of a setting that may have a password in it by mistake. */
+const LEAKED =
+  " (a password in it is in the history, which the guest reads: docs/SETTINGS.md, 'A secret in the history')";
 /** Strangers that are named; a tree that is not of settings at all may have millions. */
 const STRANGERS = 5;
 
@@ -41,7 +52,7 @@ export async function readSettings(tree: Tree, version = SCHEMA_VERSION): Promis
       values[name] = text;
     } catch (error) {
       bad.add(name);
-      problems.push((error as Error).message);
+      problems.push((error as Error).message + (schema[name].untold ? LEAKED : ''));
     }
   }
   const strangers = await findStrangers(tree);
@@ -72,8 +83,15 @@ async function findStrangers(tree: Tree): Promise<string[]> {
     for (const { name, kind } of (await tree.list(folder)) ?? []) {
       const path = folder === '' ? name : `${folder}/${name}`;
       const known = kind === 'directory' ? folders.has(path) : settingAt(path) !== undefined || path === VERSION_PATH;
-      if (!known) found.push(`'${path.replaceAll('/', '.')}'`);
+      if (!known) found.push(strangerWords(path));
       if (found.length > STRANGERS) return found;
     }
   return found;
+}
+
+/** As a setting is named; but a file whose name is that of a setting shows where that one's is. */
+function strangerWords(path: string): string {
+  const name = path.replaceAll('/', '.');
+  const meant = settingNames.find((setting) => setting === name);
+  return meant ? `at '${path}' (${meant} is the file '${settingPath(meant)}')` : `'${name}'`;
 }

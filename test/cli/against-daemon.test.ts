@@ -317,6 +317,11 @@ t.test('settings go through the daemon', async (t) => {
   t.equal((await slipway('config', 'set', 'ports.limit=6', 'vm.cpus=5', '-m', 'Two at once')).status, 0);
   const [newest] = await database.log('user');
   t.match([newest!.message, settings.current['ports.limit'], settings.current['vm.cpus']], ['Two at once', 6, 5]);
+  t.equal((await slipway('config', 'set', 'vm.cpus=6')).stderr, '', 'what is in force already waits for nothing');
+  t.match(await slipway('config', 'set', 'vm.memory=1024'), {
+    stderr: /^vm\.memory: in force when the VM next starts/,
+  });
+  await slipway('config', 'set', 'ports.limit=6', 'vm.cpus=5', 'vm.memory=2048');
 });
 
 t.test('what is done beside the daemon takes effect in it at once', async (t) => {

@@ -1,9 +1,9 @@
 /** Settings in the database: what is chosen, what cannot be taken, what is in force, and the settings file of before. */
 
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { BehaviorSubject, concatMap, filter, firstValueFrom, skip } from 'rxjs';
 import t from 'tap';
@@ -206,7 +206,10 @@ t.test('pushed by hand: taken at once when good, else told, and the last good va
     execFileSync('git', ['-c', 'user.name=x', '-c', 'user.email=x@y', ...argv], { cwd: clone, stdio: 'pipe' });
   execFileSync('git', ['clone', '--quiet', home, clone]);
   const push = async (files: Readonly<Record<string, string>>): Promise<void> => {
-    for (const [path, content] of Object.entries(files)) writeFileSync(join(clone, path), content);
+    for (const [path, content] of Object.entries(files)) {
+      mkdirSync(join(clone, dirname(path)), { recursive: true });
+      writeFileSync(join(clone, path), content);
+    }
     git('add', '-A');
     git('commit', '--quiet', '-m', 'by hand');
     const seen = firstValueFrom(database.heads('user').pipe(skip(1)));
@@ -222,6 +225,14 @@ t.test('pushed by hand: taken at once when good, else told, and the last good va
   t.match([settings.current['vm.cpus'], settings.current['vm.memory']], [6, 1024], 'the good of it is taken');
   t.match(settings.problem, /^vm\.cpus must be from 1 to 64, not 600; there is no setting 'vm\.memroy'$/);
   t.ok(problems.includes(settings.problem!), 'and told');
+  await push({ 'vm/cpus': '6', 'vm/memroy': '1', 'vm.cpus': '4', 'network/httpProxy': 'http://me:s3cret@proxy' });
+  await settings.refresh();
+  t.match(settings.problem, /^network\.httpProxy has a user .* in the history, .*docs\/SETTINGS\.md/);
+  t.match(settings.problem, /there is no setting at 'vm\.cpus' \(vm\.cpus is the file 'vm\/cpus'\), 'vm\.memroy'$/);
+  t.notMatch(settings.problem, /s3cret/, 'a password is not told');
+  git('rm', '--quiet', 'vm.cpus', 'network/httpProxy');
+  await push({ 'vm/cpus': '600' });
+  await settings.refresh();
 
   await database.commit('state', [{ path: 'vm/cpus', content: '6\n' }], { message: 'In force' });
   const restarted = await open(home);

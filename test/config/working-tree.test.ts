@@ -1,5 +1,9 @@
 /** Trees, read and changed: against git's own rules of the format, and against a model. */
 
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
 import { DatabaseError } from '../../src/config/database.ts';
@@ -167,6 +171,27 @@ t.test('a working tree does what a model does, and stores the same tree', async 
     }),
     { numRuns: 300 },
   );
+});
+
+t.test('a name that git fsck takes for .git is refused, and no other', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'slipway-names-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  const git = (argv: readonly string[], input?: string): string =>
+    spawnSync('git', argv, { cwd: directory, input, encoding: 'utf8' }).stdout.trim();
+  git(['init', '--quiet', '--bare']);
+  const blob = git(['hash-object', '-w', '--stdin'], 'x');
+  const bad = ['.git', '.GIT', 'git~1', 'GiT~1', '.git ', '.git. .', 'git~1.', '.git:x', '.git::$INDEX_ALLOCATION'];
+  bad.push('a\\.git', 'a\\git~1', '.git\\x', '.g\u200cit', '\ufeff.git', '.GI\u206dT');
+  for (const name of [...bad, 'git~2', '.gitx', 'x.git', 'git', '.git~1', '.git x', '\u200ca', '.gitignore', 'a\\b']) {
+    git(['mktree', '-z'], `100644 blob ${blob}\t${name}\0`);
+    const found = spawnSync('git', ['fsck', '--strict'], { cwd: directory, encoding: 'utf8' });
+    t.equal(/hasDotgit/.test(found.stderr), bad.includes(name), `git fsck: ${JSON.stringify(name)}`);
+    if (bad.includes(name)) t.throws(() => splitPath(`a/${name}`), { code: 'INVALID' });
+    else t.same(splitPath(name), [name]);
+    rmSync(join(directory, 'objects'), { recursive: true });
+    git(['init', '--quiet', '--bare']);
+    git(['hash-object', '-w', '--stdin'], 'x');
+  }
 });
 
 t.test('paths and branch names are those that git takes', async (t) => {

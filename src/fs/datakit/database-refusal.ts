@@ -24,8 +24,6 @@ export function databaseRefusal(thrown: unknown): FileError | undefined {
   if (!isDatabaseError(thrown)) return undefined;
   const { code, message } = thrown;
   if (code === 'NOT-FAST-FORWARD') return new FileError('EBUSY', 'not-fast-forward');
-  if (code === 'CONFLICT' && !message.startsWith('conflicts file'))
-    return new FileError('EBUSY', `Merge conflict: ${message}`);
   if (code === 'STORAGE' && /ENOSPC|disk is full/i.test(message)) return new FileError('ENOSPC', message);
   return new FileError(codes[code], message);
 }
