@@ -88,13 +88,18 @@ export class GitObjectStore implements ObjectReader {
     files.add(packPath, pack);
     files.add(indexPath, index);
     const publish = async (): Promise<void> => {
-      fs.renameSync(packPath, join(folder, `pack-${name}.pack`));
-      fs.renameSync(indexPath, join(folder, `pack-${name}.idx`));
+      try {
+        fs.renameSync(packPath, join(folder, `pack-${name}.pack`));
+        fs.renameSync(indexPath, join(folder, `pack-${name}.idx`));
+      } catch (error) {
+        files.remove();
+        throw error;
+      }
       this.#packs.add(name, index);
       for (const object of objects) this.#keep(object.hash, object);
       await syncFolder(folder);
     };
-    return { files, publish };
+    return { write: () => files.write(), publish };
   }
 
   async #typed(hash: string, type: ObjectType): Promise<GitObject> {

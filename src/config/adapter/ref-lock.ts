@@ -10,7 +10,7 @@ import { readdir, rename, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { DatabaseError } from '../database.ts';
-import { errorCode, FreshFiles, makeFolders, removeIfThere, writeNew } from './durable-files.ts';
+import { errorCode, makeFolders, removeIfThere, writeNew } from './durable-files.ts';
 import { isAlive, pendingPath } from './pending-files.ts';
 
 const PATIENCE_MS = 2000;
@@ -26,27 +26,26 @@ export interface RefLock {
 
 /** What has to last before a ref is moved to it. */
 export interface Staged {
-  readonly files: FreshFiles;
-  /** Once the files last. */
+  /** Makes it last, where nobody sees it. */
+  write(): Promise<void>;
+  /** And then its names. */
   publish(): Promise<void>;
 }
 
 /**
- * Holds `REF.lock` of the file `ref` with `content`; its file and those of `before` are written and synced together.
+ * Holds `REF.lock` of the file `ref` with `content`; `before` lasts by then, its names synced while the lock's file is.
  * `pending`: a folder of the repository for files under way.
  */
 export async function lockRef(ref: string, content: string, pending: string, before?: Staged): Promise<RefLock> {
   const path = `${ref}.lock`;
   const fresh = pendingPath(pending);
   const octets = Buffer.from(content);
-  const files = before?.files ?? new FreshFiles();
-  files.add(fresh, octets);
-  await files.write();
+  await before?.write();
   try {
-    await before?.publish();
+    await Promise.all([before?.publish(), writeNew(fresh, octets)]);
     await take(path, fresh, octets, pending);
   } catch (error) {
-    files.remove();
+    removeIfThere(fresh);
     throw error;
   }
   return { path, release: () => removeIfThere(fresh) };
