@@ -8,6 +8,7 @@ import type { SettingChanges } from '../config/port.ts';
 import { parseSetting, type SettingName, settingNames } from '../config/schema.ts';
 import type { SettingDescriptions } from '../config/setting-description.ts';
 import type { AddCommand } from './config.ts';
+import { lineOf, textOf } from './setting-line.ts';
 import { changeSettings, readSettings, settingName, warn } from './settings-access.ts';
 
 export function addEdit(sub: AddCommand, message: readonly [string, string]): void {
@@ -34,31 +35,33 @@ export function addEdit(sub: AddCommand, message: readonly [string, string]): vo
 /** What is set as `NAME = VALUE`, the rest with its default behind a comment sign. */
 export function settingsText(shown: SettingDescriptions): string {
   const head =
-    '# What stands behind a # has its default. Remove a line, or its value and =, to go back to the default.\n';
+    '# What stands behind a # has its default. Remove a line, or its value and =, to go back to the default.\n' +
+    '# A value in quotation marks is a JSON string, in which \\n is the end of a line.\n';
   const blocks = settingNames.map((name) => {
     const { summary, unit, range, choices, restarts, default: byDefault, value, chosen } = shown[name];
     const limits = choices ? choices.join(', ') : range ? `${range[0]} to ${range[1]}` : '';
     const notes = [summary, [limits, unit].filter(Boolean).join(' '), restarts === 'vm' ? 'restarts the VM' : ''];
-    return `# ${notes.filter(Boolean).join('; ')}\n${chosen ? `${name} = ${value}` : `#${name} = ${byDefault}`}\n`;
+    return `# ${notes.filter(Boolean).join('; ')}\n${chosen ? `${name} = ${lineOf(value)}` : `#${name} = ${byDefault}`}\n`;
   });
   return [head, ...blocks].join('\n');
 }
 
 /** What `text` has otherwise than `shown`. */
 export function changesIn(text: string, shown: SettingDescriptions): SettingChanges {
-  const written: { [K in SettingName]?: string } = {};
+  const values: { [K in SettingName]?: string } = {};
   for (const [i, line] of text.split('\n').entries()) {
     if (line.trim() === '' || line.trimStart().startsWith('#')) continue;
-    const [, word, value] = /^\s*([^\s=]+)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
-    if (word === undefined || value === undefined) throw new Error(`line ${i + 1} is not NAME = VALUE`);
+    const [, word, written] = /^\s*([^\s=]+)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
+    if (word === undefined || written === undefined) throw new Error(`line ${i + 1} is not NAME = VALUE`);
     const name = settingName(word);
+    const value = textOf(written);
     parseSetting(name, value);
-    written[name] = value;
+    values[name] = value;
   }
   const changes: { [K in SettingName]?: string | undefined } = {};
   for (const name of settingNames) {
     const before = shown[name].chosen ? String(shown[name].value) : undefined;
-    if (written[name] !== before) changes[name] = written[name];
+    if (values[name] !== before) changes[name] = values[name];
   }
   return changes;
 }

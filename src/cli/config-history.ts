@@ -5,6 +5,7 @@ import { defaults, type SettingName, settingAt, settingNames, settingPath } from
 import { settingsOf } from '../config/stored-settings.ts';
 import { printJson, printTable } from './command.ts';
 import type { AddCommand } from './config.ts';
+import { lineOf } from './setting-line.ts';
 import { applyCommitted, hint, settingName, warn, withSettings } from './settings-access.ts';
 import { UsageError } from './usage-error.ts';
 
@@ -47,13 +48,15 @@ export function addHistory(sub: AddCommand): void {
       );
       if (options.json) return printJson(differences);
       for (const { name, from, to } of differences)
-        process.stdout.write(`${name}: ${from ?? '(not set)'} -> ${to ?? '(not set)'}\n`);
+        process.stdout.write(`${name}: ${valueWords(from)} -> ${valueWords(to)}\n`);
     });
   sub('revert', 'undo a commit, by a new one', 'slipway config revert HEAD')
     .argument('<commit>', 'such as HEAD, HEAD~2 or the first digits of its hash')
     .action(async (word: string) => {
       const changed = await withSettings(async ({ database }) => {
         const commit = await resolve(database, word);
+        if (commit.parents.length === 0)
+          throw new Error(`cannot undo ${commit.id.slice(0, 10)}: it is the first, which says how the others are read`);
         try {
           const head = await database.revert('user', commit.id);
           return (await betweenCommits(database, head)).map(({ name }) => name);
@@ -77,7 +80,7 @@ export function addHistory(sub: AddCommand): void {
             const value = values[name];
             if (shown.get(name) === value) continue;
             shown.set(name, value);
-            process.stdout.write(options.json ? `${JSON.stringify({ name, value })}\n` : `${name}=${value}\n`);
+            process.stdout.write(options.json ? `${JSON.stringify({ name, value })}\n` : `${name}=${lineOf(value)}\n`);
           }
         });
         settings.follow(warn);
@@ -132,6 +135,10 @@ async function resolve(database: Database, word: string): Promise<CommitRecord> 
   if (found.length > 1) throw new Error(`'${word}' is the beginning of ${found.length} commits; give more of it`);
   if (!found[0]) throw new Error(`there is no commit ${word}; 'slipway config log' lists them`);
   return found[0];
+}
+
+function valueWords(value: string | undefined): string {
+  return value === undefined ? '(not set)' : lineOf(value);
 }
 
 function row({ id, timeMs, author, message }: CommitRecord): string[] {

@@ -6,6 +6,7 @@ import type { SettingDescription } from '../config/setting-description.ts';
 import { command, printJson, printTable, runCommand } from './command.ts';
 import { addEdit } from './config-edit.ts';
 import { addHistory } from './config-history.ts';
+import { lineOf } from './setting-line.ts';
 import { changeSettings, readSettings, settingName } from './settings-access.ts';
 import { UsageError } from './usage-error.ts';
 
@@ -75,5 +76,5 @@ function parseAssignments(words: readonly string[]): { [K in SettingName]?: stri
 }
 
 function valueWords({ value, unit }: SettingDescription): string {
-  return value === '' ? '-' : unit ? `${value} ${unit}` : String(value);
+  return value === '' ? '-' : unit ? `${value} ${unit}` : lineOf(value);
 }

@@ -138,6 +138,8 @@ t.test('settings in the database, without a daemon', async (t) => {
     stderr: /cannot undo [0-9a-f]{10}: ports\.bind changed again later; revert that first/,
   });
   t.match(await config('revert', 'xyz'), { status: 2, stderr: /'xyz' is not a commit: HEAD, HEAD~N or at least/ });
+  const first = git('rev-list', '--max-parents=0', 'user').trim();
+  t.match(await config('revert', first), { status: 1, stderr: /cannot undo [0-9a-f]{10}: it is the first/ });
   t.match(await config('revert', 'abcd'), { status: 1, stderr: /there is no commit abcd/ });
   t.equal(git('fsck', '--strict', '--no-dangling').trim(), '');
 
@@ -163,6 +165,16 @@ t.test('settings in an editor', async (t) => {
     'vm.cpus': { value: 2, chosen: false },
     'network.dns': { chosen: true },
   });
+
+  const rules = 'deny 10.0.0.0/8 # not ours\nallow any';
+  await slipway(['config', 'set', `policy.rules=${rules}`], home);
+  t.equal((await edit('true')).stderr, 'nothing was changed\n', 'a value of several lines is one line');
+  t.equal((await edit('sed -i "/^policy/s/10/11/" $1')).status, 0);
+  t.equal((await slipway(['config', 'get', 'policy.rules'], home)).stdout, `${rules.replace('10', '11')}\n`);
+  t.match(
+    (await slipway(['config', 'diff', 'HEAD'], home)).stdout,
+    /^policy\.rules: "deny 10[^\n]*" -> "deny 11[^\n]*"\n$/,
+  );
 });
 
 t.test('a settings file of before is taken over, a bad one named', async (t) => {
