@@ -1,7 +1,7 @@
 /** `slipway config log|diff|revert|watch`: the settings through time. Each works with and without a daemon. */
 
 import { type CommitRecord, type Database, DatabaseError } from '../config/database.ts';
-import { defaults, type SettingName, settingAt, settingNames, settingPath } from '../config/schema.ts';
+import { defaults, type SettingName, schema, settingAt, settingNames, settingPath } from '../config/schema.ts';
 import { settingsOf } from '../config/stored-settings.ts';
 import { printJson, printTable } from './command.ts';
 import type { AddCommand } from './config.ts';
@@ -43,8 +43,11 @@ export function addHistory(sub: AddCommand): void {
     .argument('[other]', 'from the first commit to this one')
     .option('--json', 'print it as JSON')
     .action(async (first: string | undefined, second: string | undefined, options: { json?: boolean }) => {
+      const pending = first === undefined ? await applyCommitted() : undefined;
       const differences = await withSettings(({ database, settings }) =>
-        first === undefined ? againstState(database, settings.current) : betweenCommits(database, first, second),
+        first === undefined
+          ? againstState(database, settings.current, pending)
+          : betweenCommits(database, first, second),
       );
       if (options.json) return printJson(differences);
       for (const { name, from, to } of differences)
@@ -93,13 +96,22 @@ export function addHistory(sub: AddCommand): void {
     });
 }
 
-async function againstState(database: Database, wanted: Readonly<Record<SettingName, unknown>>): Promise<Difference[]> {
+/**
+ * `pending`: what waits for a restart, while a daemon runs. What else a restart would be for is in force as far as it can be: a
+ * network that is `auto`, or has moved away from one of the host's, is in force as another.
+ */
+async function againstState(
+  database: Database,
+  wanted: Readonly<Record<SettingName, unknown>>,
+  pending: readonly SettingName[] | undefined,
+): Promise<Difference[]> {
   const head = database.head('state');
   if (head === undefined) throw new Error("nothing has been in force yet; 'slipway up' starts the VM");
   const inForce = await settingsOf(await database.tree(head));
   const set = Object.fromEntries(settingNames.map((name) => [name, String(wanted[name])]));
   const all = Object.fromEntries(settingNames.map((name) => [name, inForce[name] ?? String(defaults[name])]));
-  return differences(all, set);
+  const waits = (name: SettingName): boolean => schema[name].restarts !== 'vm' || (pending?.includes(name) ?? true);
+  return differences(all, set).filter(({ name }) => waits(name));
 }
 
 /** From one commit to the other, or what the one changed. */

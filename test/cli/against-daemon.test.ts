@@ -328,8 +328,14 @@ t.test('what is done beside the daemon takes effect in it at once', async (t) =>
   await slipway('config', 'set', 'ports.limit=7');
   t.equal((await slipway('config', 'revert', 'HEAD')).status, 0);
   t.equal(settings.current['ports.limit'], 6);
-  await database.commit('state', [{ path: 'ports/limit', content: '5\n' }], { message: 'In force' });
-  t.match((await slipway('config', 'diff')).stdout, /^ports\.limit: 5 -> 6$/m);
+  const inForce = { 'ports/limit': '5\n', 'vm/cpus': '5\n', 'vm/memory': '1024\n', 'network/subnet6': 'fd00:1::/64\n' };
+  const files = Object.entries(inForce).map(([path, content]) => ({ path, content }));
+  await database.commit('state', files, { message: 'In force' });
+  t.equal(
+    (await slipway('config', 'diff')).stdout,
+    'vm.memory: 1024 -> 2048\nports.limit: 5 -> 6\n',
+    'what waits for a restart, and not how an automatic network turned out',
+  );
   const watch = spawn(join(import.meta.dirname, '../../bin/slipway'), ['config', 'watch', 'ports.limit'], {
     env: { ...process.env, NODE_OPTIONS: '', SLIPWAY_HOME: home.directory },
     stdio: ['ignore', 'pipe', 'inherit'],

@@ -63,7 +63,7 @@ withInstance('settings in the running guest', async (t, slipway) => {
     t.match(await slipway.slipway('config', 'log'), /By push/);
   });
 
-  await t.test("by 9P, as DataKit has it: a transaction of a client of the host's", async () => {
+  await t.test("by 9P, as DataKit has it: a transaction of a client of the host's", async (t) => {
     const { client, close } = await Client.connect(join(slipway.home, 'db.9p.sock'), '9P2000.L');
     await client.mkdir('branch/user/transactions', 'mine');
     await client.write('branch/user/transactions/mine/rw/vm/hostname', 'by-ninep\n');
@@ -71,6 +71,8 @@ withInstance('settings in the running guest', async (t, slipway) => {
     await client.write('branch/user/transactions/mine/ctl', 'commit');
     close();
     await seen('committed', 'test "$(hostname)" = by-ninep');
+    t.match(await slipway.slipway('config', 'log'), /By 9P/);
+    t.equal(await slipway.slipway('config', 'diff'), '', 'what is set is in force');
   });
 
   await t.test('what the guest may not write, it does not', async (t) => {
