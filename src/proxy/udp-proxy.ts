@@ -16,6 +16,7 @@
  * destination unreachable; the stack bounds how often. No timers: the owner calls `expire` now and then.
  */
 
+import { DOUBLE_ZERO } from '../stack/double.ts';
 import type {
   Address,
   Clock,
@@ -103,9 +104,9 @@ class Mapping {
   /** The other end of what is being relayed, or was last. */
   readonly peerAddress: Address = new Uint8Array(16);
   peerPort = 0;
-  usedAtMs = 0;
-  octetsToGuest = 0;
-  octetsToHost = 0;
+  usedAtMs = DOUBLE_ZERO;
+  octetsToGuest = DOUBLE_ZERO;
+  octetsToHost = DOUBLE_ZERO;
   sockets: { 4?: HostDatagramSocket; 6?: HostDatagramSocket } = {};
   /** The peer that was spoken to last. */
   last: Peer | undefined = undefined;

@@ -1,11 +1,13 @@
 /** How many ICMP errors may be sent: a bucket of tokens that time fills. RFC 1812 4.3.2.8, RFC 4443 2.4(f). */
 
+import { DOUBLE_ZERO } from './double.ts';
+
 const ERRORS_PER_SECOND = 1000;
 const ERROR_BURST = 200;
 
 export class ErrorRate {
   #tokens = ERROR_BURST;
-  #atMs = 0;
+  #atMs = DOUBLE_ZERO;
 
   /** Whether one more may go now; it is counted. */
   allows(nowMs: number): boolean {

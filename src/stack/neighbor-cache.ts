@@ -16,6 +16,7 @@
  * address, in `MAX_WAITING` entries.
  */
 
+import { DOUBLE_ZERO } from './double.ts';
 import type { Drops } from './drops.ts';
 import type { SwitchPort } from './switch-port.ts';
 import { Timer, type TimerWheel } from './timers.ts';
@@ -46,13 +47,13 @@ export class Entry<A> implements Neighbor {
   readonly address: A;
   readonly timer: Timer;
   state: NeighborState = 'INCOMPLETE';
-  mac = 0;
+  mac = DOUBLE_ZERO;
   /** Set with the MAC address, which of an INCOMPLETE one is that of before, or none. */
   declare port: SwitchPort;
   pinned = false;
   /** Sent since INCOMPLETE or PROBE began. */
   solicitations = 0;
-  delayedAtMs = 0;
+  delayedAtMs = DOUBLE_ZERO;
   /** Sends the datagram that waits for this address. */
   waiting: (() => void) | undefined = undefined;
 

@@ -1,5 +1,6 @@
 /** A place where a link is plugged in: its transmit side, whether it has room, and which flows wait to send through it. */
 
+import { DOUBLE_ZERO } from './double.ts';
 import type { Drops } from './drops.ts';
 import type { Arena, LinkPort } from './port.ts';
 
@@ -21,10 +22,10 @@ export class SwitchPort {
   framesIn = 0;
   framesOut = 0;
   /** What the address table learnt from this port last, so that it need not look again for every frame. */
-  learntMac = 0;
+  learntMac = DOUBLE_ZERO;
   learntAddress = 0;
   readonly learntIpv6 = new Int32Array(4);
-  learntIpv6Mac = 0;
+  learntIpv6Mac = DOUBLE_ZERO;
   /** Counts the changes of these two. */
   ipv6Learnings = 0;
   readonly #drops: Drops;

@@ -5,6 +5,8 @@
  * level says where the next occupied slot is. A timer never fires early, and at most one tick late.
  */
 
+import { DOUBLE_ZERO } from './double.ts';
+
 const LEVELS = 4;
 const BITS = 6;
 const SLOTS = 1 << BITS;
@@ -21,7 +23,7 @@ export interface TimerOwner {
 export class Timer {
   readonly owner: TimerOwner;
   /** When it fires; meaningful while armed. */
-  deadlineMs = 0;
+  deadlineMs = DOUBLE_ZERO;
   /** Place in the wheel, level * 64 + slot; -1: not armed. The wheel's alone. */
   place = -1;
   next: Timer | undefined = undefined;

@@ -10,6 +10,7 @@
  * it was last looked at goes first (second chance). No timers: age is looked at when asked.
  */
 
+import { DOUBLE_ZERO } from '../../stack/double.ts';
 import { writeBelow } from './absent-name.ts';
 import {
   CHECKING_DISABLED,
@@ -46,8 +47,8 @@ class Entry {
   /** The places of its TTLs are the first `ttls` of these. */
   ttlAt = new Uint16Array(TTLS);
   ttls = 0;
-  storedMs = 0;
-  expiresMs = 0;
+  storedMs = DOUBLE_ZERO;
+  expiresMs = DOUBLE_ZERO;
   used = false;
   /** Who is looked at before and after it when room is made. */
   before: Entry = this;

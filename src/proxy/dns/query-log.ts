@@ -3,6 +3,7 @@
  * the place of the oldest, and its memory, so that nothing is allocated per query. Nothing of it is ever written to disk.
  */
 
+import { DOUBLE_ZERO } from '../../stack/double.ts';
 import { type Address, formatAddress } from '../../stack/wire/address.ts';
 import type { NameServer } from '../port.ts';
 import { withoutScope } from '../scoped-address.ts';
@@ -42,7 +43,7 @@ export interface QueryRecord {
 
 class Entry {
   number = 0;
-  atMs = 0;
+  atMs = DOUBLE_ZERO;
   guest: Address = new Uint8Array(16);
   ingress = 0;
   protocol: DnsTransport = 'udp';
@@ -54,7 +55,7 @@ class Entry {
   zone: string | undefined;
   code = 0;
   answers = 0;
-  tookMs = 0;
+  tookMs = DOUBLE_ZERO;
 }
 
 /** What is noted of a query beside its question and its answer. */

@@ -16,6 +16,7 @@
  * Exchanges are used again, with their memory.
  */
 
+import { DOUBLE_ZERO } from '../../stack/double.ts';
 import type { Address, Clock, Random } from '../../stack/port.ts';
 import { isIpv4 } from '../../stack/wire/address.ts';
 import { SingleFragment } from '../fragment-list.ts';
@@ -63,7 +64,7 @@ class Family {
   readonly slots: Slot[] = [];
   drawn: Slot | undefined;
   drawnQueries = 0;
-  drawnMs = 0;
+  drawnMs = DOUBLE_ZERO;
 }
 
 class Exchange {
@@ -87,7 +88,7 @@ class Exchange {
   failedBy: NameServer | undefined;
   /** How many of this round's may still be answered. */
   open = 0;
-  nextMs = 0;
+  nextMs = DOUBLE_ZERO;
 
   begin(message: Uint8Array, questionEnd: number, zone: ZoneServers, order: Order, asker: Asker): void {
     const { length } = message;

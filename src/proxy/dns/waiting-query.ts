@@ -1,5 +1,6 @@
 /** A guest's datagram with a query that waits for the host's name servers. Used again. */
 
+import { DOUBLE_ZERO } from '../../stack/double.ts';
 import type { Endpoints, UdpDatagram } from '../../stack/port.ts';
 import { ADDRESS_OCTETS, type Address, equal } from '../../stack/wire/address.ts';
 import type { NameServer } from '../port.ts';
@@ -32,7 +33,7 @@ export class Waiting implements Endpoints, Asker, Asked {
   /** Of the configuration that it is asked by. */
   generation = 0;
   zone: string | undefined;
-  askedMs = 0;
+  askedMs = DOUBLE_ZERO;
   readonly protocol = 'udp';
   source: AnswerSource = 'none';
   server: NameServer | undefined;

@@ -7,6 +7,7 @@
  * Limit: `MAX_RUNS`; a block that would make more is not heeded, and what it reports may be sent again.
  */
 
+import { DOUBLE_ZERO } from '../double.ts';
 import { type Seq, seq, seqAdd, seqGt, seqLeq, seqLt, seqMax, seqSub } from './seq.ts';
 
 const MAX_RUNS = 2048;
@@ -29,7 +30,7 @@ export class Flight {
   /** RACK.xmit_ts, RACK.end_seq and RACK.rtt, of what was sent last of all that has arrived; -1: nothing has. RFC 8985 5.2 */
   lastSentAtMs = -1;
   lastEnd: Seq = seq(0);
-  lastRttMs = 0;
+  lastRttMs = DOUBLE_ZERO;
   /** RACK.fack: the highest number that has arrived; and as it was before the acknowledgement at hand. */
   forward: Seq = seq(0);
   #forwardBefore: Seq = seq(0);

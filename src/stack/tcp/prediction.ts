@@ -8,6 +8,7 @@
  * ESTABLISHED and its guest is where it was. IPv6 alike: it has no checksum, but longer addresses.
  */
 
+import { DOUBLE_ZERO } from '../double.ts';
 import type { FrameBatch } from '../frame-batch.ts';
 import { Packet } from '../packet.ts';
 import type { SwitchPort } from '../switch-port.ts';
@@ -34,7 +35,7 @@ export class Prediction {
   connection: Connection | undefined = undefined;
   #port: SwitchPort | undefined = undefined;
   #address = 0;
-  #mac = 0;
+  #mac = DOUBLE_ZERO;
   /** Ethernet's addresses; its type with the first two octets of the IP header. */
   #word0 = 0;
   #word4 = 0;

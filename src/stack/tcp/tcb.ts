@@ -4,6 +4,7 @@
  */
 
 import type { ChunkPool } from '../chunk-pool.ts';
+import { DOUBLE_ZERO } from '../double.ts';
 import type { Drops } from '../drops.ts';
 import type { Fragments } from '../fragment-list.ts';
 import type { CloseReason, TcpConnection, TcpHandler, TcpState } from '../port.ts';
@@ -60,7 +61,7 @@ export abstract class Tcb implements Sender, TimerOwner {
   /** Where the TCP header begins in a frame. */
   tcpAt = 34;
   /** The guest's MAC address, the Ethernet header without its type, and partial sums of what never changes in the others. */
-  guestMac = 0;
+  guestMac = DOUBLE_ZERO;
   ethernet0 = 0;
   ethernet1 = 0;
   ethernet2 = 0;
@@ -113,7 +114,7 @@ export abstract class Tcb implements Sender, TimerOwner {
   optionOctets = 0;
   /** TS.Recent: what is echoed; and when it was taken. RFC 7323 4.3. */
   tsRecent = 0;
-  tsRecentAtMs = 0;
+  tsRecentAtMs = DOUBLE_ZERO;
   /** What our clock begins with on this tuple; TSval of the segments that are being written. */
   tsOffset = 0;
   tsVal = 0;
@@ -173,11 +174,11 @@ export abstract class Tcb implements Sender, TimerOwner {
 
   // Round-trip time: rtt.ts.
   srttMs = -1;
-  rttvarMs = 0;
+  rttvarMs = DOUBLE_ZERO;
   rtoMs: number = INITIAL_RTO_MS;
   /** RACK.min_RTT: of this span of time, since when, and of the one before. */
   leastRttMs: number = Number.POSITIVE_INFINITY;
-  leastRttSinceMs = 0;
+  leastRttSinceMs = DOUBLE_ZERO;
   leastRttBeforeMs: number = Number.POSITIVE_INFINITY;
 
   // Output that is due.
@@ -194,7 +195,7 @@ export abstract class Tcb implements Sender, TimerOwner {
   keepaliveDue = false;
   /** The exchange is request and answer: the answer will carry the acknowledgement. */
   pingPong = false;
-  lastReceivedAtMs = 0;
+  lastReceivedAtMs = DOUBLE_ZERO;
 
   // Deadlines; Infinity: none. One timer serves them all.
   readonly timer: Timer;
@@ -209,12 +210,12 @@ export abstract class Tcb implements Sender, TimerOwner {
   closeAtMs: number = Number.POSITIVE_INFINITY;
   /** Challenge ACKs: RFC 5961 7. */
   challenges = 0;
-  challengesAtMs = 0;
+  challengesAtMs = DOUBLE_ZERO;
 
   /** When the guest last acknowledged something new, or there was nothing to acknowledge. */
-  progressAtMs = 0;
-  octetsToGuest = 0;
-  octetsToHost = 0;
+  progressAtMs = DOUBLE_ZERO;
+  octetsToGuest = DOUBLE_ZERO;
+  octetsToHost = DOUBLE_ZERO;
 
   nextReady: Sender | undefined = undefined;
   isReady = false;

@@ -4,6 +4,8 @@
  * padded in front with no-operations, and returns the offset after it.
  */
 
+import { DOUBLE_ZERO } from '../double.ts';
+
 export const END = 0;
 export const NO_OPERATION = 1;
 export const MAXIMUM_SEGMENT_SIZE = 2;
@@ -32,8 +34,8 @@ export class TcpOptions {
   windowScale = -1;
   sackPermitted = false;
   hasTimestamps = false;
-  timestampValue = 0;
-  timestampEcho = 0;
+  timestampValue = DOUBLE_ZERO;
+  timestampEcho = DOUBLE_ZERO;
   sackBlocks = 0;
   readonly sackLeft: Uint32Array = new Uint32Array(MAX_SACK_BLOCKS);
   readonly sackRight: Uint32Array = new Uint32Array(MAX_SACK_BLOCKS);
