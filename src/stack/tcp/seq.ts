@@ -18,3 +18,17 @@ export const seqGt = (a: Seq, b: Seq): boolean => ((a - b) | 0) > 0;
 export const seqGeq = (a: Seq, b: Seq): boolean => ((a - b) | 0) >= 0;
 export const seqMin = (a: Seq, b: Seq): Seq => (((a - b) | 0) <= 0 ? a : b);
 export const seqMax = (a: Seq, b: Seq): Seq => (((a - b) | 0) >= 0 ? a : b);
+
+/**
+ * V8 compiles for what it has seen, and numbers wrap seldom. Shown here that they do, it need not compile again, in the
+ * middle of the traffic, every function that compares them.
+ */
+function showThatTheyWrap(): void {
+  const [first, last] = [seq(-0x8000_0000), seq(0x7fff_ffff)];
+  for (let calls = 0; calls < 200; calls++) {
+    seqAdd(last, calls);
+    seqSub(first, last);
+    for (const compare of [seqLt, seqLeq, seqGt, seqGeq, seqMin, seqMax]) compare(first, last);
+  }
+}
+showThatTheyWrap();
