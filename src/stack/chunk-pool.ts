@@ -25,6 +25,8 @@ export class ChunkPool {
   readonly #memory: ArenaSource;
   readonly #free: Chunk[] = [];
   readonly #waiters = new Set<ChunkWaiter>();
+  /** Whom the next chunks were shown to, as `next` says; undefined: they are others by now. */
+  shownTo: object | undefined = undefined;
   #made = 0;
 
   constructor(budgetOctets: number, memory: ArenaSource) {
@@ -54,6 +56,7 @@ export class ChunkPool {
   }
 
   give(chunk: Chunk): void {
+    this.shownTo = undefined;
     this.#free.push(chunk);
     for (const waiter of this.#waiters) {
       this.#waiters.delete(waiter);

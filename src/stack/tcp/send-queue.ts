@@ -27,9 +27,8 @@ export class SendQueue {
   arena: Arena | undefined = undefined;
   offset = 0;
   length = 0;
-  /** The pool's next chunks, which the places are in, and how many of them were taken since. */
-  readonly #fresh: Chunk[] = [];
-  #taken = 0;
+  /** How many of the pool's next chunks the places are in. */
+  #shown = 0;
   /** Octets of the places that were not committed. */
   #reserved = 0;
 
@@ -47,8 +46,8 @@ export class SendQueue {
   reserve(): boolean {
     const room = this.limit - this.octets;
     if (room <= 0) return false;
-    this.#fresh.length = 0;
-    this.#taken = 0;
+    this.#shown = 0;
+    this.#pool.shownTo = this;
     const tail = this.#head + this.octets;
     const chunk = this.#chunkAt(tail);
     if (!chunk) return false;
@@ -84,10 +83,10 @@ export class SendQueue {
       throw Object.assign(new Error('commitSend without as much reserved'), { code: 'ERR_NOT_RESERVED' });
     const last = this.#head + this.octets + octets - 1;
     while (this.#chunks.length <= last >>> SHIFT) {
-      const chunk = this.#fresh[this.#taken++];
-      if (!chunk || this.#pool.take() !== chunk)
+      if (this.#shown === 0 || this.#pool.shownTo !== this)
         throw Object.assign(new Error('another flow reserved before commitSend'), { code: 'ERR_NOT_RESERVED' });
-      this.#chunks.push(chunk);
+      this.#shown--;
+      this.#chunks.push(this.#pool.take()!);
     }
     this.octets += octets;
     this.#reserved -= octets;
@@ -95,13 +94,12 @@ export class SendQueue {
     this.offset += octets;
   }
 
-  /** The chunk that the octet at `tail` (from the first chunk's start) is in or will be in; those to be taken from the pool are noted. */
+  /** The chunk that the octet at `tail` (from the first chunk's start) is in or will be in; those to be taken from the pool are counted. */
   #chunkAt(tail: number): Chunk | undefined {
     const own = this.#chunks[tail >>> SHIFT];
     if (own) return own;
-    const fresh = this.#fresh;
-    const chunk = this.#pool.next(this.#chunks.length + fresh.length, fresh.length);
-    if (chunk) fresh.push(chunk);
+    const chunk = this.#pool.next(this.#chunks.length + this.#shown, this.#shown);
+    if (chunk) this.#shown++;
     return chunk;
   }
 
