@@ -12,7 +12,7 @@ import { GitDatabase } from '../../src/config/adapter/git-database.ts';
 const directory = mkdtempSync(join(tmpdir(), 'slipway-crash-'));
 t.teardown(() => rmSync(directory, { recursive: true }));
 const { NODE_OPTIONS: _, ...env } = process.env;
-const KILLS = Number(process.env.KILLS ?? 120);
+const KILLS = Number(process.env.KILLS ?? 200);
 const WRITERS = ['a', 'b', 'c', 'd'];
 t.setTimeout(Math.max(120_000, KILLS * 2000));
 
