@@ -113,18 +113,26 @@ function finAcknowledged(c: Tcb, nowMs: number): boolean {
   return false;
 }
 
+/**
+ * A guest whose round trip takes less than this is on the same machine: there a queue is all that is in flight, at any
+ * rate, and one that is larger only leaves the processor's caches.
+ */
+const NEAR_MS = 2;
+const NEAR_QUEUE_OCTETS = 3 << 20;
+
 /** The queue has emptied: it grows if its limit was what held the stream back, and its owner may fill it again. */
 function room(c: Tcb): void {
   const { queue } = c;
   const unsent = queue.octets - seqSub(c.sndNxt, c.sndUna);
   // All was sent while both windows had room for more, and the owner had been refused: the limit is too small.
-  if (c.queueWasFull && unsent <= 0 && queue.limit < c.queueMost) {
+  const most = leastRttMs(c) < NEAR_MS ? Math.min(NEAR_QUEUE_OCTETS, c.queueMost) : c.queueMost;
+  if (c.queueWasFull && unsent <= 0 && queue.limit < most) {
     const open = Math.min(c.sndWnd, c.cwnd) - queue.octets;
-    if (open >= queue.limit >> 1) queue.limit = Math.min(queue.limit * 2, c.queueMost);
+    if (open >= queue.limit >> 1) queue.limit = Math.min(queue.limit * 2, most);
     c.queueWasFull = false;
   }
-  // A quarter at least, so that the host socket is read in large pieces.
-  if (!c.wantsRoom || queue.limit - queue.octets < queue.limit >> 2) return;
+  // Half of it at least, so that the host socket is read in large pieces.
+  if (!c.wantsRoom || queue.limit - queue.octets < queue.limit >> 1) return;
   c.wantsRoom = false;
   c.handler.writable(c.connection);
 }

@@ -1,6 +1,6 @@
 /** Established: RFC 9293 3.8, 3.10.7.4; acknowledgements RFC 9293 3.8.6.3, RFC 5681 4.2; offload as HOUSE's decision 5. */
 
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { CHECKSUM_PARTIAL, CHECKSUM_VERIFIED } from '../../../src/stack/frame-batch.ts';
 import { readIp } from '../frames.ts';
 import { established, TcpScript } from './tcp-script.ts';
@@ -113,32 +113,43 @@ t.test('segments run over the ends of chunks', async (t) => {
   t.equal(s.connection.sendQueueOctets, 0);
 });
 
-t.test('the queue is bounded; its owner is told when a quarter is free', async (t) => {
+t.test('the queue is bounded; its owner is told when half of it is free', async (t) => {
   const s = new TcpScript(t, { limits: { sendQueueOctets: 131_072, sendQueueMostOctets: 131_072 } });
   s.establish('<mss 1460>', 65535);
   t.equal(s.write(1_000_000), 131_072);
   s.world.poll();
-  s.guestSends('. 1:1(0) ack 30001');
+  s.guestSends('. 1:1(0) ack 60001');
   s.owns();
-  s.guestSends('. 1:1(0) ack 40001');
+  s.guestSends('. 1:1(0) ack 65537');
   s.owns('writable');
-  t.equal(s.write(1_000_000), 40_000);
+  t.equal(s.write(1_000_000), 65_536);
 });
 
-t.test('the queue grows while the guest takes all that it holds', async (t) => {
-  const s = new TcpScript(t, { limits: { sendQueueOctets: 65536, sendQueueMostOctets: 1 << 20 } });
+/** The most that a queue holds whose guest takes all, `roundTripMs` after it was sent. */
+function mostQueued(t: Test, sendQueueMostOctets: number, roundTripMs: number): number {
+  const s = new TcpScript(t, { limits: { sendQueueOctets: 65536, sendQueueMostOctets } });
   s.establish('<mss 1460,wscale 7>', 65535);
   let acknowledged = 1;
   let most = 0;
   for (let turns = 0; turns < 200; turns++) {
-    s.write(4 << 20);
+    s.write(16 << 20);
     most = Math.max(most, s.connection.sendQueueOctets);
     s.world.poll();
     s.world.link.take();
+    s.world.nowMs += roundTripMs;
     acknowledged += s.connection.sendQueueOctets;
     s.guestSends(`. 1:1(0) ack ${acknowledged} win 65535`);
   }
-  t.equal(most, 1 << 20);
+  return most;
+}
+
+t.test('the queue grows while the guest takes all that it holds', async (t) => {
+  t.equal(mostQueued(t, 1 << 20, 0.2), 1 << 20);
+});
+
+t.test('and for a guest nearby to no more than what is in flight there', async (t) => {
+  t.equal(mostQueued(t, 6 << 20, 0.2), 3 << 20);
+  t.equal(mostQueued(t, 6 << 20, 5), 6 << 20);
 });
 
 t.test('out of order: kept, acknowledged each time, handed over when the gap is filled', async (t) => {
