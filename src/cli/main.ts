@@ -52,13 +52,18 @@ const commands: Readonly<Record<string, CommandEntry>> = {
 function help(): string {
   const width = Math.max(...Object.keys(commands).map((name) => name.length));
   const rows = Object.entries(commands).map(([name, entry]) => `  ${name.padEnd(width)}  ${entry.summary}`);
-  return `usage: slipway COMMAND [OPTIONS]\n\n${rows.join('\n')}\n\n'slipway COMMAND --help' explains each, with an example.\n`;
+  return `usage: slipway COMMAND [OPTIONS]\n\n${rows.join('\n')}\n\n'slipway COMMAND --help' explains each, with an example; 'slipway --version' prints the version.\n`;
 }
 
 async function main(argv: readonly string[]): Promise<number> {
   const [first = '--help', second = ''] = argv;
   if (['--help', '-h', 'help'].includes(first)) {
     process.stdout.write(help());
+    return 0;
+  }
+  if (['--version', '-V', 'version'].includes(first)) {
+    const { ownVersion } = await import('./own-version.ts');
+    process.stdout.write(`slipway ${ownVersion()}\n`);
     return 0;
   }
   const name = [`${first} ${second}`, first].find((words) => Object.hasOwn(commands, words));

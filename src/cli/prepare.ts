@@ -7,6 +7,7 @@ import type { VmmHostOptions } from '../hypervisor/vmm-client.ts';
 import { findGuestImage, provideGuestImage } from '../provision/guest-image.ts';
 import { hostArch } from '../provision/host-arch.ts';
 import { locateQemu } from '../provision/qemu.ts';
+import { ownVersion } from './own-version.ts';
 import type { Progress } from './progress.ts';
 
 export interface Prepared {
@@ -45,10 +46,4 @@ export async function locate(): Promise<Prepared> {
 /** Whether the VM may run with hardware acceleration, as far as the host shows: an old QEMU will do then. */
 function accelerated(): boolean {
   return chooseAccelerator(hostFacts(), hostArch()).accelerator !== 'tcg';
-}
-
-/** The version of this package. */
-export function ownVersion(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
 }

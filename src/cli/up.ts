@@ -7,7 +7,7 @@ import { contextWords } from './context.ts';
 import { currentHome } from './current-home.ts';
 import { type ContextOutcome, installContext } from './docker-context.ts';
 import { startInstance } from './instance.ts';
-import { ownVersion } from './prepare.ts';
+import { ownVersion } from './own-version.ts';
 
 export async function run(argv: readonly string[]): Promise<number> {
   const program = command('up', 'start the VM and wait until Docker answers', 'slipway up')

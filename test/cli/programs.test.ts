@@ -1,7 +1,7 @@
 /** The command line as its users run it: every command's help, usage errors, and what works without a VM. */
 
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -50,6 +50,12 @@ t.test('every command explains itself, with an example', async (t) => {
     t.match(help.stdout, /example/i, `${name} has an example`);
     t.match(help.stdout, new RegExp(`slipway ${name}`), name);
   }
+});
+
+t.test('the version is the package’s', async (t) => {
+  const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '../../package.json'), 'utf8'));
+  for (const word of ['--version', '-V', 'version'])
+    t.match(await slipway([word]), { status: 0, stdout: `slipway ${version}\n`, stderr: '' });
 });
 
 t.test('wrong usage: status 2 and one line', async (t) => {
