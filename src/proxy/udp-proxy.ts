@@ -16,7 +16,6 @@
  * destination unreachable; the stack bounds how often. No timers: the owner calls `expire` now and then.
  */
 
-import { DOUBLE_ZERO } from '../stack/double.ts';
 import type {
   Address,
   Clock,
@@ -28,6 +27,7 @@ import type {
   UnreachableKind,
 } from '../stack/port.ts';
 import { equal, formatEndpoint, isIpv4, kind } from '../stack/wire/address.ts';
+import { DOUBLE_ZERO } from '../stack/wire/double.ts';
 import { type EndpointKey, endpointKey } from './endpoint-key.ts';
 import { originOf } from './flow-origin.ts';
 import { gather, SingleFragment } from './fragment-list.ts';

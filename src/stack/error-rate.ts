@@ -1,6 +1,6 @@
 /** How many ICMP errors may be sent: a bucket of tokens that time fills. RFC 1812 4.3.2.8, RFC 4443 2.4(f). */
 
-import { DOUBLE_ZERO } from './double.ts';
+import { DOUBLE_ZERO } from './wire/double.ts';
 
 const ERRORS_PER_SECOND = 1000;
 const ERROR_BURST = 200;

@@ -16,10 +16,10 @@
  * address, in `MAX_WAITING` entries.
  */
 
-import { DOUBLE_ZERO } from './double.ts';
 import type { Drops } from './drops.ts';
 import type { SwitchPort } from './switch-port.ts';
 import { Timer, type TimerWheel } from './timers.ts';
+import { DOUBLE_ZERO } from './wire/double.ts';
 
 const MAX_NEIGHBOURS = 1024;
 const MAX_WAITING = 64;

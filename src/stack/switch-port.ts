@@ -1,8 +1,8 @@
 /** A place where a link is plugged in: its transmit side, whether it has room, and which flows wait to send through it. */
 
-import { DOUBLE_ZERO } from './double.ts';
 import type { Drops } from './drops.ts';
 import type { Arena, LinkPort } from './port.ts';
+import { DOUBLE_ZERO } from './wire/double.ts';
 
 /** What waits its turn to send through a port. The list is the port's; each is in it at most once. */
 export interface Sender {

@@ -5,7 +5,7 @@
  * level says where the next occupied slot is. A timer never fires early, and at most one tick late.
  */
 
-import { DOUBLE_ZERO } from './double.ts';
+import { DOUBLE_ZERO } from './wire/double.ts';
 
 const LEVELS = 4;
 const BITS = 6;

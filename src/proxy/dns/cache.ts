@@ -10,7 +10,7 @@
  * it was last looked at goes first (second chance). No timers: age is looked at when asked.
  */
 
-import { DOUBLE_ZERO } from '../../stack/double.ts';
+import { DOUBLE_ZERO } from '../../stack/wire/double.ts';
 import { writeBelow } from './absent-name.ts';
 import {
   CHECKING_DISABLED,

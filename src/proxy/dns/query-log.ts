@@ -3,8 +3,8 @@
  * the place of the oldest, and its memory, so that nothing is allocated per query. Nothing of it is ever written to disk.
  */
 
-import { DOUBLE_ZERO } from '../../stack/double.ts';
 import { type Address, formatAddress } from '../../stack/wire/address.ts';
+import { DOUBLE_ZERO } from '../../stack/wire/double.ts';
 import type { NameServer } from '../port.ts';
 import { withoutScope } from '../scoped-address.ts';
 import type { LocalSource } from './local-names.ts';

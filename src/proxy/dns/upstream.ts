@@ -16,9 +16,9 @@
  * Exchanges are used again, with their memory.
  */
 
-import { DOUBLE_ZERO } from '../../stack/double.ts';
 import type { Address, Clock, Random } from '../../stack/port.ts';
 import { isIpv4 } from '../../stack/wire/address.ts';
+import { DOUBLE_ZERO } from '../../stack/wire/double.ts';
 import { SingleFragment } from '../fragment-list.ts';
 import type { HostDatagramHandler, HostDatagramSocket, HostErrorCode, HostNetPort, NameServer } from '../port.ts';
 import { answers, id, NOTIMP, REFUSED, responseCode, SERVFAIL, setId } from './message.ts';

@@ -1,8 +1,8 @@
 /** A guest's datagram with a query that waits for the host's name servers. Used again. */
 
-import { DOUBLE_ZERO } from '../../stack/double.ts';
 import type { Endpoints, UdpDatagram } from '../../stack/port.ts';
 import { ADDRESS_OCTETS, type Address, equal } from '../../stack/wire/address.ts';
+import { DOUBLE_ZERO } from '../../stack/wire/double.ts';
 import type { NameServer } from '../port.ts';
 import type { Query } from './message.ts';
 import { DNS_PORT } from './name-servers.ts';

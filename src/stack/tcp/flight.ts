@@ -7,7 +7,7 @@
  * Limit: `MAX_RUNS`; a block that would make more is not heeded, and what it reports may be sent again.
  */
 
-import { DOUBLE_ZERO } from '../double.ts';
+import { DOUBLE_ZERO } from '../wire/double.ts';
 import { type Seq, seq, seqAdd, seqGt, seqLeq, seqLt, seqMax, seqSub } from './seq.ts';
 
 const MAX_RUNS = 2048;

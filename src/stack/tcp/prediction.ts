@@ -8,11 +8,11 @@
  * ESTABLISHED and its guest is where it was. IPv6 alike: it has no checksum, but longer addresses.
  */
 
-import { DOUBLE_ZERO } from '../double.ts';
 import type { FrameBatch } from '../frame-batch.ts';
 import { Packet } from '../packet.ts';
 import type { SwitchPort } from '../switch-port.ts';
 import { fold, pseudoHeaderSum } from '../wire/checksum.ts';
+import { DOUBLE_ZERO } from '../wire/double.ts';
 import * as ethernet from '../wire/ethernet.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import * as ipv6 from '../wire/ipv6.ts';

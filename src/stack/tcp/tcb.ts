@@ -4,12 +4,12 @@
  */
 
 import type { ChunkPool } from '../chunk-pool.ts';
-import { DOUBLE_ZERO } from '../double.ts';
 import type { Drops } from '../drops.ts';
 import type { Fragments } from '../fragment-list.ts';
 import type { CloseReason, TcpConnection, TcpHandler, TcpState } from '../port.ts';
 import type { Sender, SwitchPort } from '../switch-port.ts';
 import { Timer, type TimerOwner } from '../timers.ts';
+import { DOUBLE_ZERO } from '../wire/double.ts';
 import { Flight } from './flight.ts';
 import type { TcpReassembly } from './reassembly.ts';
 import { INITIAL_RTO_MS } from './rtt.ts';

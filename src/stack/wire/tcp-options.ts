@@ -4,7 +4,7 @@
  * padded in front with no-operations, and returns the offset after it.
  */
 
-import { DOUBLE_ZERO } from '../double.ts';
+import { DOUBLE_ZERO } from './double.ts';
 
 export const END = 0;
 export const NO_OPERATION = 1;
