@@ -72,7 +72,8 @@ export class VmmServer {
   }
 
   #send(client: Socket, message: VmmMessage): void {
-    if (client.destroyed) return;
+    // Written after its end, a word would take the ones before it away from a client that has not read them.
+    if (!client.writable) return;
     client.write(`${JSON.stringify(message)}\n`);
     if (client.writableLength > UNREAD_OCTETS) client.destroy();
   }
