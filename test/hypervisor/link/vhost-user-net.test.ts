@@ -520,7 +520,10 @@ function carry(t: Test, frontEnd: FrontEnd, tap: number, buffers: number, buffer
   const address = addressOfBuffer(memory);
   const places = Array.from({ length: 32 }, () => ram.allocate(70_000, 64));
   const inFlight = new Map<number, number>();
+  let open = true;
   const fromTap = (): void => {
+    // Asked for while the memory was there.
+    if (!open) return;
     let offered = false;
     for (let place = places.pop(); place !== undefined; place = places.pop()) {
       const octets = read(tap, address, memory.byteLength);
@@ -572,7 +575,10 @@ function carry(t: Test, frontEnd: FrontEnd, tap: number, buffers: number, buffer
   };
   const poller = new Poller();
   poller.add(tap, EPOLLIN, () => setImmediate(fromTap));
-  t.teardown(() => poller.close());
+  t.teardown(() => {
+    open = false;
+    poller.close();
+  });
 }
 
 function inside(pid: number, script: string): Promise<{ stdout: Buffer; failed: Error | null }> {
