@@ -82,11 +82,9 @@ export class EventLoop {
   readonly #free: number[] = [];
   /** Who is to be told at the end of the turn. */
   readonly #told: TurnHandler[] = [];
-  #soon: (() => void)[] = [];
-  #spare: (() => void)[] = [];
+  readonly #soon = new CallList();
   /** What waits for quiet, and turns since it was empty. */
-  #quiet: (() => void)[] = [];
-  #spareQuiet: (() => void)[] = [];
+  readonly #quiet = new CallList();
   #turns = 0;
   /** How many keep the process alive. */
   #held = 0;
@@ -150,12 +148,12 @@ export class EventLoop {
 
   /** Calls `run` at the end of this turn, or of the next when it is too late for this one. The process does not end before. */
   soon(run: () => void): void {
-    if (this.#soon.push(run) === 1 && !this.#inside) this.#holdForSoon();
+    if (this.#soon.add(run) === 1 && !this.#inside) this.#holdForSoon();
   }
 
   /** Calls `run` when nothing has come at once, or a few turns from now. The process does not end before. */
   quiet(run: () => void): void {
-    if (this.#quiet.push(run) > 1) return;
+    if (this.#quiet.add(run) > 1) return;
     this.#turns = 0;
     if (!this.#inside) this.#holdForSoon();
   }
@@ -195,7 +193,7 @@ export class EventLoop {
       while (this.#turn());
     } finally {
       this.#inside = false;
-      if (this.#soon.length + this.#quiet.length > 0) this.#holdForSoon();
+      if (this.#soon.size + this.#quiet.size > 0) this.#holdForSoon();
       this.#counter.view.setUint32(0, 1, true);
       write(this.#wake, this.#counter.address, 8);
     }
@@ -205,28 +203,17 @@ export class EventLoop {
   #turn(): boolean {
     const uv = this.#uv;
     const timeoutMs = uv.timeoutMs();
-    const count = this.#wait(this.#soon.length > 0 ? 0 : timeoutMs);
-    const nothing = count === 0 && this.#soon.length === 0;
-    const isQuiet = this.#quiet.length > 0 && (nothing || ++this.#turns === MOST_TURNS);
+    const count = this.#wait(this.#soon.size > 0 ? 0 : timeoutMs);
+    const nothing = count === 0 && this.#soon.size === 0;
+    const isQuiet = this.#quiet.size > 0 && (nothing || ++this.#turns === MOST_TURNS);
     let forUv = timeoutMs === 0 || (nothing && !isQuiet);
     // Timers are set by libuv's time.
     uv.updateTime();
     if (count > 0 && this.#tell(count)) forUv = true;
     for (const handler of this.#told) handler.turnOver();
     this.#told.length = 0;
-    if (isQuiet) {
-      const quiet = this.#quiet;
-      this.#quiet = this.#spareQuiet;
-      this.#turns = 0;
-      for (const run of quiet) run();
-      quiet.length = 0;
-      this.#spareQuiet = quiet;
-    }
-    const due = this.#soon;
-    this.#soon = this.#spare;
-    for (const run of due) run();
-    due.length = 0;
-    this.#spare = due;
+    if (isQuiet) this.#quiet.run();
+    this.#soon.run();
     uv.settle();
     return !forUv;
   }
@@ -244,7 +231,7 @@ export class EventLoop {
         count = epollWait(this.#epoll, events, EVENTS, 0);
       } while (count === 0 && performance.now() - startMs < BRISK_MS);
     if (count === 0) {
-      const hasQuietWork = this.#quiet.length > 0;
+      const hasQuietWork = this.#quiet.size > 0;
       count = epollWait(this.#epoll, events, EVENTS, hasQuietWork ? 0 : timeoutMs);
       if (count === 0 && hasQuietWork) {
         // Nobody looks twice.
@@ -273,6 +260,30 @@ export class EventLoop {
       }
     }
     return forUv;
+  }
+}
+
+/** What is to be called once. */
+class CallList {
+  #calls: (() => void)[] = [];
+  #spare: (() => void)[] = [];
+
+  get size(): number {
+    return this.#calls.length;
+  }
+
+  /** How many there are now. */
+  add(run: () => void): number {
+    return this.#calls.push(run);
+  }
+
+  /** Makes the calls there are; what they add waits for the next time. */
+  run(): void {
+    const due = this.#calls;
+    this.#calls = this.#spare;
+    for (const run of due) run();
+    due.length = 0;
+    this.#spare = due;
   }
 }
 

@@ -36,6 +36,9 @@ export interface NetworkRequest {
   readonly argument?: unknown;
 }
 
+/** When something is to be called: soon, when nothing else has come at once (or a little later in any case), or at a time by the clock. */
+export type When = number | 'soon' | 'quiet';
+
 export interface Outside {
   readonly clock: Clock;
   readonly wallClock: WallClock;
@@ -50,11 +53,8 @@ export interface Outside {
   /** What is asked for names instead of the host's own; what is undefined or empty: the host's own again. */
   useDns(choices: DnsChoices): void;
   start(handler: OutsideHandler): void;
-  /**
-   * Calls `run` soon, when nothing else has come at once (or a little later in any case), or at a time by the clock; a
-   * later call replaces an earlier `at`.
-   */
-  schedule(at: number | 'soon' | 'quiet', run: () => void): void;
+  /** A later call replaces an earlier time by the clock. */
+  schedule(at: When, run: () => void): void;
   /** Calls `run` every so often, until `close`. */
   every(periodMs: number, run: () => void): void;
   /** A link as the network is to have it. */

@@ -1,7 +1,7 @@
 /** The outside of a network as it is: the host's sockets, clock, randomness, interfaces and timers. */
 
 import type { Address, Clock, LinkPort } from '../../stack/port.ts';
-import type { NetworkRequest, Outside, OutsideHandler } from '../outside.ts';
+import type { NetworkRequest, Outside, OutsideHandler, When } from '../outside.ts';
 import type { DnsChoices, HostEchoPort, HostNetPort } from '../port.ts';
 import { HostClock } from './host-clock.ts';
 import { HostResolvers } from './host-resolvers.ts';
@@ -26,9 +26,8 @@ export class HostOutside implements Outside {
   readonly resolvers: HostResolvers;
   readonly hosts: HostsFile;
   readonly isRecorded = false;
-  /** Calls back when this turn of the event loop is over, whichever loop serves the sockets. */
-  readonly #soon: (run: () => void) => void;
-  readonly #quiet: (run: () => void) => void;
+  /** Calls back when this turn of the event loop is over, or it is quiet, whichever loop serves the sockets. */
+  readonly #later: LinuxHostNet['later'];
   readonly #own: OwnAddresses;
   readonly #periods: NodeJS.Timeout[] = [];
   #handler: OutsideHandler | undefined;
@@ -40,12 +39,11 @@ export class HostOutside implements Outside {
     const turnOver = (): void => this.#handler?.turnOver();
     if (options.hostSockets === 'portable') {
       this.hostNet = new NodeHostNet(serviced);
-      this.#soon = this.#quiet = setImmediate;
+      this.#later = (_when, run) => void setImmediate(run);
     } else {
       const linux = new LinuxHostNet(serviced, turnOver);
       this.hostNet = linux;
-      this.#soon = (run) => linux.soon(run);
-      this.#quiet = (run) => linux.quiet(run);
+      this.#later = (when, run) => linux.later(when, run);
     }
     this.resolvers = new HostResolvers(this.clock, options.resolvConf);
     this.hosts = new HostsFile(this.clock);
@@ -72,14 +70,10 @@ export class HostOutside implements Outside {
   }
 
   /** A timer that fires too early only makes the network look again: deadlines mostly move away. */
-  schedule(at: number | 'soon' | 'quiet', run: () => void): void {
+  schedule(at: When, run: () => void): void {
     if (this.#closed) return;
-    if (at === 'soon') {
-      this.#soon(run);
-      return;
-    }
-    if (at === 'quiet') {
-      this.#quiet(run);
+    if (typeof at !== 'number') {
+      this.#later(at, run);
       return;
     }
     clearTimeout(this.#timer);

@@ -67,15 +67,12 @@ export class LinuxHostNet implements HostNetPort {
     this.#native?.flush();
   }
 
-  /** Calls `run` when this turn of the event loop that serves the sockets is over, or in the next. */
-  soon(run: () => void): void {
-    if (this.#native) this.#native.readiness.soon(run);
-    else setImmediate(run);
-  }
-
-  /** Calls `run` when nothing has come to that loop at once, or a few turns from now. */
-  quiet(run: () => void): void {
-    if (this.#native) this.#native.readiness.quiet(run);
+  /**
+   * Calls `run` when this turn of the event loop that serves the sockets is over, or in the next; or when nothing has come to
+   * it at once, or a few turns from now.
+   */
+  later(when: 'soon' | 'quiet', run: () => void): void {
+    if (this.#native) this.#native.readiness[when](run);
     else setImmediate(run);
   }
 

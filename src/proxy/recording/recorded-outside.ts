@@ -1,7 +1,7 @@
 /** The outside of a network, of which everything that passes is kept. */
 
 import type { Address, Clock, LinkPort, Random } from '../../stack/port.ts';
-import type { NetworkRequest, Outside, OutsideHandler } from '../outside.ts';
+import type { NetworkRequest, Outside, OutsideHandler, When } from '../outside.ts';
 import type {
   DnsChoices,
   HostEchoPort,
@@ -98,7 +98,7 @@ export class RecordedOutside implements Outside {
     });
   }
 
-  schedule(at: number | 'soon' | 'quiet', run: () => void): void {
+  schedule(at: When, run: () => void): void {
     this.#outside.schedule(at, () => this.#recorder.event(typeof at === 'number' ? 'due' : at, [], run));
   }
 

@@ -1,7 +1,7 @@
 /** The outside of a network as a recording has it: nothing here is the host's. */
 
 import type { Address, Clock, LinkPort, Random } from '../../stack/port.ts';
-import type { NetworkRequest, Outside, OutsideHandler } from '../outside.ts';
+import type { NetworkRequest, Outside, OutsideHandler, When } from '../outside.ts';
 import type {
   HostEchoPort,
   HostNetPort,
@@ -29,9 +29,8 @@ export class ReplayedOutside implements Outside {
   readonly #promises: Pending[] = [];
   readonly #links: ReplayedLink[] = [];
   readonly #periods: (() => void)[] = [];
-  #soon: (() => void) | undefined;
-  #quiet: (() => void) | undefined;
-  #due: (() => void) | undefined;
+  /** What was asked to be called last. */
+  readonly #asked: Partial<Record<'soon' | 'quiet' | 'due', () => void>> = {};
   #addresses: readonly Address[] = [];
 
   constructor(player: Player) {
@@ -58,9 +57,7 @@ export class ReplayedOutside implements Outside {
       },
     };
     playLinks(player, this.#links);
-    player.on('soon', () => this.#run(this.#soon));
-    player.on('quiet', () => this.#run(this.#quiet));
-    player.on('due', () => this.#run(this.#due));
+    for (const when of ['soon', 'quiet', 'due'] as const) player.on(when, () => this.#run(this.#asked[when]));
     player.on('period', (values) => this.#run(this.#periods[values.number as number]));
     player.on('settled', (values) => this.#promises[values.promise as number]?.settle(values.outcome));
   }
@@ -87,10 +84,8 @@ export class ReplayedOutside implements Outside {
     this.#player.on('turn over', () => handler.turnOver());
   }
 
-  schedule(at: number | 'soon' | 'quiet', run: () => void): void {
-    if (at === 'soon') this.#soon = run;
-    else if (at === 'quiet') this.#quiet = run;
-    else this.#due = run;
+  schedule(at: When, run: () => void): void {
+    this.#asked[typeof at === 'number' ? 'due' : at] = run;
   }
 
   every(_periodMs: number, run: () => void): void {
