@@ -124,8 +124,8 @@ const NEAR_QUEUE_OCTETS = 3 << 20;
 function room(c: Tcb): void {
   const { queue } = c;
   const unsent = queue.octets - seqSub(c.sndNxt, c.sndUna);
-  // All was sent while both windows had room for more, and the owner had been refused: the limit is too small.
   const most = leastRttMs(c) < NEAR_MS ? Math.min(NEAR_QUEUE_OCTETS, c.queueMost) : c.queueMost;
+  // All was sent while both windows had room for more, and the owner had been refused: the limit is too small.
   if (c.queueWasFull && unsent <= 0 && queue.limit < most) {
     const open = Math.min(c.sndWnd, c.cwnd) - queue.octets;
     if (open >= queue.limit >> 1) queue.limit = Math.min(queue.limit * 2, most);

@@ -47,7 +47,7 @@ import { ConnectionMaker, headersOctets } from './connection-maker.ts';
 import { EVICTION_INTERVAL_MS, longestStalled } from './eviction.ts';
 import type { TcpLimits } from './limits.ts';
 import { Prediction } from './prediction.ts';
-import { deliver } from './receive.ts';
+import { acknowledgeNow, deliver } from './receive.ts';
 import { Refusal } from './refusal.ts';
 import { sendReset } from './reset.ts';
 import { SackBlocks } from './sack.ts';
@@ -107,7 +107,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, ErrorSink {
   readonly #arrivals: Connection[] = [];
   readonly #lists: Fragments[] = [];
   /** Connections whose acknowledgement waits for an answer that may carry it. */
-  #putOff: Tcb[] = [];
+  readonly #putOff: Tcb[] = [];
   /** In order of age. */
   readonly #held = new Set<Connection>();
   readonly #timeWaits = new Set<Connection>();
@@ -336,10 +336,8 @@ export class TcpEndpoint implements Transport, ConnectionContext, ErrorSink {
 
   acknowledgeWhenQuiet(c: Tcb): void {
     const putOff = this.#options.putOff();
-    if (!putOff) {
-      c.ackDue = true;
-      this.ready(c);
-    } else if (!c.ackPutOff) {
+    if (!putOff) acknowledgeNow(c);
+    else if (!c.ackPutOff) {
       c.ackPutOff = true;
       if (this.#putOff.push(c) === 1) putOff();
     }
@@ -349,9 +347,7 @@ export class TcpEndpoint implements Transport, ConnectionContext, ErrorSink {
   quiet(): void {
     for (const c of this.#putOff.splice(0)) {
       c.ackPutOff = false;
-      if (c.state === 'CLOSED' || c.rcvAcked === c.rcvNxt) continue;
-      c.ackDue = true;
-      this.ready(c);
+      if (c.state !== 'CLOSED' && c.rcvAcked !== c.rcvNxt) acknowledgeNow(c);
     }
   }
 

@@ -108,17 +108,12 @@ function scheduleAck(c: Tcb): void {
   const octets = seqSub(c.rcvNxt, c.rcvAcked);
   if (octets <= 0) return;
   const whole = c.rcvMss - c.optionOctets;
-  if (octets >= 2 * whole || (!c.pingPong && octets >= whole)) {
-    acknowledgeNow(c);
-    return;
+  if (octets >= (c.pingPong ? 2 : 1) * whole) acknowledgeNow(c);
+  else if (!c.pingPong) c.context.acknowledgeWhenQuiet(c);
+  else if (c.ackAtMs === NEVER) {
+    c.ackAtMs = c.lastReceivedAtMs + DELAYED_ACK_MS;
+    c.context.schedule(c);
   }
-  if (!c.pingPong) {
-    c.context.acknowledgeWhenQuiet(c);
-    return;
-  }
-  if (c.ackAtMs !== NEVER) return;
-  c.ackAtMs = c.lastReceivedAtMs + DELAYED_ACK_MS;
-  c.context.schedule(c);
 }
 
 /** Octets of `s` that had been taken before are reported. RFC 2883 4. */

@@ -25,10 +25,11 @@ export const seqMax = (a: Seq, b: Seq): Seq => (((a - b) | 0) >= 0 ? a : b);
  */
 function showThatTheyWrap(): void {
   const [first, last] = [seq(-0x8000_0000), seq(0x7fff_ffff)];
+  const compares = [seqLt, seqLeq, seqGt, seqGeq, seqMin, seqMax];
   for (let calls = 0; calls < 200; calls++) {
     seqAdd(last, calls);
     seqSub(first, last);
-    for (const compare of [seqLt, seqLeq, seqGt, seqGeq, seqMin, seqMax]) compare(first, last);
+    for (const compare of compares) compare(first, last);
   }
 }
 showThatTheyWrap();
